@@ -1,0 +1,159 @@
+"""A whole embedded stage of real processes, started and ended through the real command line.
+
+    def test_something(stage: Stage) -> None:
+        stage.publish_test("main")
+        nodes = stage.json("nodes")
+
+Each stage has a home of its own in a temporary folder and a port that the system picked. When the test is
+over the stage is taken down, and every process that ever had a record in it must be gone; if the test failed,
+the ends of the stage's logs are printed.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.wire.processes import ProcessRecord, alive, read_all
+from tests.support.wait import wait_until
+
+COMMAND_S = 30.0
+UP_S = 60.0
+LOG_TAIL = 25
+
+
+def environment(home: Path) -> dict[str, str]:
+    """This process's own, without what would point the command at another stage."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SHOWCALLER_")}
+    return env | {"SHOWCALLER_HOME": str(home)}
+
+
+def command_line(*words: str) -> list[str]:
+    """`showcaller WORDS` as this environment installed it."""
+    return [str(Path(sys.executable).parent / "showcaller"), *words]
+
+
+@dataclass
+class Stage:
+    home: Path
+    api: str = ""
+    watch: str = ""
+    seen: dict[tuple[int, float], ProcessRecord] = field(default_factory=dict)
+
+    def run(
+        self, *words: str, timeout: float = COMMAND_S, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """One command against this stage. Its words on stderr are part of the failure."""
+        done = subprocess.run(
+            command_line(*words),
+            env=environment(self.home),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"showcaller {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
+        self.look()
+        return done
+
+    def json(self, *words: str, timeout: float = COMMAND_S) -> Any:
+        """What a command prints with --json."""
+        return json.loads(self.run(*words, "--json", timeout=timeout).stdout)
+
+    def up(self) -> None:
+        view = self.json("stage", "up", "--port", "0", timeout=UP_S)
+        assert view["state"] == "up", view
+        self.api, self.watch = view["api"], view["watch"]
+
+    def down(self) -> None:
+        self.look()
+        self.run("stage", "down", "--json")
+
+    def publish_test(self, channel: str, *options: str) -> Any:
+        """Puts the test pattern on air and returns when it is live."""
+        return self.json("publish", "test", "--channel", channel, "--detach", *options, timeout=UP_S)
+
+    def stop(self, channel: str) -> Any:
+        return self.json("streams", "stop", channel, "--yes")
+
+    def processes(self) -> list[ProcessRecord]:
+        """Every process of the stage that has a record: the living and the dead."""
+        return read_all(self.home / "run" / "processes")
+
+    def process(self, name: str) -> ProcessRecord:
+        """The living process of this name."""
+        return next(record for record in self.processes() if record.name == name and alive(record))
+
+    def look(self) -> None:
+        """Remember who runs, so that the end can be checked although records go away with processes."""
+        for record in self.processes():
+            self.seen[record.pid, record.start_time] = record
+
+    def left_over(self) -> list[ProcessRecord]:
+        self.look()
+        return [record for record in self.seen.values() if alive(record)]
+
+    def log_tails(self) -> str:
+        parts = []
+        for path in sorted((self.home / "logs").glob("*.log")):
+            lines = path.read_text(errors="replace").splitlines()[-LOG_TAIL:]
+            parts.append(f"--- {path.name}, last lines\n" + "\n".join(lines))
+        return "\n".join(parts)
+
+
+@contextmanager
+def running_stage() -> Iterator[Stage]:
+    """A stage that is up; taken down at the end, whatever happened, and checked to have left nothing."""
+    folder = Path(tempfile.mkdtemp(prefix="showcaller-test-"))
+    stage = Stage(folder / "home")
+    try:
+        stage.up()
+        yield stage
+        stage.down()
+        wait_until(lambda: not stage.left_over(), 5, "no process is left after `stage down`")
+    finally:
+        _end_by_force(stage)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_by_force(stage: Stage) -> None:
+    """After a failure nothing of the stage may outlive the test: each by its own pid, parents first."""
+    if not stage.left_over():
+        return
+    stage.run("stage", "down", "--json", check=False)
+    order = ("supervisor", "manager", "node", "publisher", "worker", "encoder")
+    for record in sorted(stage.left_over(), key=lambda record: order.index(record.kind)):
+        if alive(record):
+            os.kill(record.pid, signal.SIGKILL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed on a stage shows the ends of the stage's logs."""
+    report = yield
+    running = getattr(item, "funcargs", {}).get("stage")
+    if report.failed and isinstance(running, Stage) and running.home.exists():
+        report.sections.append(("the stage's logs", running.log_tails()))
+    return report
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with running_stage() as running:
+        yield running
