@@ -1,0 +1,261 @@
+"""DTLS 1.2 (RFC 6347) with use_srtp (RFC 5764), by pyOpenSSL over memory buffers.
+
+Theory of operation. OpenSSL runs the handshake; we carry its records. Two things are ours:
+
+*Datagrams.* A memory BIO is a stream, so the records OpenSSL wrote are told apart by their headers and packed
+into datagrams of at most MTU bytes.
+
+*Resending.* OpenSSL's DTLS timer reads the real clock and waits at least a second. So the last flight is kept
+as it was sent and sent again, byte for byte, when `handle_timeout(now)` says so: after 0.15 s, then after
+twice as long each time, up to 1 s. The peer drops the records it had already (replay window) and takes those
+it lacked. Both sides do so, so a lost answer is resent by whoever owns it; the last flight of all (the
+server's) has no timer: it is resent when handshake records still come in after we are done.
+
+The peer's certificate must match a fingerprint from its SDP, checked inside the handshake and again before
+keys are exported. No cookie exchange: ICE has validated the address before a record is looked at.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, Literal, NoReturn
+
+from OpenSSL import SSL, crypto
+
+from media.core.certificate import Certificate
+from media.core.description import Fingerprint
+from media.core.errors import DtlsError
+from media.core.srtp import PROFILES, SrtpKeys
+
+Role = Literal["server", "client"]
+
+MTU: Final = 1200  # bytes of UDP payload; fits every path that WebRTC works on
+FIRST_RESEND: Final = 0.15
+MAX_RESEND: Final = 1.0
+_RESEND_ON_DEMAND: Final = 0.05  # at least this long between two resends of the last flight
+_CIPHERS: Final = (
+    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
+    b":ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+    b":ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+    b":ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"
+)
+_HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}  # SDP's name: OpenSSL's
+_DTLS_1_2: Final = 0xFEFD  # OpenSSL's DTLS1_2_VERSION, which pyOpenSSL does not name
+_HANDSHAKE_RECORDS: Final = frozenset({20, 22})  # change_cipher_spec, handshake
+
+
+class _Expected:
+    """The fingerprints a peer may have; hangs on the OpenSSL connection, for the verify callback."""
+
+    __slots__ = ("fingerprints", "mismatch")
+
+    def __init__(self, fingerprints: Sequence[Fingerprint]) -> None:
+        self.fingerprints = tuple(fingerprints)
+        self.mismatch = False
+
+    def matches(self, certificate: crypto.X509) -> bool:
+        """By OpenSSL's own digest: the certificate is a stranger's, and is not parsed any further."""
+        for expected in self.fingerprints:
+            algorithm = _HASHES.get(expected.algorithm)
+            if algorithm and certificate.digest(algorithm).decode() == expected.value:
+                return True
+        return False
+
+
+def usable(fingerprints: Sequence[Fingerprint]) -> bool:
+    """Whether any fingerprint uses a hash we accept (SHA-1 and MD5 are not)."""
+    return any(item.algorithm in _HASHES for item in fingerprints)
+
+
+def _verify(connection: SSL.Connection, shown: crypto.X509, error: int, depth: int, ok: int) -> bool:
+    if depth:
+        return True  # certificates above the peer's own mean nothing here
+    expected = connection.get_app_data()
+    if expected.matches(shown):
+        return True
+    expected.mismatch = True
+    return False
+
+
+@lru_cache(maxsize=8)
+def _context(certificate: Certificate) -> SSL.Context:
+    """One OpenSSL context a certificate: making it costs more than a connection does."""
+    context = SSL.Context(SSL.DTLS_METHOD)
+    context.set_min_proto_version(_DTLS_1_2)
+    context.set_max_proto_version(_DTLS_1_2)
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_QUERY_MTU | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    context.use_certificate(certificate.x509)
+    context.use_privatekey(certificate.key)
+    context.set_cipher_list(_CIPHERS)
+    context.set_tlsext_use_srtp(":".join(profile.name for profile in PROFILES).encode())
+    return context
+
+
+class DtlsEndpoint:
+    """One side of one DTLS association.
+
+    `start` (client), `receive` and `handle_timeout` may raise DtlsError: the association is over, but what
+    `outgoing()` gives (an alert) should still be sent.
+    """
+
+    def __init__(
+        self, certificate: Certificate, role: Role, remote_fingerprints: Sequence[Fingerprint]
+    ) -> None:
+        self.role = role
+        self.keys: SrtpKeys | None = None  # set when the handshake is done
+        self.closed = False  # the peer said close_notify, or it failed
+        self._expected = _Expected(remote_fingerprints)
+        self._ssl = SSL.Connection(_context(certificate), None)
+        self._ssl.set_app_data(self._expected)
+        self._ssl.set_ciphertext_mtu(MTU)
+        if role == "server":
+            self._ssl.set_accept_state()
+        else:
+            self._ssl.set_connect_state()
+        self._outgoing: list[bytes] = []
+        self._flight: list[bytes] = []
+        self._resend_at: float | None = None
+        self._resend_after = FIRST_RESEND
+        self._resent_last = float("-inf")
+
+    @property
+    def done(self) -> bool:
+        return self.keys is not None
+
+    def start(self, now: float) -> None:
+        """Send the first flight (the client's part; a server waits)."""
+        if self.role == "client":
+            self._advance(now)
+
+    def receive(self, datagram: bytes, now: float) -> None:
+        """Take one datagram of DTLS records."""
+        if self.closed or not datagram:
+            return
+        self._ssl.bio_write(datagram)
+        if self.keys is None:
+            self._advance(now)
+        else:
+            self._read(now, handshake=datagram[0] in _HANDSHAKE_RECORDS)
+
+    def outgoing(self) -> list[bytes]:
+        """Datagrams to send now, in order; each is given once."""
+        datagrams, self._outgoing = self._outgoing, []
+        return datagrams
+
+    def next_timeout(self) -> float | None:
+        return self._resend_at
+
+    def handle_timeout(self, now: float) -> None:
+        if self._resend_at is None or now < self._resend_at:
+            return
+        self._outgoing += self._flight
+        self._resend_after = min(2 * self._resend_after, MAX_RESEND)
+        self._resend_at = now + self._resend_after
+
+    def close(self) -> None:
+        """Say close_notify, if the handshake was done; the datagram is in `outgoing()`."""
+        if self.closed:
+            return
+        self.closed = True
+        self._resend_at = None
+        if self.keys is not None:
+            try:
+                self._ssl.shutdown()
+            except SSL.Error:
+                pass  # the peer is told by silence then
+            self._outgoing += self._drain()
+
+    def _advance(self, now: float) -> None:
+        try:
+            self._ssl.do_handshake()
+        except SSL.WantReadError:
+            self._keep_flight(now)
+            return
+        except SSL.Error as error:
+            self._fail(_reason(error))
+        self._keep_flight(now)
+        self._resend_at = None
+        self.keys = self._export()
+        self._read(now, handshake=False)
+
+    def _read(self, now: float, *, handshake: bool) -> None:
+        """After the handshake only alerts and repeated flights matter; application data is dropped."""
+        try:
+            while True:
+                self._ssl.recv(16384)
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self.closed = True
+        except SSL.Error as error:
+            self._fail(_reason(error))
+        produced = self._drain()
+        if produced:
+            self._outgoing += produced
+        elif handshake and self.role == "server" and now - self._resent_last >= _RESEND_ON_DEMAND:
+            self._resent_last = now
+            self._outgoing += self._flight
+
+    def _keep_flight(self, now: float) -> None:
+        produced = self._drain()
+        if produced:
+            self._flight = produced
+            self._outgoing += produced
+            self._resend_after = FIRST_RESEND
+            self._resend_at = now + FIRST_RESEND
+
+    def _drain(self) -> list[bytes]:
+        """What OpenSSL wrote, whole records packed into datagrams."""
+        datagrams: list[bytes] = []
+        stream = b""
+        while True:
+            try:
+                stream += self._ssl.bio_read(65536)
+            except SSL.WantReadError:
+                break
+        current = b""
+        while len(stream) >= 13:
+            size = 13 + int.from_bytes(stream[11:13], "big")
+            record, stream = stream[:size], stream[size:]
+            if current and len(current) + len(record) > MTU:
+                datagrams.append(current)
+                current = b""
+            current += record
+        if current:
+            datagrams.append(current)
+        return datagrams
+
+    def _fail(self, reason: str) -> NoReturn:
+        self.closed = True
+        self._resend_at = None
+        self._outgoing += self._drain()
+        if self._expected.mismatch:
+            reason = "the peer's certificate does not match the fingerprint in its SDP"
+        raise DtlsError(f"DTLS failed: {reason}")
+
+    def _export(self) -> SrtpKeys:
+        shown = self._ssl.get_peer_certificate()
+        if shown is None or not self._expected.matches(shown):
+            self._expected.mismatch = True
+            self._fail("")
+        chosen = self._ssl.get_selected_srtp_profile().decode()
+        profile = next((item for item in PROFILES if item.name == chosen), None)
+        if profile is None:
+            self._fail("no SRTP protection profile in common")
+        key, salt = profile.key_length, profile.salt_length
+        material = self._ssl.export_keying_material(b"EXTRACTOR-dtls_srtp", 2 * (key + salt))
+        client_key, server_key = material[:key], material[key : 2 * key]
+        client_salt, server_salt = material[2 * key : 2 * key + salt], material[2 * key + salt :]
+        if self.role == "client":
+            return SrtpKeys(profile, client_key, client_salt, server_key, server_salt)
+        return SrtpKeys(profile, server_key, server_salt, client_key, client_salt)
+
+
+def _reason(error: SSL.Error) -> str:
+    """OpenSSL's own words, the last of its error stack."""
+    stack = error.args[0] if error.args else None
+    if isinstance(stack, list) and stack:
+        return str(stack[-1][-1])
+    return type(error).__name__

@@ -1,0 +1,296 @@
+"""ICE (RFC 8445) from both sides of our own traffic, with consent (RFC 7675).
+
+`IceLite` is the side every node answers with: it makes no checks, it is checked. A binding request whose
+USERNAME and MESSAGE-INTEGRITY fit validates its source address; the last address that came with
+USE-CANDIDATE is where we send. Everything else is dropped without an answer, so a forger learns nothing,
+moves nothing, and is never sent a byte.
+
+`IceControlling` is the side of an edge that subscribes to an origin: it checks the candidates of the answer,
+paced by Ta, nominates the best that answered, then goes on checking the chosen one: that is consent, and the
+measure of the round trip. RFC 8445 section 8.1.1: regular nomination, as a lite peer demands.
+
+Both are driven alike: `receive`, `handle_timeout`, then drain `outgoing`; `next_timeout` says when again.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from media.core import stun
+from media.core.description import Candidate, IceCredentials
+from media.core.errors import IntegrityError, ParseError
+
+Address = tuple[str, int]
+
+MAX_VALIDATED: Final = 8  # addresses a peer may hold open at once
+STALE: Final = 5.0  # seconds after which a silent selected address yields to one that checks
+TA: Final = 0.05  # pacing of first checks
+RTO: Final = 0.25  # first wait for an answer; doubles with each resend
+MAX_RTO: Final = 1.0
+MAX_SENDS: Final = 12
+CONSENT_INTERVAL: Final = 2.5  # RFC 7675 allows 5 s and less; the round trip is measured by it too
+
+
+class IceAgent(ABC):
+    """What a session sees of either side."""
+
+    def __init__(self, local: IceCredentials, remote: IceCredentials) -> None:
+        self._local = local
+        self._remote = remote
+        self._key = local.password.encode()
+        self._remote_key = remote.password.encode()
+        self._expected_username = f"{local.ufrag}:{remote.ufrag}"
+        self.outgoing: deque[tuple[bytes, Address]] = deque()
+        self.selected: Address | None = None
+        self.last_heard: float | None = None  # when the peer last showed its consent
+        self.rtt: float | None = None
+
+    @abstractmethod
+    def is_valid(self, address: Address) -> bool:
+        """Whether this address has shown that it knows our password."""
+
+    def receive(self, datagram: bytes, source: Address, now: float) -> bool:
+        """Take a STUN datagram; True when it was authentic. Anything else changes nothing."""
+        try:
+            message = stun.Message.parse(datagram)
+            if message.kind is stun.Class.REQUEST:
+                if message.username != self._expected_username or not message.fingerprint_at:
+                    return False
+                message.verify(self._key)
+                self._answer(message, source, now)
+                return True
+            if message.kind is stun.Class.INDICATION:
+                return False
+            return self._answered(message, source, now)
+        except (ParseError, IntegrityError):
+            return False
+
+    def _answer(self, request: stun.Message, source: Address, now: float) -> None:
+        unknown = request.unknown_required()
+        if unknown:
+            self._reply(stun.error(request, stun.UNKNOWN_ATTRIBUTE, "Unknown Attribute"), source)
+        elif self._in_conflict(request):
+            self._reply(stun.error(request, stun.ROLE_CONFLICT, "Role Conflict"), source)
+        else:
+            mapped = stun.xor_mapped_address(source, request.transaction)
+            self._reply(stun.Message(stun.Class.SUCCESS, request.transaction, (mapped,)), source)
+            self._checked(request, source, now)
+
+    def _reply(self, response: stun.Message, to: Address) -> None:
+        self.outgoing.append((response.to_bytes(self._key), to))
+
+    @abstractmethod
+    def _in_conflict(self, request: stun.Message) -> bool:
+        """Whether the peer believes to have the role that is ours (RFC 8445 section 7.3.1.1)."""
+
+    @abstractmethod
+    def _checked(self, request: stun.Message, source: Address, now: float) -> None:
+        """An authentic binding request came from this address."""
+
+    def _answered(self, response: stun.Message, source: Address, now: float) -> bool:
+        return False
+
+    def use(self, address: Address) -> None:  # noqa: B027 only the controlled side follows its peer
+        """DTLS came from this valid address: send there until the peer nominates."""
+
+    def handle_timeout(self, now: float) -> None:  # noqa: B027 only the controlling side has timers
+        """The moment of `next_timeout()` has come."""
+
+    def next_timeout(self) -> float | None:
+        return None
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing can come of it any more."""
+        return False
+
+
+class IceLite(IceAgent):
+    """The controlled, lite side."""
+
+    def __init__(self, local: IceCredentials, remote: IceCredentials) -> None:
+        super().__init__(local, remote)
+        self._validated: dict[Address, float] = {}  # address -> last authentic request
+        self._nominated = False
+
+    def is_valid(self, address: Address) -> bool:
+        return address in self._validated
+
+    def use(self, address: Address) -> None:
+        if not self._nominated and address in self._validated:
+            self.selected = address
+
+    def _in_conflict(self, request: stun.Message) -> bool:
+        return request.controlled is not None  # a lite agent is always the controlled one
+
+    def _checked(self, request: stun.Message, source: Address, now: float) -> None:
+        if source not in self._validated and len(self._validated) >= MAX_VALIDATED:
+            others = [address for address in self._validated if address != self.selected]
+            del self._validated[min(others, key=self._validated.__getitem__)]
+        self._validated[source] = self.last_heard = now
+        if request.use_candidate:
+            self._nominated = True
+            self.selected = source
+        elif self.selected is None or now - self._validated.get(self.selected, now) > STALE:
+            self.selected = source
+
+
+@dataclass(slots=True)
+class _Check:
+    """One remote candidate and the transaction under way to it."""
+
+    address: Address
+    priority: int
+    state: str = "waiting"  # -> in_progress -> succeeded | failed
+    transaction: bytes = b""
+    nominating: bool = False
+    sent_at: float = 0.0
+    resend_at: float | None = None
+    sends: int = 0
+    datagram: bytes = b""
+    earlier: dict[bytes, float] = field(default_factory=dict)  # consent checks not answered yet -> sent at
+
+
+class IceControlling(IceAgent):
+    """The controlling, full side, for one local socket."""
+
+    def __init__(
+        self,
+        local: IceCredentials,
+        remote: IceCredentials,
+        candidates: Sequence[Candidate],
+        random: Callable[[int], bytes],
+        now: float,
+    ) -> None:
+        super().__init__(local, remote)
+        self._random = random
+        self._tie_breaker = random(8)
+        best_first = sorted(candidates, key=lambda it: -it.priority)
+        addresses = dict.fromkeys((it.address, it.port) for it in best_first if it.component == 1)
+        self._checks = [_Check(address, 0xFFFF - index) for index, address in enumerate(list(addresses)[:16])]
+        self._next_pace: float | None = now
+        self._next_consent: float | None = None
+        self._chosen: _Check | None = None
+
+    @property
+    def failed(self) -> bool:
+        return all(check.state == "failed" for check in self._checks)
+
+    def is_valid(self, address: Address) -> bool:
+        return any(check.address == address and check.state == "succeeded" for check in self._checks)
+
+    def _in_conflict(self, request: stun.Message) -> bool:
+        theirs = request.controlling
+        return theirs is not None and int.from_bytes(self._tie_breaker, "big") >= theirs
+
+    def _checked(self, request: stun.Message, source: Address, now: float) -> None:
+        """A full peer may check us too; our own checks decide what is used."""
+
+    def handle_timeout(self, now: float) -> None:
+        if self._next_pace is not None and now >= self._next_pace:
+            waiting = next((check for check in self._checks if check.state == "waiting"), None)
+            if waiting is None:
+                self._next_pace = None
+            else:
+                self._start(waiting, now)
+                self._next_pace = now + TA
+        for check in self._checks:
+            if check.resend_at is None or now < check.resend_at:
+                continue
+            if check.sends >= MAX_SENDS:
+                check.resend_at = None
+                check.state = "failed"
+                if check is self._chosen and self.selected is None:
+                    self._chosen = None
+                    self._nominate(now)
+                continue
+            self._send(check, now)
+        if self._next_consent is not None and now >= self._next_consent and self._chosen is not None:
+            self._consent(self._chosen, now)
+
+    def next_timeout(self) -> float | None:
+        moments = [check.resend_at for check in self._checks if check.resend_at is not None]
+        moments += [moment for moment in (self._next_pace, self._next_consent) if moment is not None]
+        return min(moments, default=None)
+
+    def _request(self, check: _Check, nominate: bool) -> tuple[bytes, bytes]:
+        transaction = self._random(12)
+        attributes: list[tuple[int, bytes]] = [
+            (stun.Attribute.USERNAME, f"{self._remote.ufrag}:{self._local.ufrag}".encode()),
+            (stun.Attribute.ICE_CONTROLLING, self._tie_breaker),
+            # type preference of a peer-reflexive candidate: RFC 8445 section 7.1.1
+            (stun.Attribute.PRIORITY, (110 << 24 | check.priority << 8 | 255).to_bytes(4, "big")),
+        ]
+        if nominate:
+            attributes.append((stun.Attribute.USE_CANDIDATE, b""))
+        message = stun.Message(stun.Class.REQUEST, transaction, tuple(attributes))
+        return transaction, message.to_bytes(self._remote_key)
+
+    def _start(self, check: _Check, now: float, nominate: bool = False) -> None:
+        check.transaction, check.datagram = self._request(check, nominate)
+        check.nominating = nominate
+        if not nominate:
+            check.state = "in_progress"
+        check.sends = 0
+        self._send(check, now)
+
+    def _send(self, check: _Check, now: float) -> None:
+        self.outgoing.append((check.datagram, check.address))
+        check.sent_at = now
+        check.resend_at = now + min(RTO * 2**check.sends, MAX_RTO)
+        check.sends += 1
+
+    def _consent(self, check: _Check, now: float) -> None:
+        transaction, datagram = self._request(check, nominate=False)
+        check.earlier = {known: at for known, at in check.earlier.items() if now - at < 10}
+        check.earlier[transaction] = now
+        self.outgoing.append((datagram, check.address))
+        jitter = 0.8 + 0.4 * self._random(1)[0] / 255  # RFC 7675 section 5.1
+        self._next_consent = now + CONSENT_INTERVAL * jitter
+
+    def _answered(self, response: stun.Message, source: Address, now: float) -> bool:
+        for check in self._checks:
+            if check.address != source:
+                continue  # RFC 8445 section 7.2.5.2.1: an answer comes from where the request went
+            if check.resend_at is not None and response.transaction == check.transaction:
+                response.verify(self._remote_key)
+                self.last_heard = now
+                check.resend_at = None
+                if response.kind is stun.Class.ERROR:
+                    check.state = "failed"
+                    if check is self._chosen:
+                        self._chosen = None
+                        self._nominate(now)
+                    return True
+                if check.sends == 1:  # Karn: the answer to a resend cannot be told from that to the first
+                    self.rtt = now - check.sent_at
+                check.state = "succeeded"
+                if check.nominating:
+                    self.selected = check.address
+                    self._next_consent = now + CONSENT_INTERVAL
+                    self._next_pace = None
+                    for other in self._checks:
+                        if other is not check:
+                            other.resend_at = None
+                else:
+                    self._nominate(now)
+                return True
+            if response.transaction in check.earlier:
+                response.verify(self._remote_key)
+                sent_at = check.earlier.pop(response.transaction)
+                if response.kind is stun.Class.ERROR:
+                    return False  # no consent: the silence is counted by the session
+                self.last_heard = now
+                self.rtt = now - sent_at
+                return True
+        return False
+
+    def _nominate(self, now: float) -> None:
+        """Nominate the best that has answered, once; worse ones that answer later change nothing."""
+        if self._chosen is not None:
+            return
+        self._chosen = next((check for check in self._checks if check.state == "succeeded"), None)
+        if self._chosen is not None:
+            self._start(self._chosen, now, nominate=True)

@@ -1,0 +1,435 @@
+"""What we answer to an SDP offer, what we offer to an origin, and what was agreed.
+
+A publisher (WHIP) and a viewer (WHEP, or an edge relaying) offer; we answer as ICE-lite, `setup:passive`,
+one BUNDLE over rtcp-mux, our host candidates in every accepted section. Payload types and extension ids
+are the offerer's: an answer cannot dictate them (a browser counts such packets and decodes none). An edge
+that relays offers itself (`make_relay_offer`), controls ICE and is the DTLS client.
+
+Every function raises NegotiationError (status, code, detail) and nothing else.
+"""
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NoReturn
+
+from media.core import description
+from media.core.description import (
+    Candidate,
+    Codec,
+    Description,
+    Fingerprint,
+    IceCredentials,
+    Section,
+)
+from media.core.dtls import usable
+from media.core.errors import NegotiationError
+
+__all__ = [
+    "Agreed",
+    "AgreedTrack",
+    "Candidate",
+    "Codec",
+    "Description",
+    "Fingerprint",
+    "Fragment",
+    "IceCredentials",
+    "LocalDescription",
+    "RemoteTransport",
+    "Section",
+    "StreamDescription",
+    "accept_answer",
+    "answer_publisher",
+    "answer_viewer",
+    "make_relay_offer",
+    "new_credentials",
+    "parse_answer",
+    "parse_fragment",
+    "parse_offer",
+]
+
+Offer = Description
+Answer = Description
+
+PROTOCOL: Final = "UDP/TLS/RTP/SAVPF"
+#: payload types of our own offers
+VIDEO_PT: Final = 102
+VIDEO_RTX_PT: Final = 103
+AUDIO_PT: Final = 111
+#: feedback we act on; never transport-cc, whose numbering belongs to one connection
+FEEDBACK: Final = ("nack", "nack pli", "ccm fir", "goog-remb")
+_OUR_H264: Final = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
+_OUR_OPUS: Final = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"
+_PUBLISHER_EXTENSIONS: Final = ("urn:ietf:params:rtp-hdrext:sdes:mid",)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDescription:
+    """Our side of one session."""
+
+    credentials: IceCredentials
+    fingerprint: str  # Certificate.fingerprint, "AB:CD:.."
+    addresses: Sequence[tuple[str, int]]  # announced (IP address, UDP port), best first
+    session_id: int = 1  # the number in the o= line; 63 random bits are usual
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDescription:
+    """What a viewer is sent: the SSRCs it will see, and the names that tie sound to picture."""
+
+    video_ssrc: int
+    video_rtx_ssrc: int
+    audio_ssrc: int
+    cname: str
+    msid: str  # media stream id, a token
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTransport:
+    """How the peer is reached and known."""
+
+    credentials: IceCredentials
+    fingerprints: tuple[Fingerprint, ...]
+    setup: str  # actpass, active, passive
+    ice_lite: bool
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedTrack:
+    """One m= section both sides use."""
+
+    kind: Literal["video", "audio"]
+    mid: str
+    payload_type: int
+    rtx_payload_type: int | None  # None: retransmit on the primary SSRC, or not at all
+    clock_rate: int
+    channels: int
+    fmtp: str
+    feedback: tuple[str, ...]  # agreed rtcp-fb values: "nack", "nack pli", "ccm fir", "goog-remb"
+    extensions: tuple[tuple[int, str], ...]  # agreed header extensions (none toward viewers)
+    remote_ssrc: int | None  # where the peer names the SSRC it sends with
+    remote_rtx_ssrc: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What an offer and an answer came to."""
+
+    answer: str  # the SDP text to send; the text that came, where we were the offerer
+    remote: RemoteTransport
+    dtls_role: Literal["server", "client"]
+    video: AgreedTrack | None
+    audio: AgreedTrack | None
+    simulcast_refused: bool = False  # the publisher wanted layers: one was accepted
+    rtcp_rsize: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A trickle fragment (RFC 8840), the body of a WHIP or WHEP PATCH."""
+
+    credentials: IceCredentials | None
+    candidates: tuple[Candidate, ...]
+
+
+def new_credentials(random: Callable[[int], bytes]) -> IceCredentials:
+    """Fresh ICE credentials: 48 bits of ufrag, 144 of password, from `random(n) -> n bytes`."""
+    # base64 with "+" and "/" is exactly the alphabet of ice-char (RFC 8839 section 5.4)
+    return IceCredentials(b64encode(random(6)).decode(), b64encode(random(18)).decode())
+
+
+def parse_offer(text: str | bytes) -> Offer:
+    """Read an offer. Refuses (413) more than 64 KiB before reading it, (400) what is not SDP."""
+    return description.parse(text)
+
+
+def parse_answer(text: str | bytes) -> Answer:
+    """Read an answer to an offer of ours; the same rules as `parse_offer`."""
+    return description.parse(text)
+
+
+def parse_fragment(text: str | bytes) -> Fragment:
+    """Read an `application/trickle-ice-sdpfrag` body."""
+    return Fragment(*description.parse_fragment(text))
+
+
+def answer_publisher(offer: Offer, local: LocalDescription) -> Agreed:
+    """Accept one H.264 and one Opus track the publisher sends; `agreed.answer` is the text.
+
+    One of them is enough, but a video section without H.264 is refused rather than left dark. 406 too when
+    the transport is not UDP/TLS/RTP/SAVPF or SDES keys are offered. Simulcast is accepted as its first layer.
+    """
+    return _answer(offer, local, None)
+
+
+def answer_viewer(offer: Offer, local: LocalDescription, stream: StreamDescription) -> Agreed:
+    """Send the stream's video and audio on the viewer's first usable sections.
+
+    A viewer that asks for sound only gets that; 406 when it asks for video but cannot receive H.264 with
+    packetization-mode=1.
+    """
+    return _answer(offer, local, stream)
+
+
+def make_relay_offer(local: LocalDescription) -> str:
+    """The offer of an edge that wants a live stream: receive H.264 (with RTX) and Opus, controlling ICE."""
+    lines = _session_lines(local, ["0", "1"], ice_lite=False)
+    for kind, mid in (("video", "0"), ("audio", "1")):
+        formats = f"{VIDEO_PT} {VIDEO_RTX_PT}" if kind == "video" else str(AUDIO_PT)
+        lines += _transport_lines(kind, mid, formats, local, "actpass")
+        lines += ["a=recvonly", "a=rtcp-mux", "a=rtcp-rsize"]
+        if kind == "video":
+            lines += [
+                f"a=rtpmap:{VIDEO_PT} H264/90000",
+                f"a=fmtp:{VIDEO_PT} {_OUR_H264}",
+                *(f"a=rtcp-fb:{VIDEO_PT} {value}" for value in FEEDBACK),
+                f"a=rtpmap:{VIDEO_RTX_PT} rtx/90000",
+                f"a=fmtp:{VIDEO_RTX_PT} apt={VIDEO_PT}",
+            ]
+        else:
+            lines += [f"a=rtpmap:{AUDIO_PT} opus/48000/2", f"a=fmtp:{AUDIO_PT} {_OUR_OPUS}"]
+    return "\r\n".join(lines) + "\r\n"
+
+
+def accept_answer(answer: Answer) -> Agreed:
+    """What an origin's answer to `make_relay_offer` agreed on; `dtls_role` says ours ("client")."""
+    _refuse_unsafe(answer)
+    accepted = [section for section in answer.sections if section.port]
+    tracks: dict[str, AgreedTrack] = {}
+    for section in accepted:
+        if section.kind not in ("video", "audio") or section.direction not in ("sendonly", "sendrecv"):
+            continue
+        wanted = VIDEO_PT if section.kind == "video" else AUDIO_PT
+        codec = next((codec for codec in section.codecs if codec.payload_type == wanted), None)
+        if codec is not None:
+            tracks[section.kind] = _track(section, codec, ())
+    if not tracks:
+        _refuse("no_common_codec", "The answer accepts neither the video nor the audio that was asked for.")
+    remote = _remote_transport(answer, accepted[0])
+    return Agreed(
+        answer="",
+        remote=remote,
+        dtls_role="server" if remote.setup == "active" else "client",
+        video=tracks.get("video"),
+        audio=tracks.get("audio"),
+        rtcp_rsize=all(section.rtcp_rsize for section in accepted),
+    )
+
+
+def _refuse(code: str, detail: str, status: int = 406) -> NoReturn:
+    raise NegotiationError(status, code, detail)
+
+
+def _refuse_unsafe(offer: Description) -> None:
+    """Media is encrypted with keys from DTLS, or there is none (RFC 8827 section 6.5)."""
+    if offer.crypto:
+        _refuse("sdes_refused", "SDES keys (a=crypto) are not accepted; offer DTLS-SRTP (a=fingerprint).")
+    for section in offer.sections:
+        if section.kind in ("audio", "video") and section.protocol != PROTOCOL:
+            _refuse(
+                "transport_refused",
+                f"The {section.kind} section offers {section.protocol[:40]}; only {PROTOCOL} is accepted.",
+            )
+
+
+def _answer(offer: Offer, local: LocalDescription, stream: StreamDescription | None) -> Agreed:
+    _refuse_unsafe(offer)
+    chosen = _choose(offer, sending=stream is not None)
+    accepted = [offer.sections[index] for index in chosen]
+    first = accepted[0]
+    if len(accepted) > 1 and not all(section.mid in offer.bundle for section in accepted):
+        _refuse("bundle_required", "Audio and video must share one transport: offer a=group:BUNDLE.")
+    if not all(section.rtcp_mux for section in accepted):
+        _refuse("rtcp_mux_required", "RTP and RTCP must share one port: offer a=rtcp-mux.")
+    remote = _remote_transport(offer, first)
+    passive = remote.setup != "passive"
+    setup = "passive" if passive else "active"
+    bundle = [section.mid for section in accepted] if offer.bundle else []
+    lines = _session_lines(local, bundle, ice_lite=True)
+    tracks: dict[str, AgreedTrack] = {}
+    for index, section in enumerate(offer.sections):
+        codec = chosen.get(index)
+        if codec is None:
+            lines += [f"m={section.kind} 0 {section.protocol} {' '.join(section.formats) or '0'}"]
+            lines += ["c=IN IP4 0.0.0.0", "a=inactive"]
+            lines += [f"a=mid:{section.mid}"] if section.mid else []
+            continue
+        track = _track(section, codec, () if stream else _PUBLISHER_EXTENSIONS)
+        tracks[section.kind] = track
+        lines += _section_lines(section, track, local, setup, stream)
+    return Agreed(
+        answer="\r\n".join(lines) + "\r\n",
+        remote=remote,
+        dtls_role="server" if passive else "client",
+        video=tracks.get("video"),
+        audio=tracks.get("audio"),
+        simulcast_refused=any(_is_simulcast(section) for section in accepted),
+        rtcp_rsize=all(section.rtcp_rsize for section in accepted),
+    )
+
+
+def _choose(offer: Offer, *, sending: bool) -> dict[int, Codec]:
+    """The codec taken for each section we accept, by its place: the first usable section of each kind."""
+    theirs = ("recvonly", "sendrecv") if sending else ("sendonly", "sendrecv")
+    chosen: dict[int, Codec] = {}
+    taken: set[str] = set()
+    missing: set[str] = set()
+    for index, section in enumerate(offer.sections):
+        if section.kind not in ("video", "audio") or section.kind in taken:
+            continue
+        if section.direction not in theirs or (section.port == 0 and not section.bundle_only):
+            continue
+        codec = _best_h264(section, sending) if section.kind == "video" else _opus(section)
+        if codec is None:
+            missing.add(section.kind)
+            continue
+        taken.add(section.kind)
+        chosen[index] = codec
+    if "video" in missing - taken:
+        _refuse(
+            "no_common_codec",
+            "The video section has no H.264 with packetization-mode=1, the codec used here.",
+        )
+    if not chosen:
+        what = "receives" if sending else "sends"
+        _refuse("no_common_codec", f"No section {what} H.264 video or Opus audio, the codecs used here.")
+    return chosen
+
+
+def _best_h264(section: Section, sending: bool) -> Codec | None:
+    """Constrained baseline first, which every browser decodes; then baseline, main, high."""
+
+    def rank(codec: Codec) -> int:
+        profile = codec.parameters.get("profile-level-id", "42e01f").lower()
+        for place, start in enumerate(("42e0", "42c0", "4200", "4d", "64")):
+            if profile.startswith(start):
+                return place
+        return 9
+
+    usable = [codec for codec in section.codecs if codec.name == "h264" and codec.clock_rate == 90000]
+    fragmenting = [codec for codec in usable if codec.parameters.get("packetization-mode") == "1"]
+    # What a publisher sends in mode 0 is valid in mode 1 as well; toward viewers we send FU-A.
+    return min(fragmenting or ([] if sending else usable), key=rank, default=None)
+
+
+def _opus(section: Section) -> Codec | None:
+    return next(
+        (codec for codec in section.codecs if codec.name == "opus" and codec.clock_rate == 48000), None
+    )
+
+
+def _track(section: Section, codec: Codec, extensions: tuple[str, ...]) -> AgreedTrack:
+    rtx = next(
+        (
+            other.payload_type
+            for other in section.codecs
+            if other.name == "rtx" and other.parameters.get("apt") == str(codec.payload_type)
+        ),
+        None,
+    )
+    ssrc = section.ssrcs[0] if section.ssrcs else None
+    rtx_ssrc = None
+    for semantics, ssrcs in section.ssrc_groups:
+        if semantics == "SIM":
+            ssrc = ssrcs[0]
+    for semantics, ssrcs in section.ssrc_groups:
+        if semantics == "FID" and len(ssrcs) == 2 and ssrcs[0] == ssrc:
+            rtx_ssrc = ssrcs[1]
+    return AgreedTrack(
+        kind="video" if section.kind == "video" else "audio",
+        mid=section.mid,
+        payload_type=codec.payload_type,
+        rtx_payload_type=rtx,
+        clock_rate=codec.clock_rate,
+        channels=codec.channels,
+        fmtp=_fmtp(codec),
+        feedback=tuple(value for value in codec.feedback if value in FEEDBACK),
+        extensions=tuple(item for item in section.extensions if item[1] in extensions),
+        remote_ssrc=ssrc,
+        remote_rtx_ssrc=rtx_ssrc,
+    )
+
+
+def _fmtp(codec: Codec) -> str:
+    """The fmtp we answer. H.264: the offer's own profile, level and mode (RFC 6184 section 8.2.2)."""
+    if codec.name == "opus":
+        return _OUR_OPUS
+    kept = ("level-asymmetry-allowed", "packetization-mode", "profile-level-id")
+    return ";".join(f"{key}={codec.parameters[key]}" for key in kept if key in codec.parameters)
+
+
+def _is_simulcast(section: Section) -> bool:
+    return section.simulcast or bool(section.rids) or any(kind == "SIM" for kind, _ in section.ssrc_groups)
+
+
+def _remote_transport(offer: Description, first: Section) -> RemoteTransport:
+    if first.credentials is None:
+        _refuse("bad_sdp", "The SDP has no a=ice-ufrag and a=ice-pwd.", 400)
+    if not usable(first.fingerprints):
+        _refuse("no_fingerprint", "The SDP has no a=fingerprint with SHA-256, SHA-384 or SHA-512.")
+    return RemoteTransport(
+        first.credentials, first.fingerprints, first.setup or "actpass", offer.ice_lite, first.candidates
+    )
+
+
+def _session_lines(local: LocalDescription, bundle: Sequence[str], *, ice_lite: bool) -> list[str]:
+    lines = ["v=0", f"o=- {local.session_id} 1 IN IP4 127.0.0.1", "s=-", "t=0 0"]
+    lines += [f"a=group:BUNDLE {' '.join(bundle)}"] if bundle else []
+    return lines + (["a=ice-lite"] if ice_lite else [])
+
+
+def _transport_lines(kind: str, mid: str, formats: str, local: LocalDescription, setup: str) -> list[str]:
+    """m= and c= with the default candidate, ICE, DTLS and candidates.
+
+    Every section repeats the candidates although those of the first would do in a BUNDLE: browsers pass the
+    repetition over, while aiortc with `max-bundle` believes only the last section.
+    """
+    address, port = local.addresses[0] if local.addresses else ("0.0.0.0", 9)
+    lines = [f"m={kind} {port} {PROTOCOL} {formats}", f"c=IN {'IP6' if ':' in address else 'IP4'} {address}"]
+    lines += [f"a=mid:{mid}"] if mid else []
+    lines += [
+        f"a=ice-ufrag:{local.credentials.ufrag}",
+        f"a=ice-pwd:{local.credentials.password}",
+        f"a=fingerprint:sha-256 {local.fingerprint}",
+        f"a=setup:{setup}",
+    ]
+    for index, (host, host_port) in enumerate(local.addresses):
+        priority = 126 << 24 | (65535 - index) << 8 | 255  # RFC 8445 section 5.1.2.1: host
+        lines.append(f"a=candidate:{index + 1} 1 udp {priority} {host} {host_port} typ host")
+    return [*lines, "a=end-of-candidates"]
+
+
+def _section_lines(
+    section: Section,
+    track: AgreedTrack,
+    local: LocalDescription,
+    setup: str,
+    stream: StreamDescription | None,
+) -> list[str]:
+    """An accepted section of an answer."""
+    payload_type, rtx = track.payload_type, track.rtx_payload_type
+    formats = f"{payload_type} {rtx}" if rtx is not None else str(payload_type)
+    lines = _transport_lines(track.kind, track.mid, formats, local, setup)
+    lines += ["a=sendonly" if stream else "a=recvonly", "a=rtcp-mux"]
+    lines += ["a=rtcp-rsize"] if section.rtcp_rsize else []
+    lines += [f"a=extmap:{ident} {uri}" for ident, uri in track.extensions]
+    name = f"H264/{track.clock_rate}" if track.kind == "video" else f"opus/{track.clock_rate}/2"
+    lines.append(f"a=rtpmap:{payload_type} {name}")
+    lines += [f"a=fmtp:{payload_type} {track.fmtp}"] if track.fmtp else []
+    lines += [f"a=rtcp-fb:{payload_type} {value}" for value in track.feedback]
+    if rtx is not None:
+        lines += [f"a=rtpmap:{rtx} rtx/{track.clock_rate}", f"a=fmtp:{rtx} apt={payload_type}"]
+    if stream is None:
+        return lines
+    # RFC 3611: with it a browser's RRTR is answered, and it can tell glass-to-glass latency.
+    lines += ["a=rtcp-xr:rcvr-rtt=all", f"a=msid:{stream.msid} {stream.msid}-{track.kind}"]
+    if track.kind == "audio":
+        return [*lines, f"a=ssrc:{stream.audio_ssrc} cname:{stream.cname}"]
+    if rtx is not None:
+        lines.append(f"a=ssrc-group:FID {stream.video_ssrc} {stream.video_rtx_ssrc}")
+    # The primary SSRC comes before that of RTX, or Chromium shows no video at all.
+    lines.append(f"a=ssrc:{stream.video_ssrc} cname:{stream.cname}")
+    if rtx is not None:
+        lines.append(f"a=ssrc:{stream.video_rtx_ssrc} cname:{stream.cname}")
+    return lines

@@ -1,0 +1,304 @@
+"""One WebRTC peer, sans-IO: datagrams and moments in; datagrams, events and a next moment out.
+
+A session joins ICE (who may speak), DTLS (which keys) and SRTP (what was said). It opens no socket, reads
+no clock and starts no task: `now` is a number of seconds on any steady clock of the caller's.
+
+The rule, once: **after every `receive`, `handle_timeout`, `send_rtcp` and `close`, call `poll()` until it
+returns None, then ask `next_timeout()`** and call `handle_timeout(now)` when that moment has come.
+
+Order of trust (RFC 8445, 5764, 3711): a STUN request must carry our ufrag and a MESSAGE-INTEGRITY made with
+our password before anything changes; DTLS, SRTP and SRTCP are only looked at from an address such a request
+validated; the peer's certificate must match a fingerprint of its SDP before keys exist; a packet must
+authenticate before it counts. What fails is dropped without an answer.
+
+The hot path stays out of here: whoever fans out takes `outbound` and `remote` and sends by itself.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from media.core import rtcp, sdp
+from media.core.certificate import Certificate
+from media.core.dtls import DtlsEndpoint, Role
+from media.core.errors import DtlsError, ParseError, SrtpError
+from media.core.ice import IceAgent, IceControlling, IceLite
+from media.core.rtp import is_rtcp
+from media.core.srtp import InboundSrtp, OutboundSrtp
+
+#: (IP address as text, port); the driver takes IPv4-mapped IPv6 addresses and scopes off
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send this datagram."""
+
+    data: bytes
+    to: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """ICE has an address that works; DTLS follows."""
+
+    remote: Address
+
+
+@dataclass(frozen=True, slots=True)
+class DtlsReady:
+    """The handshake is done and the peer is who its SDP said: media may flow both ways."""
+
+    outbound: OutboundSrtp
+
+
+@dataclass(frozen=True, slots=True)
+class RtpPacket:
+    """An authenticated RTP packet, in plaintext."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RtcpPacket:
+    """An authenticated RTCP compound, parsed."""
+
+    packets: list[rtcp.RtcpPacket]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteChanged:
+    """The peer moved to another validated address: send there from now on."""
+
+    remote: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The session is over; no event follows, and nothing may be sent. `reason` is a phrase for people."""
+
+    reason: str
+
+
+Event = Connected | DtlsReady | RtpPacket | RtcpPacket | RemoteChanged | Closed
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """All a session needs to know; see `answered` and `offered` for the two usual ways to fill it."""
+
+    certificate: Certificate
+    credentials: sdp.IceCredentials  # ours
+    remote: sdp.RemoteTransport
+    controlling: bool  # False: ICE-lite
+    dtls_role: Role
+    random: Callable[[int], bytes]  # random(n) gives n bytes fit for secrets (os.urandom)
+    establish_timeout: float = 15.0  # seconds from the start until DTLS must be done
+    consent_timeout: float = 30.0  # RFC 7675: silence after which nothing more is sent
+    allow_repeat_tx: bool = False  # see srtp.py; only for peers without RTX
+
+    @classmethod
+    def answered(
+        cls,
+        agreed: sdp.Agreed,
+        local: sdp.LocalDescription,
+        certificate: Certificate,
+        random: Callable[[int], bytes],
+    ) -> Self:
+        """For whoever answered an offer (WHIP, WHEP, relay_out): ICE-lite, DTLS as the answer says."""
+        return cls(certificate, local.credentials, agreed.remote, False, agreed.dtls_role, random)
+
+    @classmethod
+    def offered(
+        cls,
+        agreed: sdp.Agreed,
+        local: sdp.LocalDescription,
+        certificate: Certificate,
+        random: Callable[[int], bytes],
+    ) -> Self:
+        """For whoever offered and got an answer (relay_in): controlling ICE."""
+        return cls(certificate, local.credentials, agreed.remote, True, agreed.dtls_role, random)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStats:
+    """Figures of one session; counts are since its start."""
+
+    rtt: float | None  # seconds, of the last ICE check (controlling side); None elsewhere
+    heard_age: float | None  # seconds since anything authentic came; None before that
+    datagrams_in: int
+    datagrams_dropped: int  # not authentic, replayed, malformed, or from an address not validated
+
+
+class Session:
+    """One peer. Not thread-safe; see the module's docstring for the rule of use."""
+
+    def __init__(self, config: SessionConfig, now: float) -> None:
+        self.config = config
+        self.outbound: OutboundSrtp | None = None  # set before DtlsReady is polled
+        self.inbound: InboundSrtp | None = None
+        self.remote: Address | None = None  # where to send; None before Connected and after Closed
+        self.closed = False
+        self._ice = self._make_ice(config, now)
+        self._dtls = DtlsEndpoint(config.certificate, config.dtls_role, config.remote.fingerprints)
+        self._queue: deque[Transmit | Event] = deque()
+        self._deadline = now + config.establish_timeout  # until DTLS is done, then that of consent
+        self._heard: float | None = None
+        self._received = 0
+        self._dropped = 0
+
+    @staticmethod
+    def _make_ice(config: SessionConfig, now: float) -> IceAgent:
+        remote = config.remote
+        if config.controlling:
+            return IceControlling(
+                config.credentials, remote.credentials, remote.candidates, config.random, now
+            )
+        return IceLite(config.credentials, remote.credentials)
+
+    def receive(self, datagram: bytes, source: Address, now: float) -> None:
+        """Take one datagram that the driver's demux believes to be for this session. Never raises."""
+        if self.closed:
+            return
+        self._received += 1
+        first = datagram[0] if datagram else 255
+        if 128 <= first <= 191:
+            self._receive_media(datagram, source, now)
+        elif first < 4:
+            if self._ice.receive(datagram, source, now):
+                if self._ice.last_heard == now:
+                    self._hear(now)
+                self._follow_ice(now)
+            else:
+                self._dropped += 1
+        elif 20 <= first <= 63 and self._ice.is_valid(source):
+            self._ice.use(source)
+            self._follow_ice(now)
+            self._drive_dtls(lambda: self._dtls.receive(datagram, now), now)
+        else:
+            self._dropped += 1
+
+    def handle_timeout(self, now: float) -> None:
+        """The moment of `next_timeout()` has come (calling early does no harm)."""
+        if self.closed:
+            return
+        if now >= self._deadline:
+            self._close(self._why_late())
+            return
+        self._ice.handle_timeout(now)
+        self._follow_ice(now)
+        if self._ice.failed:
+            self._close("no address of the peer answered")
+            return
+        if not self._dtls.done:
+            self._drive_dtls(lambda: self._dtls.handle_timeout(now), now)
+
+    def poll(self) -> Transmit | Event | None:
+        """The next thing to do or to know, in order; None when there is none left."""
+        return self._queue.popleft() if self._queue else None
+
+    def next_timeout(self) -> float | None:
+        """When to call `handle_timeout`; None once closed."""
+        if self.closed:
+            return None
+        moments = (self._deadline, self._ice.next_timeout(), self._dtls.next_timeout())
+        return min(moment for moment in moments if moment is not None)
+
+    def send_rtcp(self, packets: Iterable[rtcp.RtcpPacket] | bytes, now: float) -> None:
+        """Queue one compound, protected, to the peer; dropped while DTLS is not done."""
+        if self.outbound is None or self.remote is None:
+            return
+        compound = packets if isinstance(packets, bytes) else rtcp.build_compound(packets)
+        if compound:
+            self._queue.append(Transmit(self.outbound.protect_rtcp(compound), self.remote))
+
+    def close(self, now: float, reason: str = "closed") -> None:
+        """End it: a DTLS close_notify goes out, then `Closed(reason)`. Closing twice does nothing."""
+        self._close(reason)
+
+    def stats(self, now: float) -> SessionStats:
+        return SessionStats(
+            rtt=self._ice.rtt,
+            heard_age=None if self._heard is None else now - self._heard,
+            datagrams_in=self._received,
+            datagrams_dropped=self._dropped,
+        )
+
+    def _receive_media(self, datagram: bytes, source: Address, now: float) -> None:
+        inbound = self.inbound
+        if inbound is None or not self._ice.is_valid(source):
+            self._dropped += 1
+            return
+        try:
+            if is_rtcp(datagram):
+                packets = rtcp.parse_compound(inbound.unprotect_rtcp(datagram))
+                self._queue.append(RtcpPacket(packets))
+            else:
+                self._queue.append(RtpPacket(inbound.unprotect(datagram)))
+        except (SrtpError, ParseError):
+            self._dropped += 1
+            return
+        # Towards a lite agent, what authenticates is as good a sign of life as a check. A controlling one has
+        # checks of its own to go by (RFC 7675 section 5.1).
+        if not self.config.controlling:
+            self._hear(now)
+
+    def _hear(self, now: float) -> None:
+        self._heard = now
+        if self._dtls.done:
+            self._deadline = now + self.config.consent_timeout
+
+    def _follow_ice(self, now: float) -> None:
+        """Pass on what ICE wants sent, and where it now points."""
+        outgoing = self._ice.outgoing
+        while outgoing:
+            self._queue.append(Transmit(*outgoing.popleft()))
+        selected = self._ice.selected
+        if selected is None or selected == self.remote:
+            return
+        first, self.remote = self.remote is None, selected
+        if not first:
+            self._queue.append(RemoteChanged(selected))
+            return
+        self._queue.append(Connected(selected))
+        self._drive_dtls(lambda: self._dtls.start(now), now)
+
+    def _drive_dtls(self, step: Callable[[], None], now: float) -> None:
+        failure: str | None = None
+        try:
+            step()
+        except DtlsError as error:
+            failure = str(error)
+        self._flush_dtls()
+        if failure is not None:
+            self._close(failure)
+        elif self._dtls.closed:
+            self._close("the peer closed the connection")
+        elif self.outbound is None and self._dtls.keys is not None:
+            keys = self._dtls.keys
+            self.outbound = OutboundSrtp(keys, allow_repeat=self.config.allow_repeat_tx)
+            self.inbound = InboundSrtp(keys)
+            self._hear(now)
+            self._queue.append(DtlsReady(self.outbound))
+
+    def _flush_dtls(self) -> None:
+        if self.remote is not None:
+            for datagram in self._dtls.outgoing():
+                self._queue.append(Transmit(datagram, self.remote))
+
+    def _why_late(self) -> str:
+        if self._dtls.done:
+            return f"the peer vanished: it gave no sign of consent for {self.config.consent_timeout:g} s"
+        if self.remote is None:
+            return "no address of the peer was validated in time"
+        return "the DTLS handshake took too long"
+
+    def _close(self, reason: str) -> None:
+        if self.closed:
+            return
+        self._dtls.close()
+        self._flush_dtls()
+        self.closed = True
+        self.outbound = self.inbound = self.remote = None
+        self._queue.append(Closed(reason))

@@ -1,0 +1,200 @@
+"""One UDP socket under asyncio: read until it is empty, hand each datagram on, send without waiting.
+
+Not asyncio's DatagramProtocol: that reads one datagram a wake-up into a fresh 256 KiB buffer, ten times the
+cost of `add_reader` and `recvfrom` until EAGAIN. With `gro` the kernel may hand over several datagrams of one
+sender in one read (UDP_GRO, udp(7)), which is how a whole frame comes from an origin.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import struct
+from collections.abc import Callable
+
+from media.core.session import Address
+from media.fanout.sender import SOL_UDP, FanoutSender, SocketAddress, kernel_has_gso
+
+UDP_GRO = 104
+BUFFER_BYTES = 4 << 20  # a default receive buffer keeps 104 of a burst of 159 packets
+MAX_DATAGRAM = 2048  # no WebRTC peer sends larger ones
+READS_A_TURN = 64  # then timers and the relays get their turn, also in a storm of handshakes
+DEFAULT_PORTS = range(20000, 30000)  # below the ephemeral ports (ip_local_port_range)
+
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+
+
+class PortError(OSError):
+    """No UDP port could be bound; the message says which and what to do."""
+
+
+def bind(port: int | None, *, dual_stack: bool) -> socket.socket:
+    """A non-blocking UDP socket on all addresses; `port` None takes the first free one of DEFAULT_PORTS.
+
+    Where the kernel has no IPv6, a dual-stack socket is an IPv4 one. Raises PortError.
+    """
+    if dual_stack:
+        try:
+            return _bind(port, socket.AF_INET6)
+        except PortError:
+            raise
+        except OSError:
+            pass
+    return _bind(port, socket.AF_INET)
+
+
+def _bind(port: int | None, family: socket.AddressFamily) -> socket.socket:
+    last = ""
+    for candidate in DEFAULT_PORTS if port is None else (port,):
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", candidate))
+        except OSError as error:
+            sock.close()
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            last = str(error)
+            continue
+        sock.setblocking(False)
+        _grow_buffers(sock)
+        return sock
+    if port is None:
+        where = f"{DEFAULT_PORTS.start}-{DEFAULT_PORTS.stop - 1}"
+        raise PortError(f"no free UDP port in {where} ({last}). Free one, or name another with --udp-port.")
+    raise PortError(
+        f"UDP port {port} cannot be used ({last}). End the program that has it, or choose another --udp-port."
+    )
+
+
+def _grow_buffers(sock: socket.socket) -> None:
+    """4 MB each way; beyond the system's limit only where we may (CAP_NET_ADMIN)."""
+    for force, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
+        except OSError:
+            sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
+
+
+def _nobody_reads(data: bytes, source: Address, now: float) -> None:
+    """For a socket that is closed."""
+
+
+def _nobody_minds(now: float) -> None:
+    """For a socket that is closed."""
+
+
+class UdpEndpoint:
+    """A bound socket in the loop, until `close`. `sender` is its send path.
+
+    on_datagram(data, source, now) for each datagram; on_drained(now) after each turn of reading. `source` is
+    an address in its usual form: IPv4 as IPv4 although the socket is dual-stack.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        on_datagram: Callable[[bytes, Address, float], None],
+        on_drained: Callable[[float], None],
+        *,
+        gro: bool = False,
+    ) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._on_datagram = on_datagram
+        self._on_drained = on_drained
+        self._six = sock.family == socket.AF_INET6
+        self.port: int = sock.getsockname()[1]
+        self.sender = FanoutSender(sock, gso=kernel_has_gso(sock))
+        self.bytes_received = 0
+        self.datagrams_received = 0
+        self._gro = gro and self._enable_gro()
+        loop.add_reader(sock.fileno(), self._read_gro if self._gro else self._read)
+
+    def _enable_gro(self) -> bool:
+        try:
+            self._socket.setsockopt(SOL_UDP, UDP_GRO, 1)
+        except OSError:
+            return False
+        self._buffer = bytearray(65536)
+        self._view = memoryview(self._buffer)
+        return True
+
+    @property
+    def closed(self) -> bool:
+        return self._socket.fileno() < 0
+
+    def socket_address(self, address: Address) -> SocketAddress:
+        """What this socket's sends take for an address."""
+        if not self._six:
+            return address
+        host, port = address
+        return (host if ":" in host else f"::ffff:{host}", port, 0, 0)
+
+    def can_reach(self, address: Address) -> bool:
+        return self._six or ":" not in address[0]
+
+    def send(self, data: bytes, address: Address) -> bool:
+        """One datagram; False when it was dropped (buffer full, no route): its sender has timers for that."""
+        if self.closed or not self.can_reach(address):
+            return False
+        return self.sender.send_raw(data, self.socket_address(address))
+
+    def _source(self, address: SocketAddress) -> Address:
+        host = address[0]
+        if self._six:
+            host = host.partition("%")[0].removeprefix("::ffff:")
+            if ":" in host:
+                host = str(ipaddress.ip_address(host))
+        return (host, address[1])
+
+    def _read(self) -> None:
+        receive, on_datagram, clock = self._socket.recvfrom, self._on_datagram, self._loop.time
+        for _ in range(READS_A_TURN):
+            try:
+                data, address = receive(MAX_DATAGRAM)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                continue  # an ICMP error of an earlier send
+            self.bytes_received += len(data)
+            self.datagrams_received += 1
+            on_datagram(data, self._source(address) if self._six else address, clock())
+            if self.closed:
+                return
+        self._on_drained(clock())
+
+    def _read_gro(self) -> None:
+        on_datagram, clock, view = self._on_datagram, self._loop.time, self._view
+        for _ in range(READS_A_TURN):
+            try:
+                size, ancillary, _, address = self._socket.recvmsg_into([view], 32)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                continue
+            segment = size
+            for level, kind, value in ancillary:
+                if level == SOL_UDP and kind == UDP_GRO:
+                    segment = struct.unpack_from("@i", value)[0]
+            source = self._source(address)
+            now = clock()
+            # Copied out first: the handlers may lead to another read into the same buffer.
+            read = bytes(view[:size])
+            datagrams = [read[at : at + segment] for at in range(0, size, max(1, segment))]
+            self.bytes_received += size
+            self.datagrams_received += len(datagrams)
+            for data in datagrams:
+                on_datagram(data, source, now)
+                if self.closed:
+                    return
+        self._on_drained(clock())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            # Whoever reads of us may hold us: a circle is only given back when the collector comes by.
+            self._on_datagram, self._on_drained = _nobody_reads, _nobody_minds

@@ -1,0 +1,82 @@
+"""Packets gathered into batches: what is protected and sent to a viewer in one go.
+
+A batch holds packets of one frame, at most `MAX_BATCH` of them, so that a key frame of a hundred packets goes
+round the viewers in slices and nobody waits for all of it. A run is the part of a batch that one UDP_SEGMENT
+send can carry: equal sizes, only the last may be shorter (udp(7); at most 64 segments and 65,507 bytes).
+"""
+
+from dataclasses import dataclass, field
+
+MAX_BATCH = 16
+MAX_RUN_BYTES = 60_000
+
+
+@dataclass(slots=True)
+class Batch:
+    """Consecutive packets as they go out, payload type 0; `first` is the extended number of the first one."""
+
+    first: int
+    packets: list[bytes] = field(default_factory=list)
+
+
+def runs(packets: list[bytes], overhead: int = 16) -> list[list[bytes]]:
+    """Split a batch where the sizes ask for it. `overhead` is what protection adds to each packet."""
+    result: list[list[bytes]] = []
+    run: list[bytes] = []
+    size = total = 0
+    closed = True  # a shorter packet has ended the run, or there is none yet
+    for packet in packets:
+        length = len(packet)
+        if closed or length > size or total + length + overhead > MAX_RUN_BYTES:
+            run = [packet]
+            result.append(run)
+            size, total, closed = length, length + overhead, False
+            continue
+        run.append(packet)
+        total += length + overhead
+        closed = length < size
+    return result
+
+
+class FrameBatcher:
+    """Gathers one track's packets; a batch is ready at the marker, when full, or when another frame begins.
+
+    Packets are given in sending order. What has been gathered and is not yet ready is `pending`: whoever
+    drives the batcher calls `flush` when no packet followed for a moment (a frame whose end was lost).
+    """
+
+    __slots__ = ("_batch", "_timestamp")
+
+    def __init__(self) -> None:
+        self._batch: Batch | None = None
+        self._timestamp = -1
+
+    @property
+    def pending(self) -> bool:
+        return self._batch is not None
+
+    @property
+    def held(self) -> int:
+        """How many packets have been gathered and not yet handed out."""
+        return 0 if self._batch is None else len(self._batch.packets)
+
+    def add(self, number: int, packet: bytes, timestamp: int, marker: bool) -> list[Batch]:
+        """The batches that this packet made ready, oldest first (at most two)."""
+        ready: list[Batch] = []
+        batch = self._batch
+        if batch is not None and (timestamp != self._timestamp or number != batch.first + len(batch.packets)):
+            ready.append(batch)
+            batch = None
+        if batch is None:
+            batch = Batch(number)
+            self._timestamp = timestamp
+        batch.packets.append(packet)
+        if marker or len(batch.packets) >= MAX_BATCH:
+            ready.append(batch)
+            batch = None
+        self._batch = batch
+        return ready
+
+    def flush(self) -> Batch | None:
+        batch, self._batch = self._batch, None
+        return batch

@@ -1,0 +1,372 @@
+"""One medium of a live stream on this worker: packets of a source in, datagrams to its viewers out.
+
+A packet's way: gate (a new source begins with a key frame) -> continuity (our numbers and timestamps) ->
+ring -> batcher -> sender. The source's loss is noted on the way; who drives the track asks for what is
+missing.
+
+Joining: a viewer of the picture begins at the first packet of a key frame, live, or out of the ring with the
+whole group of pictures so far, never with anything less. No viewer begins shortly before the 16-bit sequence
+number wraps: a receiver that loses its first packets there would count the wraps differently from us and fail
+to authenticate for ever.
+"""
+
+import struct
+from dataclasses import dataclass, field
+from typing import Literal
+
+from media.core.errors import ParseError
+from media.core.h264 import Resolution, is_keyframe_start, resolution, sps_of
+from media.core.rtp import RtpHeader, build_rtx
+from media.fanout.continuity import Continuity
+from media.fanout.frames import Batch, FrameBatcher
+from media.fanout.keyframes import KeyframeRequests
+from media.fanout.loss import MissingPackets
+from media.fanout.ring import PacketRing
+from media.fanout.sender import MAX_PACKET, FanoutSender, ViewerClass
+from media.fanout.senderclock import SenderClock
+from media.fanout.viewer import Subscription
+
+WRAP_MARGIN = {"video": 512, "audio": 64}  # packets: about a second of each
+FLUSH_AFTER = 0.002  # seconds an unfinished frame waits for its next packet
+JOIN_PATIENCE = 0.3  # seconds a joiner waits for a live key frame before it gets the group of pictures so far
+WISH_AGAIN = 0.5
+BURST_SLICE = 32  # packets
+BURST_EVERY = 0.004  # seconds
+_REPLAY_HORIZON = 1000  # packets: beyond it an SRTP sender refuses an old number
+
+_HEADER = struct.Struct("!BBHII")
+
+
+@dataclass(slots=True)
+class TrackCounters:
+    """Since the start of the track."""
+
+    packets: int = 0  # forwarded, each once
+    received_bytes: int = 0  # RTP header and payload
+    frames: int = 0
+    keyframes: int = 0
+    dropped: int = 0  # before the first key frame of a source, too long, or too late
+    resent: int = 0
+
+
+@dataclass(slots=True)
+class Wishes:
+    """What a track wants of its source now."""
+
+    keyframe: bool = False
+    sequences: list[int] = field(default_factory=list)
+
+
+class Track:
+    """See the module's docstring. `ssrc` is ours, the same for all viewers and all sources."""
+
+    def __init__(
+        self,
+        kind: Literal["video", "audio"],
+        sender: FanoutSender,
+        *,
+        ssrc: int,
+        clock_rate: int,
+        first_number: int,
+        first_timestamp: int,
+    ) -> None:
+        self.kind = kind
+        self.ssrc = ssrc
+        self.ring = PacketRing(4096 if kind == "video" else 512)
+        self.clock = SenderClock(clock_rate)
+        self.clock_rate = clock_rate
+        self.missing = MissingPackets()
+        self.keyframes = KeyframeRequests()
+        self.counters = TrackCounters()
+        self.resolution: Resolution | None = None
+        self.last_packet_at: float | None = None
+        self.keyframe_at: float | None = None
+        self.source_ssrc: int | None = None
+        self._sender = sender
+        self._continuity = Continuity(clock_rate, first_number, first_timestamp)
+        self._batcher = FrameBatcher()
+        self._flush_at: float | None = None
+        self._frame_timestamp: int | None = None
+        self._keyframe_timestamp: int | None = None
+        self._gated = kind == "video"
+        self._gate_wish_at: float | None = None  # a source sends, but its key frame was missed: ask for one
+        self._classes: dict[tuple[int, int], ViewerClass] = {}
+        self._waiting: list[Subscription] = []
+        self._catching: list[Subscription] = []
+        self._live: list[Subscription] = []
+        self._burst_at: float | None = None
+        self._sps: bytes | None = None
+        self._first_at: float | None = None
+
+    # -- the source's side
+
+    def change_source(self) -> None:
+        """What comes next is another source; what the old one left unfinished goes out first.
+
+        Also when nothing of the old one was shown: its clock and what was asked of it are not the new one's.
+        """
+        self.source_ssrc = None
+        self.missing.reset()
+        self.keyframes.reset()
+        self.clock.reset()
+        self._continuity.change_source()
+        self._gated = self.kind == "video"
+        self._gate_wish_at = None
+        self._keyframe_timestamp = None
+
+    def receive(self, packet: bytes, header: RtpHeader, now: float) -> None:
+        """A packet of the source, in plaintext, its RTX already undone."""
+        if self.source_ssrc is not None and header.ssrc != self.source_ssrc:
+            self.change_source()
+        payload = packet[header.payload_offset : len(packet) - header.padding]
+        if len(payload) + 12 > MAX_PACKET:
+            self.counters.dropped += 1
+            return
+        keyframe = self.kind == "video" and is_keyframe_start(payload)
+        if self._gated:
+            if not keyframe:
+                self.counters.dropped += 1
+                self.last_packet_at = now
+                if self._gate_wish_at is None:
+                    self._gate_wish_at = now
+                return
+            self._gated = False
+            self._gate_wish_at = None
+        self.source_ssrc = header.ssrc
+        continuity = self._continuity
+        before = continuity.newest
+        number = continuity.map(header.sequence, header.timestamp, now)
+        if number < continuity.floor:
+            self.counters.dropped += 1
+            return
+        timestamp = continuity.map_timestamp(header.timestamp)
+        out = (
+            _HEADER.pack(0x80, 0x80 if header.marker else 0, number & 0xFFFF, timestamp, self.ssrc) + payload
+        )
+        if not self.ring.insert(number, out):
+            return
+        self.missing.arrived(number, before, now)
+        counters = self.counters
+        counters.packets += 1
+        counters.received_bytes += len(out)
+        self.last_packet_at = now
+        if self._first_at is None:
+            self._first_at = now
+        if keyframe:
+            self._keyframe(number, timestamp, payload, late=number <= before, now=now)
+        if number <= before:
+            self._send_late(number, out, now)
+            return
+        if timestamp != self._frame_timestamp:
+            self._frame_timestamp = timestamp
+            counters.frames += 1
+        marker = header.marker or self.kind == "audio"
+        for batch in self._batcher.add(number, out, timestamp, marker):
+            self._send(batch, now)
+        self._flush_at = now + FLUSH_AFTER if self._batcher.pending else None
+        if self._waiting and self.kind == "audio":
+            self._start_waiting(number + 1)
+
+    def _keyframe(self, number: int, timestamp: int, payload: bytes, *, late: bool, now: float) -> None:
+        sps = sps_of(payload)
+        if sps is not None and sps != self._sps:
+            self._sps = sps
+            try:
+                self.resolution = resolution(sps)
+            except ParseError:
+                self.resolution = None
+        if timestamp == self._keyframe_timestamp:  # a further part of the key frame that has begun
+            start = self.ring.gop_start
+            if late and start is not None and number < start:
+                self.ring.gop_start = number
+            return
+        if late:
+            # The beginning of a key frame whose later packets came first: from the ring for who waits.
+            if self.ring.gop_start is None or number > self.ring.gop_start:
+                self._keyframe_timestamp = timestamp
+                self.ring.gop_start = number
+            return
+        self._keyframe_timestamp = timestamp
+        self.keyframe_at = now
+        self.counters.keyframes += 1
+        self.keyframes.arrived()
+        self.flush(now)
+        self.ring.gop_start = number
+        if self._waiting:
+            self._start_waiting(number)
+
+    def _start_waiting(self, number: int) -> None:
+        """The viewers that wait begin with this number, which is the next one to be sent."""
+        if not self._may_start_at(number):
+            return
+        for subscription in self._waiting:
+            subscription.start = number
+            self._go_live(subscription)
+        self._waiting.clear()
+
+    def _may_start_at(self, number: int) -> bool:
+        return (number & 0xFFFF) < 0x10000 - WRAP_MARGIN[self.kind]
+
+    def _send(self, batch: Batch, now: float) -> None:
+        if self._live:
+            self._sender.send_batch(batch, self._classes.values(), now)
+
+    def _send_late(self, number: int, packet: bytes, now: float) -> None:
+        """A packet that filled a gap: to everyone who is past it."""
+        if number < self._continuity.newest - _REPLAY_HORIZON:
+            return
+        for subscription in self._live:
+            if subscription.start is not None and subscription.start <= number:
+                self._sender.send_packets([packet], subscription.payload_type, subscription.destination, now)
+        for subscription in self._catching:
+            cursor, start = subscription.cursor, subscription.start
+            if cursor is not None and start is not None and start <= number < cursor:
+                self._sender.send_packets([packet], subscription.payload_type, subscription.destination, now)
+
+    def flush(self, now: float) -> None:
+        """Send what the batcher holds."""
+        batch = self._batcher.flush()
+        self._flush_at = None
+        if batch is not None:
+            self._send(batch, now)
+
+    # -- the viewers' side
+
+    def subscribe(self, subscription: Subscription, now: float) -> bool:
+        """A viewer joins. True when a key frame is to be asked for now."""
+        self._waiting.append(subscription)
+        if self.kind == "audio":
+            return False
+        recent = self.keyframe_at is not None and now - self.keyframe_at < WISH_AGAIN
+        if recent and self._burst_from_ring(subscription, now):
+            return False
+        return self.keyframes.want(now)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        for group in (self._waiting, self._catching, self._live):
+            if subscription in group:
+                group.remove(subscription)
+        for viewers in self._classes.values():
+            if subscription.destination in viewers.destinations:
+                viewers.destinations.remove(subscription.destination)
+
+    def _go_live(self, subscription: Subscription) -> None:
+        subscription.cursor = None
+        self._live.append(subscription)
+        key = (subscription.payload_type, subscription.destination.tag_length)
+        viewers = self._classes.get(key)
+        if viewers is None:
+            viewers = self._classes[key] = ViewerClass(*key)
+        viewers.destinations.append(subscription.destination)
+
+    def _burst_from_ring(self, subscription: Subscription, now: float) -> bool:
+        """Begin to send the group of pictures so far to a waiting viewer; False when that cannot be done."""
+        start = self.ring.gop_start
+        if start is None or self._gated or not self._may_start_at(start) or not self.ring.holds_gop():
+            return False
+        self._waiting.remove(subscription)
+        subscription.start = subscription.cursor = start
+        self._catching.append(subscription)
+        self._burst_at = now
+        return True
+
+    def _burst(self, now: float) -> None:
+        """One slice to each viewer that catches up. What the batcher holds is still to be sent to all."""
+        end = self._continuity.newest + 1 - self._batcher.held
+        for subscription in list(self._catching):
+            cursor = subscription.cursor
+            if cursor is None:
+                continue
+            upto = min(cursor + BURST_SLICE, end)
+            packets = [packet for n in range(cursor, upto) if (packet := self.ring.get(n)) is not None]
+            self._sender.send_packets(packets, subscription.payload_type, subscription.destination, now)
+            subscription.cursor = upto
+            if upto >= end:
+                self._catching.remove(subscription)
+                self._go_live(subscription)
+        self._burst_at = now + BURST_EVERY if self._catching else None
+
+    def resend(
+        self, subscription: Subscription, sequences: tuple[int, ...], now: float, rtt: float | None
+    ) -> int:
+        """Answer a viewer's NACK from the ring; returns how many packets went out again."""
+        packets: list[bytes] = []
+        rate = 0.0 if self._first_at is None else self.counters.packets / max(1.0, now - self._first_at)
+        for sequence in sequences:
+            number = self.ring.find(sequence)
+            if number is None or subscription.start is None or number < subscription.start:
+                continue
+            if subscription.cursor is not None and number >= subscription.cursor:
+                continue
+            if not subscription.budget.allow(number, now, min(rate, 2000.0), rtt):
+                continue
+            packet = self.ring.get(number)
+            if packet is None:
+                continue
+            if subscription.rtx_payload_type is not None:
+                packet = build_rtx(
+                    packet,
+                    payload_type=subscription.rtx_payload_type,
+                    ssrc=subscription.rtx_ssrc,
+                    sequence=subscription.rtx_sequence,
+                )
+                subscription.rtx_sequence = (subscription.rtx_sequence + 1) & 0xFFFF
+            elif not subscription.may_repeat or number < self._continuity.newest - _REPLAY_HORIZON:
+                continue
+            packets.append(packet)
+        if packets:
+            payload_type = 0 if subscription.rtx_payload_type is not None else subscription.payload_type
+            self._sender.send_packets(packets, payload_type, subscription.destination, now)
+            subscription.resent += len(packets)
+            self.counters.resent += len(packets)
+        return len(packets)
+
+    # -- time
+
+    def next_deadline(self) -> float | None:
+        moments = [
+            self._flush_at,
+            self._burst_at,
+            self._gate_wish_at,
+            self.missing.next_due() if len(self.missing) else None,
+            self.keyframes.deadline(),
+            min((s.wish_at for s in self._waiting), default=None) if self.kind == "video" else None,
+        ]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def handle_timeout(self, now: float, rtt: float | None) -> Wishes:
+        """Do what is due; returns what to ask the source for."""
+        wishes = Wishes()
+        if self._flush_at is not None and now >= self._flush_at:
+            self.flush(now)
+        if self.kind == "video":
+            for subscription in [s for s in self._waiting if now >= s.wish_at]:
+                if not self._burst_from_ring(subscription, now):
+                    subscription.wish_at = now + WISH_AGAIN
+                    wishes.keyframe |= self.keyframes.want(now)
+            if self._gate_wish_at is not None and now >= self._gate_wish_at:
+                self._gate_wish_at = now + WISH_AGAIN
+                wishes.keyframe |= self.keyframes.want(now)
+            wishes.keyframe |= self.keyframes.due(now)
+        if self._burst_at is not None and now >= self._burst_at:
+            self._burst(now)
+        if len(self.missing):
+            wishes.sequences = [self._continuity.source_sequence(n) for n in self.missing.due(now, rtt)]
+            if self.missing.given_up:
+                self.missing.given_up = False
+                if self.kind == "video":
+                    wishes.keyframe |= self.keyframes.want(now)
+        return wishes
+
+    # -- figures
+
+    @property
+    def viewers_live(self) -> int:
+        return len(self._live)
+
+    def report_pair(self, now: float, rtt: float | None) -> tuple[int, int] | None:
+        """(NTP of the publisher's clock now, our timestamp) for a sender report; None when not known."""
+        pair = self.clock.pair(now, rtt)
+        if pair is None or not self._continuity.has_source:
+            return None
+        return pair[0], self._continuity.map_timestamp(pair[1])

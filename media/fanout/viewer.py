@@ -1,0 +1,44 @@
+"""One viewer of a live stream (a browser, or an edge that relays), as the fan-out sees it."""
+
+from dataclasses import dataclass, field
+
+from media.fanout.loss import ResendBudget
+from media.fanout.sender import Destination
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One viewer's share of one track.
+
+    waiting   `start` is None: nothing is sent (video waits for a key frame)
+    catching  `cursor` is a number: packets from there on come out of the ring, in slices
+    live      `cursor` is None: gets each batch with its class
+    """
+
+    destination: Destination
+    payload_type: int
+    rtx_payload_type: int | None
+    rtx_ssrc: int
+    may_repeat: bool  # without RTX: whether its SRTP context may send a packet twice
+    joined_at: float
+    wish_at: float  # when to look again whether a waiting viewer can be helped
+    start: int | None = None  # first number sent to it
+    cursor: int | None = None
+    rtx_sequence: int = 0
+    resent: int = 0
+    budget: ResendBudget = field(default_factory=ResendBudget)
+
+
+@dataclass(slots=True, eq=False)
+class Viewer:
+    """What is known of a viewer: its subscriptions, and what its receiver reports say."""
+
+    id: str
+    destination: Destination
+    video: Subscription | None = None
+    audio: Subscription | None = None
+    loss: float | None = None  # fraction, of its last receiver report about the picture
+    rtt: float | None = None  # seconds
+    remb: int | None = None  # bits per second
+    nacks: int = 0  # packets it asked for again
+    plis: int = 0

@@ -1,0 +1,149 @@
+"""The node's control endpoint, where the stream manager makes and ends sessions. Loopback, with a bearer."""
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from controlplane.wire.base import Problem
+from controlplane.wire.nodes import SessionRequest
+
+MAX_BODY = 256 * 1024  # a 64 KiB offer, escaped
+
+
+class ControlError(Exception):
+    """A Problem to answer with."""
+
+    def __init__(self, status: int, code: str, title: str, detail: str = "") -> None:
+        super().__init__(detail or title)
+        self.problem = Problem(status=status, code=code, title=title, detail=detail)
+
+
+class NodeControl(Protocol):
+    """What the endpoint asks of the agent; methods raise ControlError."""
+
+    @property
+    def control_secret(self) -> str | None:
+        """None before enrolment: then nobody is served."""
+
+    def health(self) -> dict[str, Any]: ...
+
+    async def create_session(self, request: SessionRequest) -> str:
+        """Returns the answer."""
+
+    async def end_session(self, session_id: str, reason: str) -> None: ...
+
+    async def trickle(self, session_id: str, fragment: str) -> None: ...
+
+    async def end_channel(self, channel: str, reason: str) -> None: ...
+
+    async def resubscribe(self, channel: str, reason: str) -> None: ...
+
+    def terminate(self, reason: str) -> None:
+        """End soon; returns at once."""
+
+
+def _problem(problem: Problem) -> Response:
+    headers = {"Retry-After": "1"} if problem.status == 503 else None
+    return JSONResponse(
+        problem.model_dump(), problem.status, headers=headers, media_type="application/problem+json"
+    )
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def application(node: NodeControl) -> Starlette:
+    def guarded(handler: Handler) -> Handler:
+        async def wrapped(request: Request) -> Response:
+            try:
+                _authorise(request, node.control_secret)
+                return await handler(request)
+            except ControlError as error:
+                return _problem(error.problem)
+
+        return wrapped
+
+    async def create(request: Request) -> Response:
+        try:
+            wanted = SessionRequest.model_validate_json(await _body(request))
+        except ValidationError as error:
+            raise ControlError(400, "bad_request", "Not a session request", _first(error)) from error
+        answer = await node.create_session(wanted)
+        return JSONResponse({"id": wanted.id, "answer": answer}, 201)
+
+    async def end(request: Request) -> Response:
+        reason = request.query_params.get("reason", "ended by the stream manager")
+        await node.end_session(request.path_params["id"], reason)
+        return Response(status_code=204)
+
+    async def trickle(request: Request) -> Response:
+        await node.trickle(request.path_params["id"], (await _body(request)).decode("utf-8", "replace"))
+        return Response(status_code=204)
+
+    async def end_channel(request: Request) -> Response:
+        await node.end_channel(request.path_params["channel"], await _reason(request, "the stream has ended"))
+        return Response(status_code=204)
+
+    async def resubscribe(request: Request) -> Response:
+        await node.resubscribe(request.path_params["channel"], await _reason(request, "told to"))
+        return Response(status_code=204)
+
+    async def health(request: Request) -> Response:
+        return JSONResponse(node.health())
+
+    async def terminate(request: Request) -> Response:
+        node.terminate(await _reason(request, "the stream manager says so"))
+        return Response(status_code=202)
+
+    return Starlette(
+        routes=[
+            Route("/v1/sessions", guarded(create), methods=["POST"]),
+            Route("/v1/sessions/{id}", guarded(end), methods=["DELETE"]),
+            Route("/v1/sessions/{id}", guarded(trickle), methods=["PATCH"]),
+            Route("/v1/channels/{channel}/end", guarded(end_channel), methods=["POST"]),
+            Route("/v1/channels/{channel}/resubscribe", guarded(resubscribe), methods=["POST"]),
+            Route("/v1/health", guarded(health), methods=["GET"]),
+            Route("/v1/terminate", guarded(terminate), methods=["POST"]),
+        ]
+    )
+
+
+def _authorise(request: Request, secret: str | None) -> None:
+    if secret is None:
+        raise ControlError(503, "not_enrolled", "The node has not enrolled yet", "Try again in a moment.")
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), secret.encode()):
+        raise ControlError(401, "bad_credential", "The bearer token is missing or wrong")
+
+
+async def _body(request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise ControlError(413, "too_large", "The request is too large", f"At most {MAX_BODY} bytes.")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _reason(request: Request, default: str) -> str:
+    """A JSON body {"reason": ...} or none."""
+    try:
+        value = json.loads(await _body(request) or b"{}")
+    except ValueError:
+        return default
+    reason = value.get("reason") if isinstance(value, dict) else None
+    return reason if isinstance(reason, str) and reason else default
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,0 +1,244 @@
+"""A node's workers together: which runs, which session is on which, and another one where one died.
+
+A channel has a home: the worker that has its source (the publisher's session, or the relay from the origin).
+Other workers of the node take it from there, over the same kind of relay that joins two nodes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from controlplane.wire import processes
+from controlplane.wire.nodes import Role, SessionKind, SessionRequest, WorkerInfo
+from media.node.control import ControlError
+from media.node.workers import Launched, Message, Worker, WorkerFailed, WorkerGone, launch
+
+log = structlog.get_logger(__name__)
+
+ASK_REPORT_WITHIN = 0.8  # seconds
+STUCK_AFTER = 5  # reports a worker may miss before it is killed
+
+Subscribe = Callable[[Worker, Message], Awaitable[None]]
+
+
+class Crew:
+    """All workers of one node. Methods that serve a request raise ControlError."""
+
+    def __init__(
+        self, role: Role, run_dir: Path, name: str | None, capacity: int | None, subscribe: Subscribe
+    ) -> None:
+        """`name` is the node's, once it is known; `subscribe` serves a worker that wants a channel."""
+        self.name = name
+        self.ended: list[str] = []  # sessions, until the manager has been told
+        self.home: dict[str, int] = {}  # channel -> index of the worker that has its source
+        self._role = role
+        self._records = run_dir / "processes"
+        self._capacity = capacity
+        self._subscribe = subscribe
+        self._workers: dict[int, Worker] = {}  # by index
+        self._answers: dict[int, dict[str, Any]] = {}  # each worker's last report
+        self._missed: dict[int, int] = {}
+        self._where: dict[str, int] = {}  # session -> index of its worker
+        self._connections: set[str] = set()  # sessions of publishers and viewers, as capacity counts them
+        self._stopping = False
+        self._ready = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- their lives
+
+    def adopt(self, launched: Launched) -> None:
+        self._take(Worker(launched, self._event, self._gone))
+
+    def _take(self, worker: Worker) -> None:
+        self._workers[worker.plan.index] = worker
+        self._missed[worker.plan.index] = 0
+        self._record(worker)
+
+    async def ready(self) -> None:
+        """Wait until all have bound their ports; raises WorkerFailed or WorkerGone."""
+        await asyncio.gather(*(worker.ready() for worker in self._workers.values()))
+        self._ready = True
+
+    def rename(self, name: str) -> None:
+        """The manager has named the node: the records follow."""
+        before, self.name = self.name, name
+        for worker in self._workers.values():
+            if before is not None and before != name:
+                processes.remove(self._records, f"{before}/worker-{worker.plan.index}")
+            self._record(worker)
+
+    def _record(self, worker: Worker) -> None:
+        """So that `stage status` and `stage down` find it although we may be gone."""
+        if self.name is not None:
+            name = f"{self.name}/worker-{worker.plan.index}"
+            processes.record_self_or_child(self._records, name, "worker", worker.pid)
+
+    def _gone(self, worker: Worker) -> None:
+        """A worker is dead: its sessions have ended; another takes its place unless we are ending too."""
+        index = worker.plan.index
+        if self.name is not None:
+            processes.remove(self._records, f"{self.name}/worker-{index}")
+        lost = [session for session, where in self._where.items() if where == index]
+        for session in lost:
+            self._forget(session)
+        self.ended += lost
+        self.home = {channel: where for channel, where in self.home.items() if where != index}
+        self._answers.pop(index, None)
+        if not self._stopping:
+            code = worker.process.returncode
+            log.error("worker_died", worker=index, pid=worker.pid, code=code, sessions=len(lost))
+            if self._ready:
+                self.spawn(self._replace(worker))
+
+    async def _replace(self, dead: Worker) -> None:
+        wait = 0.0
+        while not self._stopping:
+            await asyncio.sleep(wait)
+            worker = Worker(launch(dead.plan), self._event, lambda _: None)
+            try:
+                await worker.ready()
+            except (WorkerFailed, WorkerGone) as error:
+                log.error("worker_restart_failed", worker=dead.plan.index, reason=str(error))
+                if worker.process.poll() is None:
+                    worker.process.kill()
+                wait = min(5.0, max(0.25, wait * 2))
+                continue
+            worker.on_gone = self._gone
+            self._take(worker)
+            log.info("worker_restarted", worker=dead.plan.index, pid=worker.pid, port=worker.port)
+            return
+
+    def spawn(self, work: Any) -> None:
+        """Run something beside; `end` gives it up."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def stop(self) -> None:
+        """Replace nobody from now on."""
+        self._stopping = True
+
+    async def end(self) -> None:
+        """All sessions are closed, all workers end; what they had counts as ended."""
+        self._stopping = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*(worker.end() for worker in self._workers.values() if worker.alive))
+        self.ended += list(self._where)
+        self._where.clear()
+        self._connections.clear()
+        self._answers.clear()
+
+    # -- figures
+
+    @property
+    def sessions(self) -> int:
+        return len(self._where)
+
+    def infos(self) -> list[WorkerInfo]:
+        return [
+            WorkerInfo(index=index, pid=worker.pid, udp_port=worker.port, fingerprint=worker.fingerprint)
+            for index, worker in sorted(self._workers.items())
+            if worker.alive and worker.port
+        ]
+
+    async def reports(self) -> list[tuple[int, dict[str, Any]]]:
+        """What each worker says now (or said last), with its pid."""
+        await asyncio.gather(*(self._ask_report(index) for index in list(self._workers)))
+        return [(self._workers[index].pid, answer) for index, answer in sorted(self._answers.items())]
+
+    async def _ask_report(self, index: int) -> None:
+        worker = self._workers[index]
+        if not worker.alive:
+            return
+        try:
+            self._answers[index] = await worker.ask({"op": "report"}, ASK_REPORT_WITHIN)
+        except WorkerGone:
+            self._missed[index] += 1
+            if self._missed[index] >= STUCK_AFTER and worker.alive:
+                log.error("worker_stuck", worker=index, pid=worker.pid)
+                worker.process.kill()
+        else:
+            self._missed[index] = 0
+
+    # -- sessions
+
+    def _event(self, worker: Worker, message: Message) -> None:
+        match message["ev"]:
+            case "ended":
+                if self._forget(message["id"]):
+                    self.ended.append(message["id"])
+            case "subscribe":
+                self.spawn(self._subscribe(worker, message))
+            case other:
+                log.warning("unknown_event", ev=other)
+
+    def _forget(self, session: str) -> bool:
+        """A session has ended; False when it was not known."""
+        self._connections.discard(session)
+        return self._where.pop(session, None) is not None
+
+    def home_of(self, channel: str) -> Worker | None:
+        worker = self._workers.get(self.home.get(channel, -1))
+        return worker if worker is not None and worker.alive else None
+
+    def choose(self, request: SessionRequest) -> Worker:
+        """The worker that has the channel's source; a viewer of an edge goes where there is most room."""
+        again = (
+            request.kind is SessionKind.WHIP and request.channel in self.home
+        )  # it replaces its own session
+        counted = request.kind is not SessionKind.RELAY_OUT and not again
+        if self._capacity is not None and counted and len(self._connections) >= self._capacity:
+            raise ControlError(
+                503, "node_full", "The node is full", f"It takes {self._capacity} connections."
+            )
+        alive = [worker for worker in self._workers.values() if worker.alive and worker.port]
+        if not alive:
+            raise ControlError(503, "no_worker", "The node has no worker running", "Try again in a moment.")
+        home = self.home_of(request.channel)
+        spread = self._role is Role.EDGE and request.kind is SessionKind.WHEP
+        if home is not None and not spread:
+            return home
+        indices = list(self._where.values())
+        return min(alive, key=lambda worker: indices.count(worker.plan.index))
+
+    async def create_on(self, worker: Worker, request: SessionRequest) -> str:
+        """Make a session on this worker; returns its answer."""
+        self._where[request.id] = worker.plan.index
+        if request.kind is not SessionKind.RELAY_OUT:
+            self._connections.add(request.id)
+        try:
+            answer = await self._ask(worker, {"op": "session", **request.model_dump(mode="json")})
+        except ControlError:
+            self._forget(request.id)
+            raise
+        if request.kind is SessionKind.WHIP:
+            self.home[request.channel] = worker.plan.index
+        text: str = answer["answer"]
+        return text
+
+    async def _ask(self, worker: Worker, message: Message) -> Message:
+        try:
+            answer = await worker.ask(message)
+        except WorkerGone as error:
+            raise ControlError(
+                503, "worker_gone", "The node's worker is not there", f"{error}. Try again."
+            ) from error
+        if answer["ev"] == "problem":
+            problem = answer["problem"]
+            raise ControlError(problem["status"], problem["code"], problem["title"], problem["detail"])
+        return answer
+
+    async def ask_owner(self, session: str, message: Message) -> None:
+        """A request to the worker that has the session."""
+        worker = self._workers.get(self._where.get(session, -1))
+        if worker is None:
+            raise ControlError(404, "no_such_session", "No such session on this node", session)
+        await self._ask(worker, message | {"id": session})
+
+    async def ask_all(self, message: Message) -> None:
+        workers = [worker for worker in self._workers.values() if worker.alive]
+        await asyncio.gather(*(self._ask(worker, message) for worker in workers))

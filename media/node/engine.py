@@ -1,0 +1,424 @@
+"""A worker's inside: sessions, live streams and relays over one UDP socket. No knowledge of the agent's pipe.
+
+    publisher --WHIP--> origin's stream --relay_out/relay_in--> edge's stream --WHEP--> viewers
+
+Both roles are this one class; what differs is where a channel's media may come from. On an origin it is a
+publisher's session; on an edge it is a relay, made when the first viewer comes and let go 5 s after the last.
+"""
+
+import asyncio
+import dataclasses
+import functools
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from controlplane.wire.nodes import Role, SessionKind
+from media.core.certificate import Certificate
+from media.core.errors import NegotiationError
+from media.core.sdp import (
+    Agreed,
+    IceCredentials,
+    LocalDescription,
+    answer_publisher,
+    answer_viewer,
+    new_credentials,
+    parse_fragment,
+    parse_offer,
+)
+from media.core.session import Address, Session, SessionConfig
+from media.drive.demux import Demux
+from media.drive.timers import Timers
+from media.drive.udp import UdpEndpoint, bind
+from media.fanout.stream import LiveStream
+from media.node import figures
+from media.node.peer import Identity, Peer
+from media.node.relay import Relay
+
+log = structlog.get_logger(__name__)
+
+LET_GO_AFTER = 5.0  # an edge's relay, once the last viewer has left
+RECEIVER_SILENCE = 15.0  # a browser is heard each second, others each 5 s: three times that, and it is gone
+ORPHAN_AFTER = 30.0  # an origin's stream without a publisher, should the manager not end it before
+REPORT_EVERY = 1.0  # sender and receiver reports
+PROBE_EVERY = 0.05  # of the loop's delay
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class Refused(Exception):
+    """A request that cannot be served; the fields of wire.Problem."""
+
+    def __init__(self, status: int, code: str, title: str, detail: str = "") -> None:
+        super().__init__(detail or title)
+        self.problem = {"status": status, "code": code, "title": title, "detail": detail}
+
+
+@dataclasses.dataclass(slots=True)
+class Channel:
+    """One channel on this worker."""
+
+    stream: LiveStream
+    peers: dict[str, Peer] = dataclasses.field(default_factory=dict)  # all but the relay's
+    publisher: Peer | None = None
+    relay: Relay | None = None
+
+    @property
+    def viewers(self) -> int:
+        """Viewers proper: a relay to another worker is none."""
+        return sum(peer.identity.kind is SessionKind.WHEP for peer in self.peers.values())
+
+
+class Engine:
+    """See the module's docstring. All calls from the event loop's thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        role: Role,
+        sock: socket.socket,
+        addresses: list[str],
+        emit: Emit,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._loop = loop
+        self._role = role
+        self._addresses = addresses
+        self._emit = emit
+        self._random = random
+        self._dual_stack = sock.family == socket.AF_INET6
+        self.certificate = Certificate.generate(datetime.now(UTC))
+        self.timers = Timers(loop)
+        self.endpoint = UdpEndpoint(loop, sock, self._datagram, self._drained)
+        self._demux: Demux[Peer] = Demux()
+        self._peers: dict[str, Peer] = {}
+        self._channels: dict[str, Channel] = {}
+        self._touched: set[LiveStream] = set()
+        self._endpoints: list[UdpEndpoint] = [self.endpoint]  # relays' too, while open
+        self._closed_bytes = [0, 0]  # sent and received by endpoints that are closed
+        self._meter = figures.Meter()
+        self._loop_delay = 0.0
+        self._probe_due = loop.time() + PROBE_EVERY
+        self.timers.set("reports", loop.time() + REPORT_EVERY, self._send_reports)
+        self._probe = loop.call_at(self._probe_due, self._measure_delay)
+
+    # -- sessions, as the agent asks for them
+
+    def create(self, session_id: str, kind: SessionKind, channel: str, offer: str) -> str:
+        """Make a session from an offer; returns the answer. Raises Refused."""
+        if session_id in self._peers:
+            raise Refused(409, "session_exists", "This session exists already", session_id)
+        if kind is SessionKind.WHIP and self._role is Role.EDGE:
+            raise Refused(422, "wrong_role", "An edge takes no publishers", "Publish to an origin instead.")
+        now = self._loop.time()
+        try:
+            parsed = parse_offer(offer)
+            local = self.local_description(new_credentials(self._random), self.endpoint.port)
+            if kind is SessionKind.WHIP:
+                agreed = answer_publisher(parsed, local)
+                entry = self._channel(channel)
+                description = None
+            else:
+                entry = self._channel_to_watch(channel, kind)
+                description = entry.stream.describe()
+                agreed = answer_viewer(parsed, local, description)
+        except NegotiationError as error:
+            self._settle_channel(channel, now)
+            raise Refused(error.status, error.code, "The offer cannot be served", error.detail) from error
+        config = self.session_config(agreed, local, offered=False)
+        if kind is not SessionKind.WHIP:
+            config = dataclasses.replace(config, consent_timeout=RECEIVER_SILENCE)
+        identity = Identity(session_id, kind, channel, local.credentials.ufrag)
+        peer = Peer(identity, Session(config, now), agreed, entry.stream, description, self.endpoint, self)
+        entry.peers[session_id] = peer
+        self._demux.add(identity.ufrag, peer)
+        self.peer_added(peer)
+        self.timers.cancel(("empty", channel))
+        if entry.relay is None and self._role is Role.EDGE:
+            entry.relay = Relay(channel, entry.stream, self)
+            entry.relay.start(now)
+        peer.start(now)
+        log.info("session_created", session=session_id, kind=kind.value, channel=channel)
+        return agreed.answer
+
+    def _channel(self, channel: str) -> Channel:
+        entry = self._channels.get(channel)
+        if entry is None:
+            entry = Channel(LiveStream(channel, self.endpoint.sender, self._random))
+            self._channels[channel] = entry
+        return entry
+
+    def _channel_to_watch(self, channel: str, kind: SessionKind) -> Channel:
+        if self._role is Role.EDGE and kind is SessionKind.WHEP:
+            return self._channel(channel)
+        entry = self._channels.get(channel)
+        if entry is None:
+            raise Refused(
+                404, "nothing_on_air", "Nothing is on air", f"No one publishes {channel!r} to this node."
+            )
+        return entry
+
+    def trickle(self, session_id: str, fragment: str) -> None:
+        """A viewer's or publisher's later candidates: we are ICE-lite, so they need nothing of us."""
+        peer = self._peers.get(session_id)
+        if peer is None:
+            raise Refused(404, "no_such_session", "No such session", session_id)
+        try:
+            parsed = parse_fragment(fragment)
+        except NegotiationError as error:
+            raise Refused(error.status, error.code, "The fragment cannot be read", error.detail) from error
+        if parsed.credentials is not None and (
+            parsed.credentials.ufrag != peer.agreed.remote.credentials.ufrag
+        ):
+            raise Refused(
+                422, "no_ice_restart", "ICE restarts are not supported", "Make a new session instead."
+            )
+
+    def close(self, session_id: str, reason: str) -> None:
+        peer = self._peers.get(session_id)
+        if peer is None:
+            raise Refused(404, "no_such_session", "No such session", session_id)
+        peer.close(self._loop.time(), reason or "ended")
+
+    def end_channel(self, channel: str, reason: str) -> bool:
+        """End every session of a channel; False when there is no such channel here."""
+        entry = self._channels.get(channel)
+        if entry is None:
+            return False
+        now = self._loop.time()
+        if entry.relay is not None:
+            entry.relay.stop(now, reason)
+            entry.relay = None
+        for peer in list(entry.peers.values()):
+            peer.close(now, reason)
+        self._drop_channel(channel)
+        log.info("channel_ended", channel=channel, reason=reason)
+        return True
+
+    def resubscribe(self, channel: str, reason: str) -> bool:
+        entry = self._channels.get(channel)
+        if entry is None or entry.relay is None:
+            return False
+        entry.relay.resubscribe(self._loop.time(), reason)
+        return True
+
+    def subscribed(self, channel: str, attempt: int, session: str, answer: str) -> None:
+        entry = self._channels.get(channel)
+        if entry is not None and entry.relay is not None:
+            entry.relay.subscribed(attempt, session, answer, self._loop.time())
+
+    def refused(self, channel: str, attempt: int, detail: str) -> None:
+        entry = self._channels.get(channel)
+        if entry is not None and entry.relay is not None:
+            entry.relay.refused(attempt, detail, self._loop.time())
+
+    def shutdown(self, reason: str) -> None:
+        """Close every session (the peers get a DTLS close_notify) and the sockets."""
+        now = self._loop.time()
+        for channel in list(self._channels):
+            self.end_channel(channel, reason)
+        for peer in list(self._peers.values()):
+            peer.close(now, reason)
+        counters = self.endpoint.sender.counters
+        log.info(
+            "worker_ends",
+            reason=reason,
+            sent=counters.packets,
+            dropped=counters.dropped,
+            refused=counters.refused,
+            gso_refused=counters.gso_refused,
+            received=self.endpoint.datagrams_received,
+            strangers=self._demux.strangers,
+        )
+        self._probe.cancel()
+        self.timers.close()
+        for endpoint in self._endpoints:
+            endpoint.close()
+
+    # -- what peers and relays ask for (Owner, RelayHost)
+
+    def random(self, count: int) -> bytes:
+        return self._random(count)
+
+    def local_description(self, credentials: IceCredentials, port: int) -> LocalDescription:
+        return LocalDescription(
+            credentials=credentials,
+            fingerprint=self.certificate.fingerprint,
+            addresses=[(address, port) for address in self._addresses],
+            session_id=int.from_bytes(self._random(8), "big") >> 1,
+        )
+
+    def session_config(self, agreed: Agreed, local: LocalDescription, *, offered: bool) -> SessionConfig:
+        make = SessionConfig.offered if offered else SessionConfig.answered
+        config = make(agreed, local, self.certificate, self._random)
+        if agreed.video is not None and agreed.video.rtx_payload_type is None:
+            config = dataclasses.replace(config, allow_repeat_tx=True)
+        return config
+
+    def relay_endpoint(self, on_datagram: Callable[[bytes, Address, float], None]) -> UdpEndpoint:
+        for endpoint in [e for e in self._endpoints if e.closed]:
+            self._endpoints.remove(endpoint)
+            self._closed_bytes[0] += endpoint.sender.counters.sent_bytes
+            self._closed_bytes[1] += endpoint.bytes_received
+        sock = bind(None, dual_stack=self._dual_stack)
+        endpoint = UdpEndpoint(self._loop, sock, on_datagram, self._drained, gro=True)
+        self._endpoints.append(endpoint)
+        return endpoint
+
+    def subscribe(self, channel: str, attempt: int, offer: str) -> None:
+        self._emit({"ev": "subscribe", "channel": channel, "attempt": attempt, "offer": offer})
+
+    def peer_added(self, peer: Peer) -> None:
+        self._peers[peer.identity.id] = peer
+
+    def peer_bound(self, peer: Peer, address: Address) -> None:
+        self._demux.bind(peer.identity.ufrag, address)
+
+    def peer_ready(self, peer: Peer, now: float) -> None:
+        entry = self._channels.get(peer.identity.channel)
+        if entry is None:
+            return
+        if peer.identity.kind is SessionKind.RELAY_IN and entry.relay is not None:
+            entry.relay.ready(peer, now)
+        elif peer.identity.kind is SessionKind.WHIP:
+            old, entry.publisher = entry.publisher, peer
+            if old is not None and old is not peer:
+                old.close(now, "replaced by a newer session of the publisher")
+            self.timers.cancel(("empty", peer.identity.channel))
+        elif peer.viewer is not None:
+            entry.stream.report(now, peer.viewer)
+        log.info("session_connected", session=peer.identity.id, kind=peer.identity.kind.value)
+
+    def peer_closed(self, peer: Peer, reason: str, now: float) -> None:
+        identity = peer.identity
+        self._demux.remove(identity.ufrag)
+        self._peers.pop(identity.id, None)
+        self.timers.cancel(peer)
+        self._emit(
+            {
+                "ev": "ended",
+                "id": identity.id,
+                "kind": identity.kind.value,
+                "channel": identity.channel,
+                "reason": reason,
+            }
+        )
+        log.info("session_ended", session=identity.id, kind=identity.kind.value, reason=reason)
+        entry = self._channels.get(identity.channel)
+        if entry is None:
+            return
+        if identity.kind is SessionKind.RELAY_IN:
+            if entry.relay is not None:
+                entry.relay.closed(peer, reason, now)
+            return
+        entry.peers.pop(identity.id, None)
+        if entry.publisher is peer:
+            entry.publisher = None
+        self._settle_channel(identity.channel, now)
+
+    def peer_active(self, peer: Peer, now: float) -> None:
+        if peer.state != "closed":
+            self.timers.set(peer, peer.session.next_timeout(), peer.handle_timeout)
+        self._touched.add(peer.stream)
+        if len(self._touched) == 1:
+            self._loop.call_soon(self._settle_touched)
+
+    # -- channels that nobody needs any more
+
+    def _settle_channel(self, channel: str, now: float) -> None:
+        """Start the clock of a channel without viewers (edge) or without a publisher (origin)."""
+        entry = self._channels.get(channel)
+        if entry is None:
+            return
+        if self._role is Role.EDGE:
+            if not entry.peers:
+                self.timers.set(("empty", channel), now + LET_GO_AFTER, lambda at: self._let_go(channel, at))
+        elif not any(peer.sends for peer in entry.peers.values()):
+            self.timers.set(("empty", channel), now + ORPHAN_AFTER, lambda at: self._let_go(channel, at))
+
+    def _let_go(self, channel: str, now: float) -> None:
+        entry = self._channels.get(channel)
+        if entry is None:
+            return
+        if self._role is Role.EDGE:
+            if not entry.peers:
+                self.end_channel(channel, "no viewers")
+        elif not any(peer.sends for peer in entry.peers.values()):
+            self.end_channel(channel, "no publisher")
+
+    def _drop_channel(self, channel: str) -> None:
+        entry = self._channels.pop(channel, None)
+        self.timers.cancel(("empty", channel))
+        if entry is not None:
+            self.timers.cancel(entry.stream)
+            self._touched.discard(entry.stream)
+
+    # -- packets and time
+
+    def _datagram(self, data: bytes, source: Address, now: float) -> None:
+        if not data:
+            return
+        peer = self._demux.find(data, source)
+        if peer is not None:
+            peer.receive(data, source, now)
+
+    def _drained(self, now: float) -> None:
+        self._settle_touched()
+
+    def _settle_touched(self) -> None:
+        for stream in self._touched:
+            self._arm(stream)
+        self._touched.clear()
+
+    def _arm(self, stream: LiveStream) -> None:
+        self.timers.set(stream, stream.next_deadline(), functools.partial(self._stream_timeout, stream))
+
+    def _stream_timeout(self, stream: LiveStream, now: float) -> None:
+        stream.handle_timeout(now)
+        self._arm(stream)
+
+    def _send_reports(self, now: float) -> None:
+        self.timers.set("reports", now + REPORT_EVERY, self._send_reports)
+        wall = time.time()
+        for entry in list(self._channels.values()):
+            source = entry.stream.source
+            if source is not None:
+                source.report(now, wall)
+            entry.stream.report(now)
+
+    def _measure_delay(self) -> None:
+        now = self._loop.time()
+        self._loop_delay = max(self._loop_delay, now - self._probe_due)
+        self._probe_due = now + PROBE_EVERY
+        self._probe = self._loop.call_at(self._probe_due, self._measure_delay)
+
+    # -- figures
+
+    def report(self) -> dict[str, Any]:
+        """What the agent asks for each second; rates are since the last call."""
+        now = self._loop.time()
+        meter = self._meter
+        meter.begin()
+        peers = list(self._peers.values())
+        delay, self._loop_delay = self._loop_delay, 0.0
+        result = figures.totals(peers)
+        result |= {
+            "sent": self._closed_bytes[0] + sum(e.sender.counters.sent_bytes for e in self._endpoints),
+            "received": self._closed_bytes[1] + sum(e.bytes_received for e in self._endpoints),
+            "loop_delay_ms": round(delay * 1000, 3),
+            "gso": self.endpoint.sender.uses_gso(now),
+            "sessions": [figures.session_row(peer, meter, now) for peer in peers],
+            "streams": [self._stream_row(entry, now) for entry in self._channels.values()],
+        }
+        meter.end()
+        return result
+
+    def _stream_row(self, entry: Channel, now: float) -> dict[str, Any]:
+        session = entry.publisher.identity.id if entry.publisher is not None else None
+        kind = "relayed" if self._role is Role.EDGE else "published"
+        return figures.stream_row(entry.stream, kind, session, entry.viewers, self._meter, now)

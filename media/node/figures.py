@@ -1,0 +1,135 @@
+"""What a worker tells its agent once a second: rates over the interval, everything else as it is now."""
+
+import statistics
+import time
+from typing import Any
+
+from controlplane.wire.nodes import SessionKind
+from media.core.session import Address
+from media.fanout.stream import LiveStream
+from media.node.peer import Peer
+
+
+class Meter:
+    """Turns growing counts into rates: the difference to the last reading of the same key, a second."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[float, float]] = {}
+        self._seen: set[str] = set()
+
+    def begin(self) -> None:
+        self._seen.clear()
+
+    def rate(self, key: str, value: float, now: float) -> float | None:
+        """None at the first reading."""
+        self._seen.add(key)
+        before = self._last.get(key)
+        self._last[key] = (value, now)
+        if before is None or now <= before[1]:
+            return None
+        return max(0.0, value - before[0]) / (now - before[1])
+
+    def change(self, key: str, value: float, now: float) -> float | None:
+        self._seen.add(key)
+        before = self._last.get(key)
+        self._last[key] = (value, now)
+        return None if before is None else value - before[0]
+
+    def end(self) -> None:
+        """Forget what was not read since `begin`."""
+        for key in [key for key in self._last if key not in self._seen]:
+            del self._last[key]
+
+
+def _bits(rate: float | None) -> float | None:
+    return None if rate is None else round(rate * 8, 1)
+
+
+def _remote(address: Address | None) -> str | None:
+    if address is None:
+        return None
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def session_row(peer: Peer, meter: Meter, now: float) -> dict[str, Any]:
+    """A wire.SessionReport."""
+    identity = peer.identity
+    row: dict[str, Any] = {
+        "id": identity.id,
+        "kind": identity.kind.value,
+        "channel": identity.channel,
+        "state": peer.state,
+        "remote": _remote(peer.session.remote),
+    }
+    rtt = peer.session.stats(now).rtt
+    if peer.source is not None:
+        rtt = peer.source.rtt if rtt is None else rtt
+        row["bitrate_bps"] = _bits(meter.rate(f"{identity.id}/in", peer.source.bytes_received, now))
+        lost = sum(track.missing.lost for track in peer.source.tracks)
+        expected = sum(track.missing.expected for track in peer.source.tracks)
+        row["loss"] = _fraction(
+            meter.change(f"{identity.id}/lost", lost, now),
+            meter.change(f"{identity.id}/expected", expected, now),
+        )
+    viewer = peer.viewer
+    if viewer is not None:
+        rtt = viewer.rtt if viewer.rtt is not None else rtt
+        row["bitrate_bps"] = _bits(meter.rate(f"{identity.id}/out", viewer.destination.bytes_sent, now))
+        row["loss"] = viewer.loss
+        row["nacks"] = viewer.nacks
+        row["plis"] = viewer.plis
+    row["rtt_ms"] = None if rtt is None else round(rtt * 1000, 3)
+    return row
+
+
+def _fraction(part: float | None, whole: float | None) -> float | None:
+    if part is None or not whole:
+        return None
+    return min(1.0, max(0.0, part / whole))
+
+
+def stream_row(
+    stream: LiveStream, kind: str, session: str | None, viewers: int, meter: Meter, now: float
+) -> dict[str, Any]:
+    """A wire.StreamReport."""
+    name = f"stream/{stream.channel}"
+    received = sum(track.counters.received_bytes for track in stream.tracks)
+    video = stream.video
+    fps = meter.rate(f"{name}/frames", video.counters.frames, now)
+    size = video.resolution
+    return {
+        "channel": stream.channel,
+        "kind": kind,
+        "state": stream.state(now),
+        "session": session,
+        "bitrate_bps": _bits(meter.rate(f"{name}/bytes", received, now)),
+        "fps": None if fps is None else round(fps, 2),
+        "video_codec": "H264" if video.counters.packets else None,
+        "width": None if size is None else size.width,
+        "height": None if size is None else size.height,
+        "viewers": viewers,
+        "loss": _fraction(
+            meter.change(f"{name}/lost", sum(t.missing.lost for t in stream.tracks), now),
+            meter.change(f"{name}/expected", sum(t.missing.expected for t in stream.tracks), now),
+        ),
+        "keyframe_age_s": None if video.keyframe_at is None else round(now - video.keyframe_at, 3),
+    }
+
+
+def totals(peers: list[Peer]) -> dict[str, Any]:
+    """Connections, mean loss and median round trip of a worker's peers."""
+    connected = [peer for peer in peers if peer.state == "connected"]
+    viewers = [
+        peer.viewer
+        for peer in connected
+        if peer.identity.kind is SessionKind.WHEP and peer.viewer is not None
+    ]
+    losses = [viewer.loss for viewer in viewers if viewer.loss is not None]
+    trips = [viewer.rtt for viewer in viewers if viewer.rtt is not None]
+    return {
+        "connections": sum(p.identity.kind in (SessionKind.WHIP, SessionKind.WHEP) for p in connected),
+        "losses": [statistics.fmean(losses), len(losses)] if losses else None,
+        "rtts_ms": [round(trip * 1000, 3) for trip in trips],
+        "cpu_s": time.process_time(),
+    }

@@ -1,0 +1,78 @@
+"""What agent and worker say to each other: one JSON object a line over a socket pair.
+
+Agent -> worker (`op`)
+    session      ref, id, kind, channel, offer            answered by answer or problem
+    trickle      ref, id, fragment                        answered by done or problem
+    close        ref, id, reason                          answered by done or problem
+    end          channel, reason                          every session of the channel ends
+    resubscribe  channel, reason                          an edge's relay is made anew
+    subscribed   channel, attempt, session, origin, answer   a subscribe went well
+    refused      channel, attempt, problem                it did not
+    report       ref                                      answered by report
+    shutdown                                              close all sessions, then end
+
+Worker -> agent (`ev`)
+    ready        pid, port, fingerprint
+    answer       ref, answer
+    done         ref
+    problem      ref, problem {status, code, title, detail}
+    report       ref, ...                                 see figures.py
+    subscribe    channel, attempt, offer                  ask who has the channel
+    ended        id, kind, channel, reason
+    failed       message                                  the worker cannot start
+
+The worker ends when the socket closes: no worker outlives its agent.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+Message = dict[str, Any]
+
+MAX_LINE = 8 << 20  # a report of a thousand sessions is 300 kB
+
+
+class Channel:
+    """One end of the pair."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, sock: socket.socket) -> "Channel":
+        reader, writer = await asyncio.open_connection(sock=sock, limit=MAX_LINE)
+        return cls(reader, writer)
+
+    def send(self, message: Message) -> None:
+        """Queue a message; dropped when the other end has gone."""
+        if not self._writer.is_closing():
+            self._writer.write(orjson.dumps(message) + b"\n")
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """Until the other end closes."""
+        while True:
+            try:
+                line = await self._reader.readline()
+            except (ConnectionError, ValueError):
+                return
+            if not line:
+                return
+            yield orjson.loads(line)
+
+    async def drain(self) -> None:
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            pass
+
+    async def close(self) -> None:
+        self._writer.close()
+        try:
+            await self._writer.wait_closed()
+        except (ConnectionError, BrokenPipeError):
+            pass

@@ -1,0 +1,161 @@
+"""One peer of a worker: a session of the core, tied to a socket and to its part in a live stream."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from controlplane.wire.nodes import SessionKind
+from media.core import rtcp
+from media.core.sdp import Agreed, StreamDescription
+from media.core.session import (
+    Address,
+    Closed,
+    Connected,
+    DtlsReady,
+    RemoteChanged,
+    RtcpPacket,
+    RtpPacket,
+    Session,
+    Transmit,
+)
+from media.drive.udp import UdpEndpoint
+from media.fanout.sender import Destination
+from media.fanout.source import Source
+from media.fanout.stream import LiveStream
+from media.fanout.viewer import Viewer
+
+
+class Owner(Protocol):
+    """What a peer tells the engine that owns it."""
+
+    def peer_bound(self, peer: "Peer", address: Address) -> None:
+        """ICE has validated an address of the peer."""
+
+    def peer_ready(self, peer: "Peer", now: float) -> None:
+        """DTLS is done; the peer has its source or viewer by now."""
+
+    def peer_closed(self, peer: "Peer", reason: str, now: float) -> None: ...
+
+    def peer_active(self, peer: "Peer", now: float) -> None:
+        """Something was done for the peer: look at its and its stream's deadlines."""
+
+
+@dataclass(slots=True, frozen=True)
+class Identity:
+    id: str
+    kind: SessionKind
+    channel: str
+    ufrag: str
+
+
+class Peer:
+    """See the module's docstring. After each call that may change something the owner is told."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        session: Session,
+        agreed: Agreed,
+        stream: LiveStream,
+        description: StreamDescription | None,
+        endpoint: UdpEndpoint,
+        owner: Owner,
+    ) -> None:
+        """`description` is what a receiving peer was told of the stream; None for one that sends to us."""
+        self.identity = identity
+        self.session = session
+        self.agreed = agreed
+        self.stream = stream
+        self.endpoint = endpoint
+        self.source: Source | None = None
+        self.viewer: Viewer | None = None
+        self.state = "new"
+        self._description = description
+        self._owner = owner
+
+    @property
+    def sends(self) -> bool:
+        """Whether media comes from it."""
+        return self._description is None
+
+    def receive(self, datagram: bytes, source: Address, now: float) -> None:
+        self.session.receive(datagram, source, now)
+        self._pump(now, asked_by=source if datagram[:1] < b"\x04" else None)
+
+    def handle_timeout(self, now: float) -> None:
+        self.session.handle_timeout(now)
+        self._pump(now)
+
+    def send_rtcp(self, packets: list[rtcp.RtcpPacket], now: float) -> None:
+        self.session.send_rtcp(packets, now)
+        self._pump(now)
+
+    def close(self, now: float, reason: str) -> None:
+        self.session.close(now, reason)
+        self._pump(now)
+
+    def start(self, now: float) -> None:
+        """Let a new session say what it has to say first (the checks of a controlling one)."""
+        self._pump(now)
+
+    def _pump(self, now: float, asked_by: Address | None = None) -> None:
+        """Do what the session says until it has nothing more to say."""
+        poll = self.session.poll
+        while (item := poll()) is not None:
+            if isinstance(item, RtpPacket):
+                if self.source is not None:
+                    self.source.receive_rtp(item.data, now)
+            elif isinstance(item, Transmit):
+                self.endpoint.send(item.data, item.to)
+                if item.to == asked_by:
+                    # Only an authentic STUN request is answered: its source is valid from now on.
+                    self._owner.peer_bound(self, item.to)
+            elif isinstance(item, RtcpPacket):
+                if self.source is not None:
+                    self.source.receive_rtcp(item.packets, now)
+                elif self.viewer is not None:
+                    self.stream.feedback(self.viewer, item.packets, now)
+            elif isinstance(item, Connected | RemoteChanged):
+                if self.state == "new":
+                    self.state = "connecting"
+                self._owner.peer_bound(self, item.remote)
+                if self.viewer is not None:
+                    self.viewer.destination.address = self.endpoint.socket_address(item.remote)
+            elif isinstance(item, DtlsReady):
+                self._ready(item, now)
+            elif isinstance(item, Closed):
+                self._leave()
+                self.state = "closed"
+                self._owner.peer_closed(self, item.reason, now)
+        self._owner.peer_active(self, now)
+
+    def _ready(self, event: DtlsReady, now: float) -> None:
+        self.state = "connected"
+        if self._description is None:
+            video, audio = self.agreed.video, self.agreed.audio
+            self.source = Source(
+                ssrc=self.stream.own_ssrc,
+                video=None if video is None else (video, self.stream.video),
+                audio=None if audio is None else (audio, self.stream.audio),
+                send=self.send_rtcp,
+                remb=self.identity.kind is SessionKind.WHIP,
+            )
+            self.stream.set_source(self.source)
+        elif self.session.remote is not None:
+            destination = Destination(event.outbound, self.endpoint.socket_address(self.session.remote))
+            self.viewer = self.stream.join(
+                self.identity.id,
+                self.agreed,
+                self._description,
+                destination,
+                may_repeat=self.session.config.allow_repeat_tx,
+                now=now,
+            )
+        self._owner.peer_ready(self, now)
+
+    def _leave(self) -> None:
+        if self.viewer is not None:
+            self.stream.leave(self.identity.id)
+        if self.source is not None and self.stream.source is self.source:
+            self.stream.set_source(None)
+        # They know us: a circle, and what is in one is only given back when the collector comes by.
+        self.viewer = self.source = None

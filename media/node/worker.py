@@ -1,0 +1,138 @@
+"""`python -m media.node.worker`: one packet path, one process, one UDP port. Started by the agent only.
+
+Speaks with the agent over an inherited socket (ipc.py) and ends when that closes, whatever became of it.
+Nothing else runs in here: beside one busy Python thread a frame to twenty viewers takes fifty times as long.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+import structlog
+
+from controlplane.wire.nodes import Role, SessionKind
+from media.drive.udp import PortError, bind
+from media.node import logs
+from media.node.engine import Engine, Refused
+from media.node.ipc import Channel, Message
+
+log = structlog.get_logger(__name__)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m media.node.worker", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the agent")
+    parser.add_argument("--name", required=True, help="for the log: edge-1.worker-0")
+    parser.add_argument("--role", required=True, choices=[Role.ORIGIN.value, Role.EDGE.value])
+    parser.add_argument("--address", action="append", required=True, help="announced address, best first")
+    parser.add_argument("--udp-port", type=int, help="default: the first free one from 20000")
+    return parser.parse_args(arguments)
+
+
+class Worker:
+    """Carries the agent's messages to the engine and back."""
+
+    def __init__(self, engine: Engine, channel: Channel) -> None:
+        self._engine = engine
+        self._channel = channel
+
+    async def run(self) -> None:
+        """Until the agent says so or has gone."""
+        async for message in self._channel.messages():
+            if message["op"] == "shutdown":
+                return
+            try:
+                self._handle(message)
+            except Refused as refused:
+                self._refuse(message, refused.problem)
+            except Exception:
+                # One request must not end the packet path of every other session.
+                log.exception("request_failed", op=message["op"])
+                self._refuse(
+                    message,
+                    {
+                        "status": 500,
+                        "code": "internal",
+                        "title": "The worker failed",
+                        "detail": "The node's log says why.",
+                    },
+                )
+
+    def _refuse(self, message: Message, problem: dict[str, Any]) -> None:
+        if "ref" in message:
+            self._channel.send({"ev": "problem", "ref": message["ref"], "problem": problem})
+
+    def _handle(self, message: Message) -> None:
+        engine = self._engine
+        answer: Message = {"ev": "done"}
+        match message["op"]:
+            case "session":
+                kind = SessionKind(message["kind"])
+                text = engine.create(message["id"], kind, message["channel"], message["offer"])
+                answer = {"ev": "answer", "answer": text}
+            case "trickle":
+                engine.trickle(message["id"], message["fragment"])
+            case "close":
+                engine.close(message["id"], message["reason"])
+            case "end":
+                engine.end_channel(message["channel"], message["reason"])
+            case "resubscribe":
+                engine.resubscribe(message["channel"], message["reason"])
+            case "subscribed":
+                engine.subscribed(
+                    message["channel"], message["attempt"], message["session"], message["answer"]
+                )
+            case "refused":
+                engine.refused(message["channel"], message["attempt"], message["detail"])
+            case "report":
+                answer = {"ev": "report"} | engine.report()
+            case other:
+                log.warning("unknown_message", op=other)
+        if "ref" in message:
+            self._channel.send(answer | {"ref": message["ref"]})
+
+
+async def run(options: argparse.Namespace) -> int:
+    loop = asyncio.get_running_loop()
+    agent = await Channel.open(socket.socket(fileno=options.fd))
+    try:
+        sock = bind(options.udp_port, dual_stack=any(":" in address for address in options.address))
+    except PortError as error:
+        agent.send({"ev": "failed", "message": str(error)})
+        await agent.drain()
+        return 1
+    engine = Engine(loop, Role(options.role), sock, options.address, agent.send)
+    worker = asyncio.create_task(Worker(engine, agent).run())
+    loop.add_signal_handler(signal.SIGTERM, worker.cancel)
+    agent.send(
+        {
+            "ev": "ready",
+            "pid": os.getpid(),
+            "port": engine.endpoint.port,
+            "fingerprint": engine.certificate.fingerprint,
+        }
+    )
+    with contextlib.suppress(asyncio.CancelledError):
+        await worker
+    engine.shutdown("the node ends")
+    await agent.drain()
+    await agent.close()
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    # Ctrl-C in a terminal, or closing it, reaches the whole process group: the agent decides, we follow.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    logs.configure(options.name)
+    return asyncio.run(run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,371 @@
+"""Offers of real clients answered, unsafe ones refused with a reason, rubbish of any size survived."""
+
+import random
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiortc
+import pytest
+from aiortc.contrib.media import MediaRelay
+from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
+from hypothesis import given
+from hypothesis import strategies as st
+
+from media.core import sdp
+from media.core.errors import NegotiationError
+from tests.media.core.emulated_network import certificate
+
+GOLDEN = Path(__file__).parent / "golden"
+STREAM = sdp.StreamDescription(1001, 1002, 1003, "a-cname", "show")
+
+
+def offer_text(name: str) -> str:
+    return (GOLDEN / f"{name}.sdp").read_bytes().decode()
+
+
+def local(*addresses: tuple[str, int]) -> sdp.LocalDescription:
+    return sdp.LocalDescription(
+        sdp.new_credentials(random.Random(3).randbytes),
+        certificate("node").fingerprint,
+        addresses or (("127.0.0.1", 20000), ("192.0.2.7", 20000)),
+        session_id=42,
+    )
+
+
+def publish(text: str) -> sdp.Agreed:
+    return sdp.answer_publisher(sdp.parse_offer(text), local())
+
+
+def view(text: str) -> sdp.Agreed:
+    return sdp.answer_viewer(sdp.parse_offer(text), local(), STREAM)
+
+
+def sections(answer: str) -> list[list[str]]:
+    """Lines of each m= section."""
+    assert answer.endswith("\r\n")
+    assert "\n" not in answer.replace("\r\n", "")
+    return [("m=" + part).split("\r\n")[:-1] for part in answer.split("m=")[1:]]
+
+
+def check_transport(answer: str) -> None:
+    """What browsers were seen to need of an answer."""
+    head = answer.split("m=")[0].split("\r\n")
+    assert "a=ice-lite" in head
+    accepted = [lines for lines in sections(answer) if lines[0].split()[1] != "0"]
+    mids = [line[6:] for lines in accepted for line in lines if line.startswith("a=mid:")]
+    assert f"a=group:BUNDLE {' '.join(mids)}" in head
+    for lines in accepted:
+        for needed in ("a=rtcp-mux", "a=setup:passive"):
+            assert needed in lines
+        assert any(line.startswith("a=fingerprint:sha-256 ") for line in lines)
+        candidates = [line for line in lines if line.startswith("a=candidate")]
+        assert len(candidates) == 2
+        assert "a=end-of-candidates" in lines
+    assert "transport-cc" not in answer
+    assert "a=crypto" not in answer
+
+
+def test_a_chromium_viewer_gets_its_own_payload_types() -> None:
+    agreed = view(offer_text("chromium-viewer"))
+    check_transport(agreed.answer)
+    video, audio = sections(agreed.answer)
+    assert video[0] == "m=video 20000 UDP/TLS/RTP/SAVPF 108 109"
+    assert "a=fmtp:108 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f" in video
+    assert "a=fmtp:109 apt=108" in video
+    for lines in (video, audio):
+        assert {"a=sendonly", "a=rtcp-rsize", "a=rtcp-xr:rcvr-rtt=all"} <= set(lines)
+        assert not [line for line in lines if line.startswith("a=extmap")]
+    assert "a=ssrc-group:FID 1001 1002" in video
+    assert video.index("a=ssrc:1001 cname:a-cname") < video.index("a=ssrc:1002 cname:a-cname")
+    assert "a=ssrc:1003 cname:a-cname" in audio
+    assert {"a=rtcp-fb:108 nack", "a=rtcp-fb:108 nack pli", "a=rtcp-fb:108 goog-remb"} <= set(video)
+    assert agreed.video is not None
+    assert agreed.audio is not None
+    assert (agreed.video.payload_type, agreed.video.rtx_payload_type) == (108, 109)
+    assert (agreed.audio.payload_type, agreed.audio.clock_rate, agreed.audio.channels) == (111, 48000, 2)
+    assert agreed.dtls_role == "server"
+    assert agreed.rtcp_rsize
+    assert len(agreed.remote.fingerprints[0].value) == 95
+
+
+def test_a_chromium_publisher_is_received() -> None:
+    agreed = publish(offer_text("chromium-publisher"))
+    check_transport(agreed.answer)
+    audio, video = sections(agreed.answer)
+    assert audio[0].startswith("m=audio ")
+    assert "a=recvonly" in video
+    assert not [line for line in video if line.startswith(("a=ssrc", "a=msid", "a=rtcp-xr"))]
+    assert [line for line in video if "sdes:mid" in line]
+    assert agreed.video is not None
+    assert agreed.video.remote_ssrc
+    assert agreed.video.remote_rtx_ssrc
+    assert agreed.video.fmtp.endswith("profile-level-id=42e01f")
+    assert not agreed.simulcast_refused
+
+
+def test_simulcast_is_declined_and_the_rest_accepted() -> None:
+    agreed = publish(offer_text("chromium-simulcast"))
+    check_transport(agreed.answer)
+    assert agreed.simulcast_refused
+    assert agreed.video is not None
+    assert "simulcast" not in agreed.answer
+    assert "a=rid" not in agreed.answer
+
+
+def test_obs_publishes_with_its_mids_and_payload_types() -> None:
+    agreed = publish(offer_text("obs-publisher"))
+    check_transport(agreed.answer)
+    audio, video = sections(agreed.answer)
+    assert audio[0].endswith("SAVPF 111")
+    assert video[0].endswith("SAVPF 96")
+    assert "a=mid:0" in audio
+    assert "a=mid:1" in video
+    assert "a=rtcp-rsize" not in video  # it was not offered
+    assert agreed.video is not None
+    assert agreed.video.rtx_payload_type is None
+    assert agreed.video.remote_ssrc == 1815614011
+    assert agreed.remote.candidates[0:1] == ()  # those of the second section are not the bundle's
+    assert not agreed.rtcp_rsize
+
+
+def test_gstreamer_publishes_with_a_bundle_only_section() -> None:
+    agreed = publish(offer_text("gstreamer-publisher"))
+    check_transport(agreed.answer)
+    video, audio = sections(agreed.answer)
+    assert (
+        "a=fmtp:96 packetization-mode=1;profile-level-id=42c01f" in video
+    )  # its parameter sets stay its own
+    assert audio[0].endswith("SAVPF 98")
+    assert "a=mid:audio1" in audio
+    assert agreed.video is not None
+    assert (agreed.video.remote_ssrc, agreed.video.remote_rtx_ssrc) == (2738291, 991827)
+
+
+@pytest.fixture
+async def aiortc_peer() -> AsyncIterator[aiortc.RTCPeerConnection]:
+    peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+    yield peer
+    await peer.close()
+
+
+async def test_aiortc_accepts_our_answer_as_a_viewer(aiortc_peer: aiortc.RTCPeerConnection) -> None:
+    aiortc_peer.addTransceiver("video", direction="recvonly")
+    aiortc_peer.addTransceiver("audio", direction="recvonly")
+    await aiortc_peer.setLocalDescription(await aiortc_peer.createOffer())
+    agreed = view(aiortc_peer.localDescription.sdp)
+    check_transport(agreed.answer)
+    assert agreed.video is not None
+    assert agreed.video.fmtp.endswith("42e01f")
+    assert agreed.video.rtx_payload_type is not None
+    await aiortc_peer.setRemoteDescription(aiortc.RTCSessionDescription(agreed.answer, "answer"))
+    assert {item.currentDirection for item in aiortc_peer.getTransceivers()} == {"recvonly"}
+
+
+async def test_aiortc_accepts_our_answer_as_a_publisher(aiortc_peer: aiortc.RTCPeerConnection) -> None:
+    relay = MediaRelay()
+    aiortc_peer.addTrack(relay.subscribe(VideoStreamTrack()))
+    aiortc_peer.addTrack(relay.subscribe(AudioStreamTrack()))
+    await aiortc_peer.setLocalDescription(await aiortc_peer.createOffer())
+    agreed = publish(aiortc_peer.localDescription.sdp)
+    check_transport(agreed.answer)
+    await aiortc_peer.setRemoteDescription(aiortc.RTCSessionDescription(agreed.answer, "answer"))
+    assert {item.currentDirection for item in aiortc_peer.getTransceivers()} == {"sendonly"}
+    for sender in aiortc_peer.getSenders():
+        sender.track.stop()
+
+
+def test_a_relay_offer_and_its_answer_agree() -> None:
+    edge = local(("192.0.2.9", 20100))
+    answered = sdp.answer_viewer(sdp.parse_offer(sdp.make_relay_offer(edge)), local(), STREAM)
+    accepted = sdp.accept_answer(sdp.parse_answer(answered.answer))
+    assert accepted.dtls_role == "client"
+    assert accepted.remote.ice_lite
+    assert [item.address for item in accepted.remote.candidates] == ["127.0.0.1", "192.0.2.7"]
+    assert accepted.video is not None
+    assert accepted.audio is not None
+    assert (accepted.video.payload_type, accepted.video.rtx_payload_type) == (sdp.VIDEO_PT, sdp.VIDEO_RTX_PT)
+    assert (accepted.video.remote_ssrc, accepted.video.remote_rtx_ssrc) == (1001, 1002)
+    assert accepted.audio.remote_ssrc == 1003
+    assert "a=ice-lite" not in sdp.make_relay_offer(edge)
+    assert "a=setup:actpass" in sdp.make_relay_offer(edge)
+
+
+def test_ipv6_addresses_are_announced() -> None:
+    agreed = sdp.answer_viewer(
+        sdp.parse_offer(offer_text("chromium-viewer")), local(("2001:db8::1", 20000)), STREAM
+    )
+    assert "c=IN IP6 2001:db8::1" in agreed.answer
+    assert " 2001:db8::1 20000 typ host" in agreed.answer
+
+
+def test_credentials_are_long_enough_and_plain() -> None:
+    made = sdp.new_credentials(random.Random(1).randbytes)
+    assert re.fullmatch(r"[A-Za-z0-9+/]{8}", made.ufrag)
+    assert re.fullmatch(r"[A-Za-z0-9+/]{24}", made.password)
+
+
+VIEWER = offer_text("chromium-viewer")
+
+
+def without(text: str, pattern: str) -> str:
+    return re.sub(pattern, "", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "code"),
+    [
+        ("", 400, "bad_sdp"),
+        ("hello", 400, "bad_sdp"),
+        ("v=0\r\nnonsense", 400, "bad_sdp"),
+        (VIEWER.replace("profile-level-id=42e01f", "profile-level-id=\ra=evil"), 400, "bad_sdp"),
+        ("v=0\r\ns=-\r\n", 400, "bad_sdp"),
+        ("v=0\r\nm=video\r\n", 400, "bad_sdp"),
+        ("v=0\r\nm=\r\n", 400, "bad_sdp"),
+        ("v=0\r\nm=video x UDP/TLS/RTP/SAVPF 96\r\n", 400, "bad_sdp"),
+        (VIEWER + "a=x\r\n" * 14_000, 413, "sdp_too_large"),
+        (VIEWER.replace("UDP/TLS/RTP/SAVPF", "RTP/SAVP"), 406, "transport_refused"),
+        (VIEWER.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"), 406, "transport_refused"),
+        (VIEWER + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n", 406, "sdes_refused"),
+        (without(VIEWER, r"^a=rtpmap:\d+ H264.*\r\n"), 406, "no_common_codec"),
+        (VIEWER.replace("packetization-mode=1", "packetization-mode=0"), 406, "no_common_codec"),
+        (VIEWER.replace("a=recvonly", "a=sendonly"), 406, "no_common_codec"),
+        (without(VIEWER, r"^a=fingerprint.*\r\n"), 406, "no_fingerprint"),
+        (VIEWER.replace("fingerprint:sha-256", "fingerprint:md5"), 406, "no_fingerprint"),
+        (without(VIEWER, r"^a=ice-pwd.*\r\n"), 400, "bad_sdp"),
+        (re.sub(r"a=ice-pwd:.*", "a=ice-pwd:short", VIEWER), 400, "bad_sdp"),
+        (re.sub(r"a=ice-ufrag:.*", "a=ice-ufrag:a:b:c", VIEWER), 400, "bad_sdp"),
+        (without(VIEWER, r"^a=rtcp-mux\r\n"), 406, "rtcp_mux_required"),
+        (without(VIEWER, r"^a=group.*\r\n"), 406, "bundle_required"),
+        (VIEWER.replace("a=mid:1", "a=mid:0"), 400, "bad_sdp"),
+        ("v=0\r\n" + "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n" * 100, 400, "bad_sdp"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_a_reason(text: str, status: int, code: str) -> None:
+    with pytest.raises(NegotiationError) as caught:
+        view(text)
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert caught.value.detail.endswith(".")
+
+
+def test_bytes_that_are_not_text_are_refused() -> None:
+    with pytest.raises(NegotiationError) as caught:
+        sdp.parse_offer(b"v=0\r\n\xff\xfe")
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("huge", ["v=0\r\n" + "a=x\r\n" * 200_000, b"\xff" * 1_000_000])
+def test_a_megabyte_is_refused_before_it_is_read(huge: str | bytes) -> None:
+    for parse in (sdp.parse_offer, sdp.parse_answer, sdp.parse_fragment):
+        with pytest.raises(NegotiationError) as caught:
+            parse(huge)
+        assert caught.value.status == 413
+
+
+def test_sections_we_do_not_serve_are_rejected_in_place() -> None:
+    """A data channel and a second video: port 0, mids echoed, not in the bundle."""
+    transport = "\r\n".join(
+        line for line in VIEWER.splitlines() if line.startswith(("a=ice-", "a=fingerprint", "a=setup"))
+    )
+    text = VIEWER.replace("BUNDLE 0 1", "BUNDLE 0 1 2 3")
+    text += f"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:2\r\n{transport}\r\n"
+    video = "m=" + VIEWER.split("m=")[1].replace("a=mid:0", "a=mid:3")
+    agreed = view(text + video)
+    check_transport(agreed.answer)
+    lines = sections(agreed.answer)
+    assert len(lines) == 4
+    assert lines[2][0] == "m=application 0 UDP/DTLS/SCTP webrtc-datachannel"
+    assert "a=mid:2" in lines[2]
+    assert lines[3][0].startswith("m=video 0 ")
+    assert "a=group:BUNDLE 0 1\r\n" in agreed.answer
+
+
+def test_sound_alone_is_served() -> None:
+    head, _, audio = VIEWER.partition("m=video")[0], None, "m=audio" + VIEWER.split("m=audio")[1]
+    agreed = view(head + audio)
+    assert agreed.video is None
+    assert agreed.audio is not None
+
+
+def test_a_trickle_fragment_is_read() -> None:
+    fragment = sdp.parse_fragment(
+        "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n"
+        "a=candidate:1 1 udp 2122260223 192.0.2.1 5000 typ host generation 0\r\n"
+        "a=candidate:2 1 udp 2122260223 d9aeb.local 5000 typ host\r\n"
+        "a=candidate:3 1 tcp 2122260223 192.0.2.1 9 typ host tcptype active\r\na=end-of-candidates\r\n"
+    )
+    assert fragment.credentials == sdp.IceCredentials("abcd", "0123456789012345678901")
+    assert [(item.address, item.port) for item in fragment.candidates] == [("192.0.2.1", 5000)]
+
+
+def _poke(text: str | bytes) -> None:
+    for parse in (sdp.parse_offer, sdp.parse_answer):
+        try:
+            description = parse(text)
+        except NegotiationError:
+            continue
+        for use in (
+            lambda it: sdp.answer_publisher(it, local()),
+            lambda it: sdp.answer_viewer(it, local(), STREAM),
+            sdp.accept_answer,
+        ):
+            try:
+                agreed = use(description)
+            except NegotiationError:
+                continue
+            if agreed.answer:
+                sdp.parse_answer(agreed.answer)
+    try:
+        sdp.parse_fragment(text)
+    except NegotiationError:
+        pass
+
+
+@given(st.text(max_size=400) | st.binary(max_size=400))
+def test_rubbish_raises_nothing_else(text: str | bytes) -> None:
+    _poke(text)
+    _poke("v=0\r\n" + text if isinstance(text, str) else b"v=0\r\n" + text)
+
+
+ATTRIBUTES = [
+    *(
+        "mid",
+        "rtpmap",
+        "fmtp",
+        "rtcp-fb",
+        "extmap",
+        "ssrc",
+        "ssrc-group",
+        "msid",
+        "rid",
+        "simulcast",
+        "setup",
+    ),
+    *("ice-ufrag", "ice-pwd", "fingerprint", "candidate", "group", "crypto", "rtcp-mux", "bundle-only"),
+    *("sendonly", "section", "credentials", "attribute"),
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(ATTRIBUTES), st.text(max_size=20)), max_size=12))
+def test_odd_attributes_raise_nothing_else(attributes: list[tuple[str, str]]) -> None:
+    lines = [f"a={name}:{value}" for name, value in attributes]
+    _poke("\r\n".join(["v=0", *lines, "m=video 9 UDP/TLS/RTP/SAVPF 96 97", *lines]))
+
+
+@given(st.sampled_from(sorted(path.stem for path in GOLDEN.glob("*.sdp"))), st.data())
+def test_damaged_offers_raise_nothing_else(name: str, data: st.DataObject) -> None:
+    lines = offer_text(name).splitlines()
+    for _ in range(data.draw(st.integers(1, 8))):
+        index = data.draw(st.integers(0, len(lines) - 1))
+        change = data.draw(st.sampled_from(["drop", "double", "cut", "garble"]))
+        line = lines[index]
+        at = data.draw(st.integers(0, len(line)))
+        if change == "drop" and len(lines) > 1:
+            del lines[index]
+        elif change == "double":
+            lines.insert(index, line)
+        elif change == "cut":
+            lines[index] = line[:at]
+        else:
+            lines[index] = line[:at] + data.draw(st.text(max_size=3)) + line[at + 1 :]
+    _poke("\r\n".join(lines))

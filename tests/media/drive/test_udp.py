@@ -1,0 +1,118 @@
+"""One socket in the loop: everything that comes is handed on whole, also what the kernel coalesced."""
+
+import asyncio
+import errno
+import socket
+import struct
+
+import pytest
+
+from media.core.session import Address
+from media.drive.udp import PortError, UdpEndpoint, bind
+from media.fanout.sender import SOL_UDP, UDP_SEGMENT, kernel_has_gso
+from tests.support.wait import wait_for
+
+
+class Sink:
+    """Collects what an endpoint hands on."""
+
+    def __init__(self, sock: socket.socket, *, gro: bool = False) -> None:
+        self.got: list[tuple[bytes, Address]] = []
+        self.drained = 0
+        loop = asyncio.get_running_loop()
+        self.endpoint = UdpEndpoint(loop, sock, self._take, self._drain, gro=gro)
+
+    def _take(self, data: bytes, source: Address, now: float) -> None:
+        self.got.append((data, source))
+
+    def _drain(self, now: float) -> None:
+        self.drained += 1
+
+    async def count(self, wanted: int) -> None:
+        await wait_for(lambda: len(self.got) >= wanted, 5, f"{wanted} datagrams", interval=0.005)
+
+
+@pytest.mark.parametrize("gro", [False, True])
+async def test_a_segmented_send_arrives_as_the_datagrams_it_was_made_of(gro: bool) -> None:
+    sink = Sink(bind(None, dual_stack=False), gro=gro)
+    sizes = [1200] * 9 + [333]
+    parts = [bytes([n]) * size for n, size in enumerate(sizes)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tx:
+        tx.bind(("127.0.0.1", 0))
+        target = ("127.0.0.1", sink.endpoint.port)
+        if kernel_has_gso(tx):
+            segment = [(SOL_UDP, UDP_SEGMENT, struct.pack("@H", 1200))]
+            for _ in range(2):  # twice: what is left of the first read must not show in the second
+                tx.sendmsg([b"".join(parts)], segment, 0, target)
+                tx.sendmsg([b"short"], [], 0, target)
+        else:
+            for part in [*parts, b"short"] * 2:
+                tx.sendto(part, target)
+        await sink.count(22)
+        assert [data for data, _ in sink.got] == [*parts, b"short"] * 2
+        assert {source for _, source in sink.got} == {tx.getsockname()}
+        assert sink.drained >= 1
+        assert sink.endpoint.datagrams_received == 22
+        assert sink.endpoint.bytes_received == 2 * (sum(sizes) + 5)
+    sink.endpoint.close()
+    assert sink.endpoint.closed
+    assert not sink.endpoint.send(b"late", target)
+
+
+async def test_a_dual_stack_socket_knows_ipv4_peers_by_their_usual_address() -> None:
+    sink = Sink(bind(None, dual_stack=True))  # an IPv4 socket where the kernel has no IPv6
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as four:
+        four.bind(("127.0.0.1", 0))
+        four.settimeout(2)
+        four.sendto(b"hello", ("127.0.0.1", sink.endpoint.port))
+        await sink.count(1)
+        ((_, source),) = sink.got
+        assert source == four.getsockname()
+        assert sink.endpoint.send(b"answer", source)
+        assert four.recv(100) == b"answer"
+    sink.endpoint.close()
+
+
+async def test_an_ipv4_socket_cannot_reach_ipv6_and_says_so() -> None:
+    sink = Sink(bind(None, dual_stack=False))
+    assert not sink.endpoint.send(b"x", ("::1", 9))
+    sink.endpoint.close()
+
+
+async def test_an_endpoint_closed_by_a_datagram_reads_no_further() -> None:
+    sock = bind(None, dual_stack=False)
+    got: list[bytes] = []
+
+    def close_it(data: bytes, source: Address, now: float) -> None:
+        got.append(data)
+        endpoint.close()
+
+    endpoint = UdpEndpoint(asyncio.get_running_loop(), sock, close_it, lambda now: None)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tx:
+        for _ in range(3):
+            tx.sendto(b"x", ("127.0.0.1", endpoint.port))
+    await wait_for(lambda: got, 5, "the first datagram", interval=0.005)
+    assert got == [b"x"]
+
+
+def test_without_ipv6_in_the_kernel_ipv4_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def without_ipv6(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, kind)
+
+    monkeypatch.setattr("media.drive.udp.socket.socket", without_ipv6)
+    with bind(None, dual_stack=True) as sock:
+        assert sock.family == socket.AF_INET
+
+
+def test_a_port_in_use_says_what_to_do() -> None:
+    with bind(None, dual_stack=False) as sock:
+        port = sock.getsockname()[1]
+        assert 20_000 <= port < 30_000
+        with pytest.raises(PortError, match=f"UDP port {port} .*--udp-port"):
+            bind(port, dual_stack=False)
+        with bind(None, dual_stack=False) as other:
+            assert other.getsockname()[1] != port

@@ -1,0 +1,196 @@
+"""The small parts: batches and runs, the ring, what is missing or resent, key-frame wishes, clocks."""
+
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from media.core.rtcp import middle
+from media.core.rtp import RtpHeader
+from media.fanout.continuity import Continuity
+from media.fanout.frames import MAX_BATCH, FrameBatcher, runs
+from media.fanout.keyframes import KEYFRAME_INTERVAL, KeyframeRequests
+from media.fanout.loss import NACK_MAX_TRIES, MissingPackets, ResendBudget
+from media.fanout.reception import Reception
+from media.fanout.ring import PacketRing
+from media.fanout.senderclock import SenderClock
+
+
+@given(st.lists(st.integers(12, 1400), min_size=1, max_size=MAX_BATCH))
+def test_runs_keep_order_and_are_fit_for_segmentation(sizes: list[int]) -> None:
+    batch = [bytes(size) for size in sizes]
+    split = runs(batch)
+    assert [packet for run in split for packet in run] == batch
+    for run in split:
+        assert all(len(packet) == len(run[0]) for packet in run[:-1])
+        assert len(run[-1]) <= len(run[0])
+
+
+def test_a_batch_is_ready_at_the_marker_when_full_and_when_another_frame_begins() -> None:
+    batcher = FrameBatcher()
+    assert batcher.add(1, b"a", 10, False) == []
+    (ready,) = batcher.add(2, b"b", 10, True)
+    assert (ready.first, ready.packets) == (1, [b"a", b"b"])
+    assert batcher.add(3, b"c", 20, False) == []
+    (ready,) = batcher.add(4, b"d", 30, False)  # the end of frame 20 was lost
+    assert ready.packets == [b"c"]
+    assert batcher.held == 1
+    assert [b.packets for b in batcher.add(6, b"f", 30, True)] == [[b"d"], [b"f"]]  # 5 is missing
+    full = [batch for n in range(10, 10 + MAX_BATCH) for batch in batcher.add(n, b"x", 40, False)]
+    assert [len(batch.packets) for batch in full] == [MAX_BATCH]
+    assert batcher.flush() is None
+
+
+def test_the_ring_forgets_the_oldest_and_finds_by_wire_sequence() -> None:
+    ring = PacketRing(8)
+    assert ring.find(5) is None
+    for number in range(0xFFFC, 0x10004):
+        assert ring.insert(number, bytes([number & 0xFF]))
+    assert not ring.insert(0x10001, b"again")
+    assert ring.find(0xFFFD) == 0xFFFD
+    assert ring.find(2) == 0x10002
+    ring.insert(0x10004, b"new")
+    assert ring.get(0xFFFC) is None
+    assert ring.find(0xFFFC) is None
+    assert not ring.insert(0xFFFC, b"too old")
+    ring.gop_start = 0xFFFE
+    assert ring.holds_gop()
+    ring.insert(0x10006, b"gap before it")
+    assert not ring.holds_gop()
+    with pytest.raises(ValueError, match="power of two"):
+        PacketRing(9)
+
+
+def test_missing_packets_are_asked_for_after_a_moment_again_later_and_given_up() -> None:
+    missing = MissingPackets()
+    missing.arrived(10, 9, 0.0)
+    missing.arrived(13, 10, 0.0)
+    assert missing.due(0.001, None) == []  # perhaps only out of order
+    assert missing.due(0.005, None) == [11, 12]
+    assert missing.due(0.006, None) == []
+    missing.arrived(11, 13, 0.007)
+    assert missing.recovered == 1
+    now = 0.0
+    asked = 1
+    while len(missing):
+        now += 0.01
+        asked += missing.due(now, None) == [12]
+    assert asked <= NACK_MAX_TRIES
+    assert (missing.lost, missing.expected, missing.given_up) == (1, 4, True)
+
+
+def test_a_huge_gap_is_not_asked_for() -> None:
+    missing = MissingPackets()
+    missing.arrived(10_000, 1, 0.0)
+    assert len(missing) == 0
+    assert missing.given_up
+    assert missing.lost == 9_998
+
+
+def test_a_viewer_gets_a_packet_again_once_a_round_trip_and_within_its_budget() -> None:
+    budget = ResendBudget()
+    assert budget.allow(1, 0.0, 400, 0.1)
+    assert not budget.allow(1, 0.05, 400, 0.1)
+    assert budget.allow(1, 0.09, 400, 0.1)
+    granted = sum(budget.allow(n, 0.1, 400, 0.1) for n in range(100, 1100))
+    assert granted < 300
+    assert budget.refused > 700
+    later = sum(budget.allow(n, 1.1, 400, 0.1) for n in range(2000, 3000))
+    assert 90 <= later <= 110  # a quarter of 400 a second
+
+
+def test_what_a_viewer_was_sent_again_is_not_remembered_for_ever() -> None:
+    budget = ResendBudget()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(3_000):  # ten a second for five minutes
+            assert budget.allow(n, n / 10, 400, 0.1)
+            assert not budget.allow(n, n / 10 + 0.05, 400, 0.1)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20_000
+
+
+def test_key_frame_wishes_are_coalesced_and_dropped_when_one_comes() -> None:
+    wishes = KeyframeRequests()
+    assert wishes.want(0.0)
+    assert not wishes.want(0.1)
+    assert not wishes.want(0.2)
+    assert wishes.deadline() == pytest.approx(0.5)
+    assert not wishes.due(0.4)
+    assert wishes.due(0.5)
+    assert not wishes.want(0.6)
+    wishes.arrived()
+    assert wishes.deadline() is None
+    assert not wishes.due(1.2)
+    assert wishes.want(1.3)
+
+
+def test_numbers_and_time_go_on_across_a_change_of_source() -> None:
+    line = Continuity(90_000, first_number=0x10005, first_timestamp=1_000)
+    assert line.map(65_534, 4_000_000_000, 0.0) == 0x10005
+    assert line.map(65_535, 4_000_003_000, 0.033) == 0x10006
+    assert line.map(1, 4_000_009_000, 0.1) == 0x10008  # 0 is missing: a gap stays a gap
+    assert line.map(0, 4_000_006_000, 0.11) == 0x10007  # and is filled late
+    assert line.source_sequence(0x10007) == 0
+    assert line.timestamp == 1_000 + 9_000
+    line.change_source()
+    assert line.map(500, 77, 2.1) == 0x10009
+    assert line.floor == 0x10009
+    assert line.timestamp == 10_000 + 2 * 90_000
+    assert line.map(499, 77, 2.1) < line.floor  # a straggler from before its first packet
+
+
+def test_the_first_frame_of_a_new_source_has_a_timestamp_of_its_own() -> None:
+    line = Continuity(90_000, 0x10000, 9_000)
+    line.map(1, 0, 1.0)
+    before = line.timestamp
+    line.change_source()
+    line.map(500, 77, 1.0)  # at the very moment of the last one's last packet
+    assert line.timestamp != before
+
+
+def test_a_wish_that_waits_is_due_at_its_deadline_to_the_last_bit() -> None:
+    requests = KeyframeRequests()
+    asked = 1023.7000000000004  # the deadline lies beyond a power of two, where floats are coarser
+    assert (asked + KEYFRAME_INTERVAL) - asked < KEYFRAME_INTERVAL
+    assert requests.want(asked)
+    assert not requests.want(asked + 0.1)
+    deadline = requests.deadline()
+    assert deadline is not None
+    assert requests.due(deadline)
+
+
+def test_a_report_passed_on_is_of_the_publishers_clock_as_it_is_now() -> None:
+    clock = SenderClock(90_000)
+    assert clock.pair(1.0, None) is None
+    clock.received(ntp=100 << 32, timestamp=1_000, now=5.0)
+    ntp, timestamp = clock.pair(6.5, 0.1) or (0, 0)
+    assert ntp / 2**32 == pytest.approx(101.55)
+    assert timestamp == 1_000 + 139_500
+    clock.received(ntp=(1 << 64) - 1, timestamp=0, now=7.0)
+    assert clock.pair(8.0, None) == ((1 << 32) - 1, 90_000)  # 64 bits, whatever a publisher's clock says
+    clock.reset()
+    assert not clock.known
+
+
+def test_a_report_block_counts_loss_jitter_and_the_age_of_the_last_sender_report() -> None:
+    reception = Reception(7, 90_000)
+    assert reception.report(0.0) is None
+    for n, sequence in enumerate([65_533, 65_534, 0, 1, 3]):
+        header = RtpHeader(96, False, sequence, 3_000 * n, 7, 12, 12, 0)
+        reception.packet(header, 1.0 + n / 30)
+    reception.sender_report(0x0123456789ABCDEF, 2.0)
+    report = reception.report(2.5)
+    assert report is not None
+    assert report.lost == 2
+    assert report.fraction_lost == 2 * 256 // 7
+    assert report.highest_sequence == 0x10003
+    assert report.last_sr == middle(0x0123456789ABCDEF)
+    assert report.delay_since_last_sr == 32_768
+    again = reception.report(2.6)
+    assert again is not None
+    assert (again.fraction_lost, again.lost) == (0, 2)

@@ -1,0 +1,416 @@
+"""A live stream on virtual time: joins, recovery, changes of source, and what is said in RTCP."""
+
+from dataclasses import replace
+
+import pytest
+
+from media.core import rtcp
+from media.core.rtp import build, build_rtx, parse_header, restore_rtx
+from media.core.sdp import Agreed, AgreedTrack, IceCredentials, RemoteTransport
+from media.fanout.sender import FanoutSender
+from media.fanout.source import REMB_CAP, Source
+from media.fanout.stream import LiveStream
+from media.fanout.viewer import Viewer
+from tests.media.fanout.pieces import Camera, Receiver, RecordingSocket
+
+VIDEO = AgreedTrack("video", "0", 96, 97, 90_000, 1, "", ("nack", "nack pli"), (), 0xABCD, 0xABCE)
+AUDIO = AgreedTrack("audio", "1", 111, None, 48_000, 2, "", (), (), 0xBEEF, None)
+REMOTE = RemoteTransport(IceCredentials("u", "p"), (), "actpass", False, ())
+AGREED = Agreed("", REMOTE, "server", replace(VIDEO, payload_type=102, rtx_payload_type=103), AUDIO)
+
+
+class Stage:
+    """A stream with a socket that records, and a clock that is turned by hand."""
+
+    def __init__(self) -> None:
+        self.socket = RecordingSocket()
+        self.seed = 0
+        self.stream = LiveStream("main", FanoutSender(self.socket, gso=True), self.random)
+        self.asked: list[rtcp.RtcpPacket] = []
+        self.now = 100.0
+        self.camera = Camera()
+        self.publish()
+
+    def random(self, count: int) -> bytes:
+        self.seed += 1
+        return (self.seed * 0x9E3779B97F4A7C15).to_bytes(16, "little")[:count].ljust(count, b"\x05")
+
+    def publish(self) -> Source:
+        source = Source(
+            ssrc=self.stream.own_ssrc,
+            video=(VIDEO, self.stream.video),
+            audio=(AUDIO, self.stream.audio),
+            send=lambda packets, now: self.asked.extend(packets),
+            remb=True,
+        )
+        self.stream.set_source(source)
+        return source
+
+    def feed(self, packets: list[bytes]) -> None:
+        assert self.stream.source is not None
+        for packet in packets:
+            self.stream.source.receive_rtp(packet, self.now)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, doing what falls due."""
+        end = self.now + seconds
+        while (due := self.stream.next_deadline()) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.stream.handle_timeout(self.now)
+        self.now = end
+
+    def frames(self, count: int, **kwargs) -> list[bytes]:
+        sent: list[bytes] = []
+        for _ in range(count):
+            frame = self.camera.frame(**kwargs)
+            sent += frame
+            self.feed(frame)
+            self.advance(1 / 30)
+        return sent
+
+    def join(
+        self, port: int, agreed: Agreed = AGREED, *, may_repeat: bool = False
+    ) -> tuple[Receiver, Viewer]:
+        receiver = Receiver(port, allow_repeat=may_repeat)
+        viewer = self.stream.join(
+            f"viewer-{port}",
+            agreed,
+            self.stream.describe(),
+            receiver.destination,
+            may_repeat=may_repeat,
+            now=self.now,
+        )
+        return receiver, viewer
+
+    def key_frames_asked(self) -> int:
+        count = sum(isinstance(packet, rtcp.Pli) for packet in self.asked)
+        self.asked.clear()
+        return count
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_a_joiner_asks_for_a_key_frame_at_once_and_begins_with_it(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    stage.frames(40)
+    stage.asked.clear()
+    receiver, _ = stage.join(1)
+    assert stage.key_frames_asked() == 1
+    stage.feed(stage.camera.frame())
+    assert receiver.packets(stage.socket) == []  # no delta frames before a key frame
+    stage.frames(1, key=True)
+    stage.frames(2)
+    headers = receiver.headers(stage.socket)
+    assert len(headers) == 12
+    assert {h.ssrc for h in headers} == {stage.stream.video.ssrc}
+    assert {h.payload_type for h in headers} == {102}
+    first = headers[0].sequence
+    assert [h.sequence for h in headers] == [first + n for n in range(12)]
+
+
+def test_the_group_of_pictures_so_far_is_burst_when_no_key_frame_comes(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    stage.frames(40)
+    receiver, _ = stage.join(1)
+    stage.advance(0.29)
+    assert receiver.packets(stage.socket) == []
+    stage.frames(12)
+    headers = receiver.headers(stage.socket)
+    assert len(headers) == 4 * (1 + 40 + 12)
+    assert [h.sequence for h in headers] == list(
+        range(headers[0].sequence, headers[0].sequence + len(headers))
+    )
+    stage.frames(1)
+    assert len(receiver.headers(stage.socket)) == 4
+
+
+def test_a_group_with_a_hole_is_not_burst(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    damaged = stage.camera.frame()
+    stage.feed(damaged[:1] + damaged[2:])
+    stage.frames(40)
+    stage.asked.clear()
+    receiver, _ = stage.join(1)
+    stage.frames(20)
+    assert receiver.packets(stage.socket) == []
+    assert stage.key_frames_asked() >= 2  # asked at the join, and again
+
+
+def test_a_joiner_right_after_a_key_frame_needs_no_other(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    stage.frames(5)
+    stage.asked.clear()
+    receiver, _ = stage.join(1)
+    assert stage.key_frames_asked() == 0
+    stage.frames(2)
+    assert len(receiver.headers(stage.socket)) == 4 * 8
+
+
+def test_a_storm_of_joiners_makes_one_request_in_half_a_second(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    stage.frames(60)
+    damaged = stage.camera.frame()
+    stage.feed(damaged[:1] + damaged[2:])  # so that nobody can be served from the ring
+    stage.advance(2.0)
+    stage.asked.clear()
+    for port in range(50):
+        stage.join(port)
+        stage.advance(0.008)
+    assert stage.key_frames_asked() == 1
+
+
+def test_no_viewer_starts_shortly_before_the_sequence_wraps(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    ring = stage.stream.video.ring
+    while (left := 0x10000 - 300 - (ring.newest & 0xFFFF)) > 0:  # in steps that are no ambiguous jumps
+        stage.camera.sequence = (stage.camera.sequence + min(left, 20_000)) & 0xFFFF
+        stage.frames(1)
+    stage.advance(1.0)
+    receiver, _ = stage.join(1)
+    stage.frames(1, key=True)
+    stage.frames(10)
+    assert receiver.packets(stage.socket) == []
+    stage.frames(70)
+    stage.frames(1, key=True)
+    stage.frames(5)
+    headers = receiver.headers(stage.socket)
+    assert headers
+    assert headers[0].sequence < 1000
+
+
+def test_a_nack_is_answered_by_rtx_with_the_very_packet(stage: Stage) -> None:
+    receiver, viewer = stage.join(1)
+    stage.frames(1, key=True)
+    stage.frames(3)
+    got = receiver.packets(stage.socket)
+    lost = got[5]
+    sequence = parse_header(lost).sequence
+    nack = rtcp.Nack(1, stage.stream.video.ssrc, (sequence, sequence + 2))
+    stage.stream.feedback(viewer, [nack], stage.now)
+    again = receiver.packets(stage.socket)
+    assert viewer.video is not None
+    assert {parse_header(p).payload_type for p in again} == {103}
+    assert {parse_header(p).ssrc for p in again} == {viewer.video.rtx_ssrc}
+    restored = restore_rtx(again[0], payload_type=102, ssrc=stage.stream.video.ssrc)
+    assert restored == lost
+    assert viewer.nacks == 2
+    stage.stream.feedback(viewer, [nack], stage.now + 0.001)
+    assert receiver.packets(stage.socket) == []  # not twice within a round trip
+
+
+def test_a_viewer_without_rtx_gets_the_same_packet_again(stage: Stage) -> None:
+    assert AGREED.video is not None
+    plain = replace(AGREED, video=replace(AGREED.video, rtx_payload_type=None))
+    receiver, viewer = stage.join(1, plain, may_repeat=True)
+    stage.frames(1, key=True)
+    raw = stage.socket.take(receiver.address)
+    sequence = int.from_bytes(raw[2][2:4], "big")
+    stage.stream.feedback(viewer, [rtcp.Nack(1, stage.stream.video.ssrc, (sequence,))], stage.now)
+    assert stage.socket.take(receiver.address) == [raw[2]]
+
+
+def test_upstream_loss_is_asked_for_and_the_late_packet_passed_on(stage: Stage) -> None:
+    receiver, _ = stage.join(1)
+    stage.frames(1, key=True)
+    receiver.packets(stage.socket)
+    stage.asked.clear()
+    frame = stage.camera.frame()
+    stage.feed(frame[:1] + frame[2:])
+    stage.advance(0.01)
+    (nack,) = [packet for packet in stage.asked if isinstance(packet, rtcp.Nack)]
+    assert nack.media_ssrc == 0xABCD
+    assert nack.sequences == (parse_header(frame[1]).sequence,)
+    # It comes back by RTX: other SSRC and type, the sequence inside.
+    stage.feed(
+        [
+            build(
+                payload_type=97,
+                sequence=9,
+                timestamp=parse_header(frame[1]).timestamp,
+                ssrc=0xABCE,
+                payload=frame[1][2:4] + frame[1][12:],
+            )
+        ]
+    )
+    sequences = [h.sequence for h in receiver.headers(stage.socket)]
+    assert len(sequences) == 4
+    assert sorted(sequences) == list(range(min(sequences), min(sequences) + 4))
+    stage.asked.clear()
+    stage.advance(1.0)
+    assert not [packet for packet in stage.asked if isinstance(packet, rtcp.Nack)]
+
+
+def test_viewers_see_one_stream_across_a_change_of_source(stage: Stage) -> None:
+    receiver, _ = stage.join(1)
+    stage.frames(1, key=True)
+    stage.frames(3)
+    before = receiver.headers(stage.socket)
+    stage.advance(2.0)
+    stage.publish()
+    stage.camera = Camera(ssrc=0x1111, sequence=40_000, timestamp=1)
+    stage.frames(2)  # deltas of the new source show nothing
+    assert receiver.packets(stage.socket) == []
+    stage.frames(1, key=True)
+    stage.frames(1)
+    after = receiver.headers(stage.socket)
+    assert {h.ssrc for h in after} == {stage.stream.video.ssrc}
+    assert after[0].sequence == before[-1].sequence + 1
+    gone_by = after[0].timestamp - before[-1].timestamp
+    assert 2.0 * 90_000 <= gone_by <= 2.2 * 90_000
+
+
+def test_a_source_that_never_showed_anything_leaves_nothing_to_the_next(stage: Stage) -> None:
+    stage.frames(1)  # a delta: its clock is known, its picture is not
+    assert stage.stream.source is not None
+    stage.stream.source.receive_rtcp([rtcp.SenderReport(0xABCD, 100 << 32, 5_000, 1, 1)], stage.now)
+    stage.advance(0.1)
+    stage.asked.clear()
+    stage.publish()
+    stage.frames(1)
+    stage.advance(0.05)
+    assert stage.key_frames_asked() == 1  # the new source has been asked for nothing yet
+    stage.frames(1, key=True)
+    assert stage.stream.video.report_pair(stage.now, None) is None  # the old one's clock is not the new one's
+
+
+def test_a_source_whose_first_key_frame_was_missed_is_asked_for_another(stage: Stage) -> None:
+    stage.asked.clear()
+    stage.frames(20)  # deltas only: two thirds of a second
+    assert stage.key_frames_asked() == 2
+    receiver, _ = stage.join(1)
+    stage.frames(1, key=True)
+    stage.asked.clear()
+    stage.frames(20)
+    assert stage.key_frames_asked() == 0
+    assert len(receiver.headers(stage.socket)) == 4 * 21
+
+
+def test_of_several_layers_with_one_payload_type_the_one_the_sdp_names_is_taken(stage: Stage) -> None:
+    receiver, _ = stage.join(1)
+    others = [Camera(ssrc=0x2222, sequence=900), Camera(ssrc=0x3333, sequence=30_000)]
+    sent = 0
+    for n in range(20):
+        for other in others:
+            frame = other.frame(key=n == 0)
+            stage.feed(frame)
+            for packet in frame:  # a probe, or what another layer lost
+                stage.feed([build_rtx(packet, payload_type=97, ssrc=other.ssrc + 1, sequence=n)])
+        sent += len(stage.frames(1, key=n == 0))
+    headers = receiver.headers(stage.socket)
+    lead = 4  # the first key frame of a layer that began before the one that is named
+    assert len(headers) == lead + sent
+    assert [h.sequence for h in headers] == list(
+        range(headers[0].sequence, headers[0].sequence + len(headers))
+    )
+    stage.advance(1.1)
+    stage.feed(others[0].frame(key=True))  # the named one is silent: another may go on
+    assert len(receiver.headers(stage.socket)) == 4
+
+
+def test_extensions_and_padding_are_taken_off(stage: Stage) -> None:
+    receiver, _ = stage.join(1)
+    (first, *rest) = stage.camera.frame(key=True)
+    extended = bytes([0xB0]) + first[1:12] + bytes.fromhex("bede000110aa0000") + first[12:] + b"\x00\x00\x03"
+    stage.feed([extended, *rest])
+    got = receiver.packets(stage.socket)
+    assert got[0][0] == 0x80
+    assert got[0][12:] == first[12:]
+
+
+def test_reports_carry_the_publishers_clock_and_answer_for_round_trips(stage: Stage) -> None:
+    receiver, viewer = stage.join(1)
+    stage.frames(1, key=True)
+    stage.stream.report(stage.now)
+    (sign_of_life,) = receiver.rtcp(stage.socket)
+    assert isinstance(rtcp.parse_compound(sign_of_life)[0], rtcp.ReceiverReport)
+    assert stage.stream.source is not None
+    stage.stream.source.receive_rtcp([rtcp.SenderReport(0xABCD, 1000 << 32, 5_000, 1, 1)], stage.now)
+    stage.advance(0.5)
+    stage.stream.report(stage.now)
+    (compound,) = receiver.rtcp(stage.socket)
+    report, names = rtcp.parse_compound(compound)[:2]
+    assert isinstance(report, rtcp.SenderReport)
+    assert report.ssrc == stage.stream.video.ssrc
+    assert report.ntp / 2**32 == pytest.approx(1000.5)
+    assert isinstance(names, rtcp.SourceDescription)
+    first = parse_header(stage.stream.video.ring.get(stage.stream.video.ring.gop_start or 0) or b"")
+    assert (report.rtp_timestamp - first.timestamp) % 2**32 == 45_000  # source 5,000 is the key frame's time
+
+    stage.now += 0.120
+    block = rtcp.ReceptionReport(
+        stage.stream.video.ssrc, 64, 1, 1, 0, rtcp.middle(report.ntp), int(0.1 * 65536)
+    )
+    reference = rtcp.ExtendedReport(5, reference_time=0x1122334455667788)
+    stage.stream.feedback(viewer, [rtcp.ReceiverReport(5, (block,)), reference], stage.now)
+    assert viewer.rtt == pytest.approx(0.02, abs=0.001)
+    assert viewer.loss == pytest.approx(0.25)
+    (answer,) = receiver.rtcp(stage.socket)
+    extended = rtcp.parse_compound(answer)[1]
+    assert isinstance(extended, rtcp.ExtendedReport)
+    assert extended.dlrr[0].last_rr == 0x33445566
+
+
+def test_a_storm_of_joiners_hides_nobodys_round_trip(stage: Stage) -> None:
+    _, viewer = stage.join(1)
+    stage.frames(1, key=True)
+    assert stage.stream.source is not None
+    stage.stream.source.receive_rtcp([rtcp.SenderReport(0xABCD, 1000 << 32, 5_000, 1, 1)], stage.now)
+    pair = stage.stream.video.report_pair(stage.now, None)
+    assert pair is not None
+    stage.stream.report(stage.now)
+    for port in range(2, 102):
+        stage.advance(0.01)
+        stage.stream.report(stage.now, stage.join(port)[1])
+    block = rtcp.ReceptionReport(stage.stream.video.ssrc, 0, 0, 1, 0, rtcp.middle(pair[0]), 0)
+    stage.stream.feedback(viewer, [rtcp.ReceiverReport(5, (block,))], stage.now)
+    assert viewer.rtt == pytest.approx(1.0, abs=0.001)
+    for _ in range(20):
+        stage.advance(1.0)
+        stage.stream.report(stage.now)
+    viewer.rtt = None
+    stage.stream.feedback(viewer, [rtcp.ReceiverReport(5, (block,))], stage.now)
+    assert viewer.rtt is None  # that old a report is forgotten
+
+
+def test_a_publisher_is_told_of_loss_reference_time_and_the_bitrate_it_may_send(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    assert stage.stream.source is not None
+    stage.asked.clear()
+    stage.stream.source.report(stage.now, 1_700_000_000.0)
+    report, reference, remb = stage.asked
+    assert isinstance(report, rtcp.ReceiverReport)
+    assert report.reports[0].ssrc == 0xABCD
+    assert isinstance(reference, rtcp.ExtendedReport)
+    assert isinstance(remb, rtcp.Remb)
+    assert remb.bitrate == REMB_CAP
+    assert reference.reference_time is not None
+    dlrr = rtcp.Dlrr(1, rtcp.middle(reference.reference_time), int(0.03 * 65536))
+    stage.stream.source.receive_rtcp([rtcp.ExtendedReport(2, dlrr=(dlrr,))], stage.now + 0.05)
+    assert stage.stream.source.rtt == pytest.approx(0.02, abs=0.001)
+
+
+def test_a_viewer_that_left_gets_nothing_more(stage: Stage) -> None:
+    receiver, viewer = stage.join(1)
+    other, _ = stage.join(2)
+    stage.frames(1, key=True)
+    stage.stream.leave(viewer.id)
+    receiver.packets(stage.socket)
+    other.packets(stage.socket)
+    stage.frames(2)
+    assert receiver.packets(stage.socket) == []
+    assert len(other.packets(stage.socket)) == 8
+    stage.stream.leave(viewer.id)  # twice does no harm
+
+
+def test_sound_begins_at_once_and_needs_no_key_frame(stage: Stage) -> None:
+    receiver, _ = stage.join(1)
+    for n in range(5):
+        stage.feed(
+            [build(payload_type=111, sequence=n, timestamp=960 * n, ssrc=0xBEEF, payload=b"opus" * 20)]
+        )
+    headers = receiver.headers(stage.socket)
+    assert len(headers) == 4  # from the packet after the first
+    assert {(h.ssrc, h.payload_type) for h in headers} == {(stage.stream.audio.ssrc, 111)}

@@ -1,0 +1,174 @@
+"""The send path: what leaves, in how many calls, and what happens when the kernel refuses."""
+
+import errno
+import socket
+import tracemalloc
+
+import pytest
+
+from media.core.rtp import build, parse_header
+from media.core.srtp import AEAD_AES_128_GCM, AES128_CM_SHA1_80
+from media.fanout.frames import Batch
+from media.fanout.sender import GSO_RETRY_AFTER, FanoutSender, ViewerClass, kernel_has_gso
+from tests.media.fanout.pieces import Receiver, RecordingSocket
+
+
+def packets(sizes: list[int], first: int = 1) -> list[bytes]:
+    return [
+        build(payload_type=0, sequence=first + n, timestamp=9000, ssrc=7, payload=b"p" * (size - 12))
+        for n, size in enumerate(sizes)
+    ]
+
+
+def viewers(*receivers: Receiver, payload_type: int = 96) -> ViewerClass:
+    made = ViewerClass(payload_type, receivers[0].destination.tag_length)
+    made.destinations += [receiver.destination for receiver in receivers]
+    return made
+
+
+@pytest.mark.parametrize("profile", [AEAD_AES_128_GCM, AES128_CM_SHA1_80])
+def test_a_frame_leaves_in_one_call_a_viewer_and_each_can_read_it(profile) -> None:
+    sock = RecordingSocket()
+    sender = FanoutSender(sock, gso=True)
+    receivers = [Receiver(1, profile), Receiver(2, profile)]
+    sent = packets([1200] * 15 + [300])
+    sender.send_batch(Batch(1, sent), [viewers(*receivers, payload_type=102)], 0.0)
+    assert [(how, count) for how, _, count in sock.calls] == [("gso", 16), ("gso", 16)]
+    for receiver in receivers:
+        got = receiver.packets(sock)
+        assert [parse_header(packet).payload_type for packet in got] == [102] * 16
+        assert [packet[2:] for packet in got] == [packet[2:] for packet in sent]
+        assert receiver.destination.packets_sent == 16
+
+
+def test_each_class_gets_its_own_payload_type() -> None:
+    sock = RecordingSocket()
+    sender = FanoutSender(sock, gso=True)
+    chrome, firefox = Receiver(1), Receiver(2)
+    classes = [viewers(chrome, payload_type=108), viewers(firefox, payload_type=126)]
+    sender.send_batch(Batch(1, packets([500, 500])), classes, 0.0)
+    assert {h.payload_type for h in chrome.headers(sock)} == {108}
+    assert {h.payload_type for h in firefox.headers(sock)} == {126}
+
+
+def test_uneven_sizes_leave_in_runs_and_a_single_packet_without_segmentation() -> None:
+    sock = RecordingSocket()
+    sender = FanoutSender(sock, gso=True)
+    receiver = Receiver(1)
+    sent = packets([40, 1200, 1200, 1199, 1201, 1201, 90, 900])
+    sender.send_batch(Batch(1, sent), [viewers(receiver)], 0.0)
+    assert [(how, count) for how, _, count in sock.calls] == [
+        ("plain", 1),
+        ("gso", 3),
+        ("gso", 3),
+        ("plain", 1),
+    ]
+    assert [len(p) for p in receiver.packets(sock)] == [len(p) for p in sent]
+
+
+@pytest.mark.parametrize("refusal", [errno.EMSGSIZE, errno.EINVAL])
+def test_one_viewer_behind_a_small_mtu_falls_back_alone_and_is_tried_again_later(refusal: int) -> None:
+    sock = RecordingSocket()
+    sender = FanoutSender(sock, gso=True)
+    narrow, wide = Receiver(1), Receiver(2)
+    both = [viewers(narrow, wide)]
+    sock.refuse = lambda how, to: OSError(refusal, "") if how == "gso" and to == narrow.address else None
+
+    sender.send_batch(Batch(1, packets([1200] * 4)), both, 0.0)
+    assert [h.sequence for h in narrow.headers(sock)] == [1, 2, 3, 4]  # the refused frame itself arrives too
+    assert [h.sequence for h in wide.headers(sock)] == [1, 2, 3, 4]
+    assert sender.counters.gso_refused == 1
+
+    sock.calls.clear()
+    sender.send_batch(Batch(5, packets([1200] * 4, 5)), both, 1.0)
+    assert [how for how, to, _ in sock.calls if to == narrow.address] == ["plain"] * 4
+    assert [how for how, to, _ in sock.calls if to == wide.address] == ["gso"]
+    assert sender.counters.gso_refused == 1
+    assert sender.uses_gso(1.0)
+
+    sock.refuse = lambda how, to: None
+    sock.calls.clear()
+    sender.send_batch(Batch(9, packets([1200] * 4, 9)), both, GSO_RETRY_AFTER + 0.1)
+    assert [how for how, _, _ in sock.calls] == ["gso", "gso"]
+
+
+def test_a_device_without_checksum_offload_turns_segmentation_off_for_the_socket() -> None:
+    sock = RecordingSocket()
+    sender = FanoutSender(sock, gso=True)
+    first, second = Receiver(1), Receiver(2)
+    sock.refuse = lambda how, to: OSError(errno.EIO, "") if how == "gso" else None
+    sender.send_batch(Batch(1, packets([1200] * 3)), [viewers(first, second)], 0.0)
+    assert [how for how, _, _ in sock.calls] == ["plain"] * 6
+    assert sender.counters.gso_refused == 1
+    assert not sender.uses_gso(0.0)
+    assert [h.sequence for h in second.headers(sock)] == [1, 2, 3]
+    assert sender.uses_gso(GSO_RETRY_AFTER + 0.1)
+
+
+def test_a_full_send_buffer_is_a_counted_drop_and_the_others_go_on() -> None:
+    sock = RecordingSocket()
+    sender = FanoutSender(sock, gso=True)
+    blocked, free = Receiver(1), Receiver(2)
+    sock.refuse = lambda how, to: BlockingIOError() if to == blocked.address else None
+    sender.send_batch(Batch(1, packets([1200] * 4)), [viewers(blocked, free)], 0.0)
+    assert (blocked.destination.drops, sender.counters.dropped) == (4, 4)
+    assert len(free.packets(sock)) == 4
+    assert sender.uses_gso(0.0)
+
+
+def test_no_plaintext_ever_leaves_when_libsrtp_refuses_a_packet() -> None:
+    sock = RecordingSocket()
+    sender = FanoutSender(sock, gso=True)
+    receiver = Receiver(1)
+    first = packets([600] * 3)
+    sender.send_packets(first[1:2], 96, receiver.destination, 0.0)
+    sock.take()
+    sender.send_batch(Batch(1, first), [viewers(receiver)], 0.0)  # the middle one was sent already
+    raw = sock.take()
+    assert len(raw) == 2
+    assert all(b"pppp" not in data for data in raw)
+    assert sender.counters.refused == 1
+
+
+def test_without_segmentation_in_the_kernel_every_packet_is_sent_plainly() -> None:
+    sock = RecordingSocket()
+    sender = FanoutSender(sock, gso=False)
+    receiver = Receiver(1)
+    sender.send_batch(Batch(1, packets([1200] * 3)), [viewers(receiver)], 0.0)
+    assert [how for how, _, _ in sock.calls] == ["plain"] * 3
+    assert not sender.uses_gso(0.0)
+
+
+def test_frames_of_ever_new_sizes_fill_no_memory() -> None:
+    sock = RecordingSocket()
+    sender = FanoutSender(sock, gso=True)
+    receiver = Receiver(1)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(1000):
+            batch = Batch(16 * n, packets([1200] * 15 + [100 + n], 16 * n))
+            sender.send_batch(batch, [viewers(receiver)], 0.0)
+            assert len(receiver.packets(sock)) == 16
+            sock.calls.clear()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2_000_000
+
+
+def test_a_real_socket_delivers_the_segments_as_datagrams() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tx,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rx,
+    ):
+        rx.bind(("127.0.0.1", 0))
+        rx.settimeout(2)
+        tx.setblocking(False)
+        sender = FanoutSender(tx, gso=kernel_has_gso(tx))
+        receiver = Receiver(1)
+        receiver.destination.address = rx.getsockname()
+        sender.send_batch(Batch(1, packets([1200] * 5 + [77])), [viewers(receiver)], 0.0)
+        sizes = [len(rx.recv(2048)) for _ in range(6)]
+        tag = receiver.destination.tag_length
+        assert sizes == [1200 + tag] * 5 + [77 + tag]

@@ -1,0 +1,197 @@
+"""An aiortc publisher -> origin -> edge -> aiortc viewers: real processes, real sockets, decoded pictures."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from tests.media.node.stand import Publisher, SessionRefused, Stand, Watcher, log_lines, until
+
+ICE_RESTART = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
+
+
+async def test_a_viewer_at_an_edge_sees_and_hears_what_is_published_at_the_origin(nodes: Stand) -> None:
+    await nodes.node("origin", "origin-1")
+    await nodes.node("edge", "edge-1")
+    publisher, viewer = Publisher(), Watcher()
+    try:
+        await publisher.publish(nodes.manager, "origin-1", "main")
+        started = time.monotonic()
+        await viewer.watch(nodes.manager, "edge-1", "main")
+        await viewer.sees(1)
+        assert time.monotonic() - started < 5
+        await viewer.sees(30)
+        assert viewer.size == (640, 360)
+        await until(lambda: viewer.samples > 48_000, "a second of sound")
+
+        edge, origin = nodes.manager.nodes["edge-1"], nodes.manager.nodes["origin-1"]
+        await until(lambda: edge.last and edge.last.rtt_ms is not None, "the viewer's round trip is known")
+        assert edge.last is not None
+        assert origin.last is not None
+        assert edge.last.connections == 1
+        assert origin.last.connections == 1
+        assert {s.kind.value for s in edge.last.sessions} == {"whep", "relay_in"}
+        assert {s.kind.value for s in origin.last.sessions} == {"whip", "relay_out"}
+        (stream,) = edge.last.streams
+        assert (stream.kind, stream.state, stream.viewers) == ("relayed", "live", 1)
+        assert (stream.width, stream.height, stream.video_codec) == (640, 360, "H264")
+        assert stream.fps is not None
+        assert 10 < stream.fps < 60
+        (published,) = origin.last.streams
+        assert (published.kind, published.session) == ("published", publisher.session)
+        assert edge.last.egress_bps > 100_000
+        assert edge.last.cpu is not None
+        assert edge.last.loop_delay_ms is not None
+
+        await viewer.close()
+        await until(lambda: viewer.session in edge.ended, "the viewer's end is reported")
+        await until(lambda: edge.last and not edge.last.sessions, "the edge lets go of the relay", 12)
+        await until(lambda: origin.last and len(origin.last.sessions) == 1, "the origin is told")
+    finally:
+        await publisher.close()
+        await viewer.close()
+
+
+async def test_viewers_go_on_when_the_publisher_comes_back_and_when_the_relay_is_made_anew(
+    nodes: Stand,
+) -> None:
+    await nodes.node("origin", "origin-1")
+    await nodes.node("edge", "edge-1")
+    first, second, viewer = Publisher(), Publisher(), Watcher()
+    try:
+        await first.publish(nodes.manager, "origin-1", "main")
+        await viewer.watch(nodes.manager, "edge-1", "main")
+        await viewer.sees(10)
+        # The same channel again, from another connection: the newer one wins, viewers keep their session.
+        await second.publish(nodes.manager, "origin-1", "main")
+        origin = nodes.manager.nodes["origin-1"]
+        await until(lambda: first.session in origin.ended, "the older session ends")
+        await viewer.sees(10)
+        response = await nodes.manager.call("edge-1", "POST", "/v1/channels/main/resubscribe")
+        assert response.status_code == 204
+        edge_log = nodes.nodes[1].log
+        await until(
+            lambda: sum(line["event"] == "relay_live" for line in log_lines(edge_log)) == 2, "a second relay"
+        )
+        await viewer.sees(10)
+        # Killed without a word: the edge notices the silence and subscribes again.
+        old = nodes.nodes[0].worker_pids()
+        os.kill(old[0], signal.SIGKILL)
+        await until(lambda: second.session in origin.ended, "the dead worker's sessions are reported ended")
+        await until(
+            lambda: nodes.nodes[0].worker_pids() and nodes.nodes[0].worker_pids() != old, "another worker"
+        )
+        third = Publisher()
+        try:
+            await third.publish(nodes.manager, "origin-1", "main")
+            await viewer.sees(10)
+            assert viewer.connection.connectionState == "connected"
+        finally:
+            await third.close()
+    finally:
+        for peer in (first, second, viewer):
+            await peer.close()
+
+
+async def test_a_viewer_may_come_before_the_publisher(nodes: Stand) -> None:
+    await nodes.node("origin", "origin-1")
+    await nodes.node("edge", "edge-1")
+    publisher, viewer = Publisher(), Watcher()
+    try:
+        await viewer.watch(nodes.manager, "edge-1", "main")
+        edge = nodes.manager.nodes["edge-1"]
+        await until(lambda: edge.last and edge.last.connections == 1, "the viewer is connected")
+        assert edge.last is not None
+        assert [s.state for s in edge.last.streams] == ["waiting"]
+        await publisher.publish(nodes.manager, "origin-1", "main")
+        await viewer.sees(5)
+    finally:
+        await publisher.close()
+        await viewer.close()
+
+
+async def test_ending_a_channel_ends_its_viewers_and_its_publisher(nodes: Stand) -> None:
+    await nodes.node("origin", "origin-1")
+    await nodes.node("edge", "edge-1")
+    publisher, viewer = Publisher(), Watcher()
+    try:
+        await publisher.publish(nodes.manager, "origin-1", "main")
+        await viewer.watch(nodes.manager, "edge-1", "main")
+        await viewer.sees(3)
+        nodes.manager.nodes["edge-1"].orders.append({"kind": "end_channel", "channel": "main"})
+        await until(lambda: viewer.connection.connectionState == "closed", "the viewer is told")
+        response = await nodes.manager.call(
+            "origin-1", "POST", "/v1/channels/main/end", json={"reason": "over"}
+        )
+        assert response.status_code == 204
+        await until(lambda: publisher.connection.connectionState == "closed", "the publisher is told")
+        origin = nodes.manager.nodes["origin-1"]
+        await until(lambda: origin.last and not origin.last.streams, "nothing is left of the channel")
+    finally:
+        await publisher.close()
+        await viewer.close()
+
+
+async def test_two_workers_of_an_edge_share_one_relay_from_the_origin(nodes: Stand) -> None:
+    await nodes.node("origin", "origin-1")
+    await nodes.node("edge", "edge-1", "--workers", "2")
+    publisher, viewers = Publisher(), [Watcher(), Watcher()]
+    try:
+        await publisher.publish(nodes.manager, "origin-1", "main")
+        for viewer in viewers:
+            await viewer.watch(nodes.manager, "edge-1", "main")
+            await viewer.sees(5)
+        edge, origin = nodes.manager.nodes["edge-1"], nodes.manager.nodes["origin-1"]
+        seen = len(edge.reports)
+        await until(lambda: len(edge.reports) > seen + 1, "reports of both")
+        assert edge.last is not None
+        assert origin.last is not None
+        assert edge.last.connections == 2
+        assert len({worker.udp_port for worker in edge.last.workers}) == 2
+        kinds = sorted(session.kind.value for session in edge.last.sessions)
+        assert kinds == ["relay_in", "relay_in", "relay_out", "whep", "whep"]
+        assert [s.kind.value for s in origin.last.sessions].count("relay_out") == 1
+        assert [(s.channel, s.state) for s in edge.last.streams] == [("main", "live")]
+    finally:
+        await publisher.close()
+        await asyncio.gather(*(viewer.close() for viewer in viewers))
+
+
+async def test_what_cannot_be_served_is_refused_with_a_reason(nodes: Stand) -> None:
+    await nodes.node("origin", "origin-1", "--capacity", "1")
+    manager = nodes.manager
+    publisher, viewer = Publisher(), Watcher()
+    try:
+        with pytest.raises(SessionRefused) as nothing:
+            await viewer.watch(manager, "origin-1", "main")
+        assert (nothing.value.status, nothing.value.problem["code"]) == (404, "nothing_on_air")
+        for offer, status in (("garbage", 400), ("v=0\r\n" + "a=x\r\n" * 20_000, 413)):
+            with pytest.raises(SessionRefused) as refused:
+                await manager.session("origin-1", "whip", "main", offer, "an-id")
+            assert refused.value.status == status
+            assert refused.value.problem["detail"]
+        await publisher.publish(manager, "origin-1", "main")
+        other = Publisher()
+        try:
+            with pytest.raises(SessionRefused) as full:
+                await other.publish(manager, "origin-1", "second")
+            assert (full.value.status, full.value.problem["code"]) == (503, "node_full")
+        finally:
+            await other.close()
+        gone = await manager.call("origin-1", "DELETE", "/v1/sessions/unknown")
+        assert gone.status_code == 404
+        assert gone.headers["content-type"] == "application/problem+json"
+        trickled = await manager.call(
+            "origin-1",
+            "PATCH",
+            f"/v1/sessions/{publisher.session}",
+            content=ICE_RESTART,
+        )
+        assert trickled.status_code == 422
+        manager.nodes["origin-1"].secret = "wrong"
+        assert (await manager.call("origin-1", "GET", "/v1/health")).status_code == 401
+    finally:
+        await publisher.close()
+        await viewer.close()
