@@ -1,0 +1,1 @@
+"""The database behind the store port: SQLAlchemy Core, migrations by Alembic."""

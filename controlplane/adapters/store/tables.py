@@ -1,0 +1,119 @@
+"""The tables, in SQL that SQLite and MySQL both speak. A test compares them with what the migrations make.
+
+Columns carry the names of the domain's dataclass fields, so a row and an object convert by name. `reserved`
+of a node is the one counter that only conditional UPDATEs change; the CHECK forbids overfilling even to a
+mistake of ours. Identifiers are lower-case hex or names, so MySQL's case-blind collations do no harm.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only in a column of type INTEGER.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+node_groups = Table(
+    "node_groups",
+    metadata,
+    Column("role", String(16), primary_key=True),
+    Column("region", String(64), primary_key=True),
+    Column("desired", Integer, nullable=False),
+    Column("last_number", Integer, nullable=False),
+    Column("faults_from", Double, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("region", String(64), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("state_since", Double, nullable=False),
+    Column("state_reason", String(500), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("capacity", Integer, nullable=False),
+    Column("reserved", Integer, nullable=False, server_default="0"),
+    Column("managed", Boolean, nullable=False),
+    Column("enrol_hash", String(64), nullable=False, unique=True),
+    Column("enrol_expires", Double, nullable=False),
+    Column("enrolled_at", Double),
+    Column("credential_hash", String(64), unique=True),
+    Column("pid", Integer),
+    Column("start_time", Double),
+    Column("control_url", String(255)),
+    Column("version", String(64)),
+    Column("in_service_at", Double),
+    Column("faulted_at", Double),
+    Column("drain_deadline", Double),
+    CheckConstraint("reserved >= 0 AND reserved <= capacity", name="seats"),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("channel", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("state_since", Double, nullable=False),
+    Column("state_reason", String(500), nullable=False),
+    Column("since", Double, nullable=False),
+    Column("origin", String(64)),
+    Column("session", String(64)),
+    Column("jti", String(64), nullable=False),
+    Column("publisher", String(255)),
+    Column("was_live", Boolean, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("node", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("peer", String(64)),
+    Column("ended_at", Double, index=True),
+    Column("end_reason", String(16)),
+    Index("ix_sessions_node", "node"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    sqlite_autoincrement=True,  # an id is never given twice, also after pruning: feeds resume by it
+)
+
+revoked_tokens = Table(
+    "revoked_tokens",
+    metadata,
+    Column("jti", String(64), primary_key=True),
+    Column("channel", String(64), nullable=False),
+    Column("expires", Double, nullable=False),
+)

@@ -1,0 +1,184 @@
+"""Joins the services of one stream manager. Used by main.py, and by tests with ports of their own."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI
+
+from controlplane.adapters.clock import SystemClock
+from controlplane.adapters.control.http import HttpNodeControl
+from controlplane.adapters.store.sql import SqlStore, sqlite_engine
+from controlplane.config import ManagerConfig
+from controlplane.http.app import build
+from controlplane.http.context import Manager
+from controlplane.ports.clock import Clock
+from controlplane.ports.provisioner import Provisioner
+from controlplane.services.background import Background
+from controlplane.services.board import Board
+from controlplane.services.books import Books
+from controlplane.services.enrolment import Enrolment
+from controlplane.services.feed import Feed
+from controlplane.services.fleet import Fleet
+from controlplane.services.housekeeping import Housekeeping
+from controlplane.services.losses import Losses
+from controlplane.services.pages import Pages
+from controlplane.services.reports import Reports
+from controlplane.services.rounds import Rounds
+from controlplane.services.signaling import Signaling
+from controlplane.services.streams import Streams
+from controlplane.services.tokens import Tokens, load_operator_hash, load_signing_key, sha256
+from controlplane.services.views import Addresses, Views
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Stage:
+    """A stream manager, put together. `start` begins its own work; `close` ends it and leaves nodes alone."""
+
+    app: FastAPI
+    manager: Manager
+    _loops: list[Callable[[], object]]
+    _closers: contextlib.AsyncExitStack
+    _tasks: list[asyncio.Task[object]] = field(default_factory=list)
+
+    def start(self) -> None:
+        for loop in self._loops:
+            self._tasks.append(asyncio.ensure_future(loop()))  # type: ignore[call-overload]
+
+    def stop_feeds(self) -> None:
+        """End every open event stream, so that the server need not wait for them."""
+        self.manager.feed.close()
+        self.manager.pages.close()
+
+    async def close(self) -> None:
+        self.stop_feeds()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._closers.aclose()
+
+
+def version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("showcaller")
+    except metadata.PackageNotFoundError:  # run from a folder that was never installed
+        return "0"
+
+
+async def compose(
+    config: ManagerConfig,
+    *,
+    database: Path,
+    api: str,
+    nodes_url: str,
+    run_dir: Path,
+    log_dir: Path,
+    announce: Sequence[str] = (),
+    launches: bool = True,
+    operator_sha256: str | None = None,
+    provisioner: Provisioner | None = None,
+    clock: Clock | None = None,
+) -> Stage:
+    """Make the services and adopt what runs. Raises StartError. The database must be prepared."""
+    clock = clock or SystemClock()
+    data_dir = database.parent
+    key = load_signing_key(data_dir / "signing.key")
+    operator = load_operator_hash(data_dir / "operator.sha256", operator_sha256)
+    if operator is None:
+        log.warning(
+            "no operator token is known: the operator's routes refuse everybody",
+            remedy="set SHOWCALLER_OPERATOR_SHA256 or write data/operator.sha256",
+        )
+    closers = contextlib.AsyncExitStack()
+    store = SqlStore(sqlite_engine(database))
+    closers.push_async_callback(store.close)
+    board = Board()
+    books = Books(store, board, clock)
+    tokens = Tokens(key, operator, store, clock)
+    control = HttpNodeControl(tokens.control_secret)
+    closers.push_async_callback(control.close)
+    background = Background()
+    closers.push_async_callback(background.close)
+    if provisioner is None:
+        provisioner = _provisioner(config, nodes_url, run_dir, log_dir, announce, launches=launches)
+    closers.push_async_callback(provisioner.close)
+
+    addresses = Addresses(api=api, watch=f"{api}/watch")
+    views = Views(board, clock, addresses, version=version(), started_at=clock.now())
+    feed = Feed(board, views, clock)
+    pages = Pages(board)
+    streams = Streams(books, control, tokens, background, config.streams, config.viewers)
+    losses = Losses(books, provisioner, control, streams, background)
+    fleet = Fleet(
+        books,
+        provisioner,
+        control,
+        losses,
+        background,
+        config.fleet,
+        config.stage,
+        launches=launches,
+    )
+    manager = Manager(
+        stage=config.stage.name,
+        stage_id=sha256(f"stage|{key.hex()}")[:16],
+        books=books,
+        tokens=tokens,
+        views=views,
+        feed=feed,
+        pages=pages,
+        streams=streams,
+        fleet=fleet,
+        signaling=Signaling(books, control, streams, losses),
+        enrolment=Enrolment(books, tokens),
+        reports=Reports(books, streams),
+    )
+    rounds = Rounds(books, provisioner, fleet, losses, streams, pages, config.fleet)
+    housekeeping = Housekeeping(books, streams, pages, config.journal)
+    try:
+        await books.load()
+        books.listen(feed)
+        books.listen(pages)
+        await fleet.start()
+    except BaseException:
+        await closers.aclose()
+        raise
+    app = build(manager, _web_pages(views))
+    return Stage(app, manager, [rounds.run, feed.run, housekeeping.run], closers)
+
+
+def _provisioner(
+    config: ManagerConfig,
+    nodes_url: str,
+    run_dir: Path,
+    log_dir: Path,
+    announce: Sequence[str],
+    *,
+    launches: bool,
+) -> Provisioner:
+    if not launches:
+        from controlplane.adapters.provision.memory import MemoryProvisioner
+
+        return MemoryProvisioner()
+    from controlplane.adapters.provision.local import LocalProvisioner
+
+    return LocalProvisioner(
+        manager_url=nodes_url,
+        run_dir=run_dir,
+        log_dir=log_dir,
+        announce=announce,
+        kill_after_s=config.fleet.kill_after_s,
+    )
+
+
+def _web_pages(views: Views):  # type: ignore[no-untyped-def]
+    from controlplane.web import pages
+
+    return pages.router(lambda: list(views.streams()))

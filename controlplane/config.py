@@ -1,0 +1,77 @@
+"""The stream manager's settings: read once, from a TOML file, every key known or refused.
+
+`config-sample.toml` beside this file documents each key; a test holds its values against these defaults.
+"""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from controlplane.errors import StartError
+
+SAMPLE = Path(__file__).with_name("config-sample.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StageConfig(_Section):
+    name: str = Field("local", min_length=1, max_length=64)
+    region: str = Field("local", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+
+
+class FleetConfig(_Section):
+    origins: int = Field(1, ge=0, le=100)
+    edges: int = Field(1, ge=0, le=100)
+    origin_capacity: int = Field(20, ge=1, le=100_000)
+    edge_capacity: int = Field(400, ge=1, le=100_000)
+    boot_timeout_s: float = Field(30.0, gt=0)
+    suspect_after_s: float = Field(10.0, gt=0)
+    faulty_after_s: float = Field(60.0, gt=0)
+    faults_stop: int = Field(5, ge=1)
+    faults_window_s: float = Field(60.0, gt=0)
+    drain_grace_s: float = Field(5.0, ge=0)
+    kill_after_s: float = Field(3.0, gt=0)
+
+
+class StreamsConfig(_Section):
+    connect_s: float = Field(20.0, gt=0)
+    reconnect_s: float = Field(10.0, gt=0)
+    stalled_s: float = Field(5.0, gt=0)
+    stalled_reporting_s: float = Field(60.0, gt=0)
+
+
+class ViewersConfig(_Section):
+    latency_interval_s: float = Field(2.0, gt=0)
+    latency_posts_per_s: float = Field(200.0, gt=0)
+
+
+class JournalConfig(_Section):
+    keep: int = Field(20_000, ge=200)
+
+
+class ManagerConfig(_Section):
+    stage: StageConfig = StageConfig()
+    fleet: FleetConfig = FleetConfig()
+    streams: StreamsConfig = StreamsConfig()
+    viewers: ViewersConfig = ViewersConfig()
+    journal: JournalConfig = JournalConfig()
+
+
+def load(path: Path | None) -> ManagerConfig:
+    """The defaults, or what a file says. StartError names the key that is wrong."""
+    if path is None:
+        return ManagerConfig()
+    try:
+        return ManagerConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise StartError(f"the settings {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartError(f"the settings {path} are not TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = "there is no such key" if first["type"] == "extra_forbidden" else first["msg"].lower()
+        raise StartError(f"the settings {path}: {key}: {what}. {SAMPLE.name} shows every key.") from error

@@ -1,0 +1,69 @@
+"""Decisions about nodes, as pure functions of what is known and the time.
+
+Nothing in here acts. Silence is judged by ages handed in (measured on a monotonic clock), so a suspended
+laptop or a stalled manager is the caller's to forgive.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.nodes.states import COUNTED, REPORTING
+from controlplane.wire.nodes import NodeState
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A node that takes new sessions, and how full it is."""
+
+    node: str
+    capacity: int
+    reserved: int
+
+    @property
+    def free(self) -> int:
+        return self.capacity - self.reserved
+
+
+def roomiest_first(rooms: Iterable[Room]) -> list[Room]:
+    """Nodes with room, most free seats first; names settle ties so that the choice is repeatable."""
+    return sorted((room for room in rooms if room.free > 0), key=lambda room: (-room.free, room.node))
+
+
+def after_silence(
+    state: NodeState, age_s: float, *, suspect_after_s: float, faulty_after_s: float
+) -> NodeState:
+    """The state a reporting node should be in, `age_s` after it was last heard.
+
+    A draining node stays draining until it is faulty: it gets no new sessions anyway.
+    """
+    if state not in REPORTING:
+        return state
+    if age_s >= faulty_after_s:
+        return NodeState.FAULTY
+    if state is NodeState.DRAINING:
+        return state
+    return NodeState.SUSPECT if age_s >= suspect_after_s else NodeState.IN_SERVICE
+
+
+def missing(group: Group, nodes: Iterable[Node]) -> int:
+    """How many nodes the group lacks; never negative: nobody is ended because there are too many."""
+    counted = sum(
+        1
+        for node in nodes
+        if node.managed and node.role == group.role and node.region == group.region and node.state in COUNTED
+    )
+    return max(0, group.desired - counted)
+
+
+def stopped_by_faults(
+    group: Group, faults: Sequence[float], now: float, *, count: int, window_s: float
+) -> bool:
+    """Whether so many nodes of the group failed lately that launching more would only repeat it."""
+    since = max(now - window_s, group.faults_from)
+    return sum(1 for at in faults if at > since) >= count
+
+
+def drain_is_over(node: Node, connections: int, now: float) -> bool:
+    """Whether a draining node can end: nobody is on it, or its deadline has passed."""
+    return connections == 0 or (node.drain_deadline is not None and now >= node.drain_deadline)

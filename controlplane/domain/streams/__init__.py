@@ -1,0 +1,1 @@
+"""Live streams and the sessions of the peers that publish and watch them."""

@@ -1,0 +1,73 @@
+"""The ASGI application: routes of every domain, errors as answers, limits. Services come from outside."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from controlplane.http import (
+    docs,
+    fleet,
+    health,
+    journal,
+    live,
+    nodes,
+    problems,
+    signaling,
+    streams,
+    watch_events,
+)
+from controlplane.http.context import Manager
+from controlplane.http.limits import BodyLimit
+from controlplane.wire.base import Problem
+
+ABOUT = (
+    "The stream manager: what is on air, the nodes that carry it, and the signalling of publishers (WHIP) "
+    "and viewers (WHEP). Every error is a Problem as application/problem+json."
+)
+
+
+def build(manager: Manager, pages: APIRouter | None = None) -> FastAPI:
+    """The application around a manager; `pages` are the web pages, when this manager serves them."""
+    app = FastAPI(
+        title="Showcaller stream manager",
+        description=ABOUT,
+        version=manager.views.version,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.manager = manager
+    problems.install(app)
+    app.add_middleware(BodyLimit)
+    for routes in (
+        health.routes,
+        live.routes,
+        nodes.operator_routes,
+        fleet.routes,
+        streams.routes,
+        journal.routes,
+        nodes.node_routes,
+    ):
+        app.include_router(routes, prefix="/api/v1")
+    app.include_router(signaling.routes)
+    app.include_router(watch_events.routes)
+    app.include_router(docs.routes(app))
+    if pages is not None:
+        app.include_router(pages)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document with our one error shape in place of FastAPI's own."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,50 @@
+"""What the routes need of the manager: handed over once by the composition root, found in `request.app`."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from controlplane.services.board import Board
+from controlplane.services.books import Books
+from controlplane.services.enrolment import Enrolment
+from controlplane.services.feed import Feed
+from controlplane.services.fleet import Fleet
+from controlplane.services.pages import Pages
+from controlplane.services.reports import Reports
+from controlplane.services.signaling import Signaling
+from controlplane.services.streams import Streams
+from controlplane.services.tokens import Tokens
+from controlplane.services.views import Views
+
+
+@dataclass
+class Manager:
+    """The services of one stream manager."""
+
+    stage: str
+    stage_id: str  # different for each data folder
+    books: Books
+    tokens: Tokens
+    views: Views
+    feed: Feed
+    pages: Pages
+    streams: Streams
+    fleet: Fleet
+    signaling: Signaling
+    enrolment: Enrolment
+    reports: Reports
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def board(self) -> Board:
+        return self.books.board
+
+
+def manager_of(connection: HTTPConnection) -> Manager:
+    return cast(Manager, connection.app.state.manager)
+
+
+Here = Annotated[Manager, Depends(manager_of)]

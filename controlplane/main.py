@@ -1,0 +1,149 @@
+"""The composition root of a stream manager: everything is made and joined here, and nowhere else.
+
+Order of a start: settings, sockets (so a port in use costs nothing), the lock and the migrations of the
+database, services, the nodes of an earlier life, then the server; `{"ready": true, ...}` on stdout when it
+answers. SIGTERM (or SIGHUP) ends the manager and leaves its nodes running: the next one adopts them. SIGINT,
+which only a person in the foreground sends, ends the nodes as well.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane import arguments, config, logs
+from controlplane.arguments import Arguments
+from controlplane.errors import StartError
+
+DATABASE = "showcaller.db"
+INTERNAL_PORT = "manager-internal.port"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a stream manager until it is told to end. The process's exit code."""
+    given = arguments.parse(argv)
+    logs.configure()
+    try:
+        settings = config.load(given.config)
+        _folders(given)
+        listener = _Listener.open(given)
+    except StartError as error:
+        return _failed(error)
+    try:
+        return _run(given, settings, listener)
+    except StartError as error:
+        return _failed(error)
+    finally:
+        listener.close()
+
+
+def _failed(error: StartError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def _folders(given: Arguments) -> None:
+    for folder in (given.data_dir, given.run_dir, given.log_dir):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StartError(f"the folder {folder} cannot be made: {error.strerror}.") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StartError(f"the folder {folder} cannot be written to by this user.")
+
+
+@dataclass(slots=True)
+class _Listener:
+    """Sockets and addresses. With TLS, nodes on this machine use a plain loopback port of their own."""
+
+    public: socket.socket
+    tls: ssl.SSLContext | None
+    internal: socket.socket | None
+    api: str
+    nodes_url: str
+
+    @classmethod
+    def open(cls, given: Arguments) -> "_Listener":
+        from controlplane import listen
+
+        tls = listen.tls_context(given.tls_cert, given.tls_key) if given.tls_cert and given.tls_key else None
+        public = listen.bind(given.listen, given.port)
+        port = public.getsockname()[1]
+        scheme = "https" if tls is not None else "http"
+        api = given.public_url or f"{scheme}://{listen.public_host(given.listen)}:{port}"
+        if tls is None:
+            return cls(public, None, None, api, f"http://{listen.local_host(given.listen)}:{port}")
+        internal = cls._internal(given.run_dir / INTERNAL_PORT)
+        return cls(public, tls, internal, api, f"http://127.0.0.1:{internal.getsockname()[1]}")
+
+    @staticmethod
+    def _internal(remembered: Path) -> socket.socket:
+        """The same port as in an earlier life if it can be had: nodes that run know it."""
+        from controlplane import listen
+
+        with contextlib.suppress(OSError, ValueError, StartError, OverflowError):
+            return listen.bind("127.0.0.1", int(remembered.read_text()))
+        return listen.bind("127.0.0.1", 0)
+
+    def remember(self, run_dir: Path) -> None:
+        """By the one manager of the stage, under its lock: another start must not lead its nodes astray."""
+        if self.internal is not None:
+            (run_dir / INTERNAL_PORT).write_text(str(self.internal.getsockname()[1]))
+
+    def close(self) -> None:
+        self.public.close()
+        if self.internal is not None:
+            self.internal.close()
+
+
+def _run(given: Arguments, settings: config.ManagerConfig, listener: _Listener) -> int:
+    from controlplane.adapters.store import migrate
+
+    database = given.data_dir / DATABASE
+    with migrate.ManagerLock(database):
+        migrate.prepare(database)
+        listener.remember(given.run_dir)
+        runner = asyncio.Runner(loop_factory=_loop)
+        with runner:
+            return runner.run(_serve(given, settings, listener, database))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not on this platform
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _serve(
+    given: Arguments, settings: config.ManagerConfig, listener: _Listener, database: Path
+) -> int:
+    from controlplane import server
+    from controlplane.compose import compose
+
+    stage = await compose(
+        settings,
+        database=database,
+        api=listener.api,
+        nodes_url=listener.nodes_url,
+        run_dir=given.run_dir,
+        log_dir=given.log_dir,
+        announce=given.announce,
+        launches=given.nodes,
+        operator_sha256=os.environ.pop("SHOWCALLER_OPERATOR_SHA256", None),
+    )
+    try:
+        servers = [server.make(stage, listener.public, listener.tls)]
+        if listener.internal is not None:
+            servers.append(server.make(stage, listener.internal, None))
+        if await server.serve(stage, servers) is signal.SIGINT:
+            await stage.manager.fleet.end_all()
+    finally:
+        await stage.close()
+    return 0

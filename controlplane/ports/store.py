@@ -1,0 +1,149 @@
+"""The database as a port: the only thing that survives a stream manager.
+
+All work happens inside `read` or `write`: a coroutine that gets a Transaction. A write commits when the
+coroutine returns and leaves nothing behind when it raises. It may be run AGAIN from the start when the
+database asks for that (deadlock, fail-over), so it must touch nothing but its transaction.
+
+Times are Unix seconds. Secrets arrive hashed.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.nodes.rules import Room
+from controlplane.domain.streams.model import EndReason, Session, Stream
+from controlplane.wire.api import JournalEntry
+from controlplane.wire.nodes import Role
+
+T = TypeVar("T")
+
+
+class StoreBusy(Exception):
+    """The database is held by another program longer than we wait. Try again."""
+
+
+class StoreFull(StoreBusy):
+    """There is no room left to write to the database, or it may not be written. Nothing was changed."""
+
+
+class Taken(Exception):
+    """A row with this key exists already."""
+
+
+class Transaction(Protocol):
+    # nodes
+    async def node(self, node_id: str) -> Node | None: ...
+
+    async def nodes(self) -> list[Node]:
+        """All that have not terminated, oldest first."""
+        ...
+
+    async def node_by_enrolment(self, token_hash: str) -> Node | None: ...
+
+    async def node_by_credential(self, credential_hash: str) -> Node | None: ...
+
+    async def add_node(self, node: Node) -> None:
+        """Raises Taken."""
+        ...
+
+    async def save_node(self, node: Node) -> None:
+        """Writes the whole row except `reserved`."""
+        ...
+
+    async def rooms(self, role: Role) -> list[Room]:
+        """How full the nodes in service of a role are."""
+        ...
+
+    async def reserve(self, node_id: str) -> bool:
+        """Take one seat if the node is in service and has one: atomic, never overfills."""
+        ...
+
+    async def release(self, node_id: str, seats: int = 1) -> None:
+        """Give seats back; never below zero."""
+        ...
+
+    async def recount_reserved(self) -> None:
+        """Set every node's `reserved` to the seats its sessions really hold."""
+        ...
+
+    async def forget_terminated(self) -> None:
+        """Delete the rows of terminated nodes, so that their names can be given again."""
+        ...
+
+    async def purge_nodes(self, terminated_before: float) -> None:
+        """Delete the rows of nodes that terminated long ago; their names are not given again."""
+        ...
+
+    async def fault_times(self, role: Role, region: str, since: float) -> list[float]:
+        """When managed nodes of a group became faulty, after `since`."""
+        ...
+
+    # groups
+    async def groups(self) -> list[Group]: ...
+
+    async def group(self, role: Role, region: str) -> Group | None: ...
+
+    async def save_group(self, group: Group) -> None:
+        """Insert or replace."""
+        ...
+
+    # streams
+    async def stream(self, channel: str) -> Stream | None: ...
+
+    async def streams_on_air(self) -> list[Stream]: ...
+
+    async def save_stream(self, stream: Stream) -> None:
+        """Insert or replace."""
+        ...
+
+    # sessions
+    async def session(self, session_id: str) -> Session | None:
+        """Also one that has ended lately."""
+        ...
+
+    async def sessions(self) -> list[Session]:
+        """All that have not ended."""
+        ...
+
+    async def add_session(self, session: Session) -> None: ...
+
+    async def end_session(self, session_id: str, at: float, reason: EndReason) -> bool:
+        """False if it had ended before."""
+        ...
+
+    async def purge_sessions(self, ended_before: float) -> None: ...
+
+    # journal
+    async def append_journal(
+        self, at: float, actor: str, kind: str, subject: str, message: str, data: Mapping[str, Any]
+    ) -> JournalEntry: ...
+
+    async def journal(self, after: int, limit: int) -> list[JournalEntry]:
+        """Entries with an id above `after`, oldest first."""
+        ...
+
+    async def latest_journal(self, limit: int) -> list[JournalEntry]:
+        """The last entries, oldest first."""
+        ...
+
+    async def prune_journal(self, keep: int) -> None: ...
+
+    # tokens
+    async def revoke(self, jti: str, channel: str, expires: float) -> None: ...
+
+    async def revoked(self, jti: str) -> bool: ...
+
+    async def purge_revoked(self, expired_before: float) -> None: ...
+
+
+class Store(Protocol):
+    async def read(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` on a consistent view. Raises StoreBusy, StoreFull."""
+        ...
+
+    async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in one transaction and commit. Raises StoreBusy, StoreFull."""
+        ...
+
+    async def close(self) -> None: ...

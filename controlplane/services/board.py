@@ -1,0 +1,147 @@
+"""What the stream manager knows right now, in memory: an image of the database and the latest reports.
+
+The rows on the board are what was last committed (services.books puts them here, after the commit). The
+reports are kept here only: after a restart they are back within a second. Reading the board is free; nothing
+on it is decided here. Ages are measured on the monotonic clock.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.nodes.states import GONE, REPORTING
+from controlplane.domain.streams.model import Session, Stream, StreamState
+from controlplane.wire.api import HistoryPoint, JournalEntry
+from controlplane.wire.nodes import NodeReport, Role, SessionKind, StreamReport
+from controlplane.wire.publishing import PublisherReport
+
+JOURNAL_SHOWN = 200
+
+
+@dataclass(slots=True)
+class Heard:
+    """The latest report of a node."""
+
+    report: NodeReport | None
+    at: float  # monotonic; for a node that has not reported yet, when we began to listen
+    sessions: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class PublisherHeard:
+    report: PublisherReport
+    at: float  # monotonic
+    jti: str
+
+
+@dataclass(slots=True)
+class LatencyPost:
+    latency_ms: float
+    at: float  # monotonic
+
+
+@dataclass
+class Board:
+    nodes: dict[str, Node] = field(default_factory=dict)  # not terminated
+    groups: dict[tuple[Role, str], Group] = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)  # on air
+    sessions: dict[str, Session] = field(default_factory=dict)  # not ended
+    journal: deque[JournalEntry] = field(default_factory=lambda: deque(maxlen=JOURNAL_SHOWN))
+    history: deque[HistoryPoint] = field(default_factory=deque)
+
+    heard: dict[str, Heard] = field(default_factory=dict)  # by node
+    publishers: dict[str, PublisherHeard] = field(default_factory=dict)  # by channel
+    latency: dict[str, LatencyPost] = field(default_factory=dict)  # by session
+
+    _on_node: dict[str, set[str]] = field(default_factory=dict)
+    _watching: dict[str, set[str]] = field(default_factory=dict)  # channel -> WHEP sessions
+    _credentials: dict[str, str] = field(default_factory=dict)  # hash -> node
+
+    # what books puts here after a commit
+
+    def put_node(self, node: Node, now: float) -> None:
+        before = self.nodes.get(node.id)
+        if before is not None and before.credential_hash is not None:
+            self._credentials.pop(before.credential_hash, None)
+        if node.state in GONE:
+            self.nodes.pop(node.id, None)
+            self.heard.pop(node.id, None)
+            return
+        self.nodes[node.id] = node
+        if node.credential_hash is not None:
+            self._credentials[node.credential_hash] = node.id
+        if node.id not in self.heard:
+            self.heard[node.id] = Heard(None, now)
+
+    def put_stream(self, stream: Stream) -> None:
+        if stream.state is StreamState.ENDED:
+            self.streams.pop(stream.channel, None)
+            self.publishers.pop(stream.channel, None)
+        else:
+            self.streams[stream.channel] = stream
+
+    def put_session(self, session: Session) -> None:
+        if session.ended_at is None:
+            self.sessions[session.id] = session
+            self._on_node.setdefault(session.node, set()).add(session.id)
+            if session.kind is SessionKind.WHEP:
+                self._watching.setdefault(session.channel, set()).add(session.id)
+            return
+        self.sessions.pop(session.id, None)
+        self.latency.pop(session.id, None)
+        self._discard(self._on_node, session.node, session.id)
+        self._discard(self._watching, session.channel, session.id)
+
+    @staticmethod
+    def _discard(index: dict[str, set[str]], key: str, value: str) -> None:
+        if (values := index.get(key)) is not None:
+            values.discard(value)
+            if not values:
+                del index[key]
+
+    # questions
+
+    def node_with_credential(self, credential_hash: str) -> Node | None:
+        name = self._credentials.get(credential_hash)
+        return None if name is None else self.nodes.get(name)
+
+    def sessions_on(self, node: str) -> list[Session]:
+        return [self.sessions[name] for name in self._on_node.get(node, ())]
+
+    def seats_on(self, node: str) -> int:
+        return sum(1 for session in self.sessions_on(node) if session.seat)
+
+    def viewers_on(self, node: str) -> int:
+        return sum(1 for session in self.sessions_on(node) if session.kind is SessionKind.WHEP)
+
+    def watching(self, channel: str) -> list[Session]:
+        return [self.sessions[name] for name in self._watching.get(channel, ())]
+
+    def viewers(self) -> int:
+        return sum(len(sessions) for sessions in self._watching.values())
+
+    def report_of(self, node: str) -> NodeReport | None:
+        heard = self.heard.get(node)
+        return None if heard is None else heard.report
+
+    def stream_report(self, stream: Stream) -> StreamReport | None:
+        """What the origin of a stream last said of it."""
+        report = self.report_of(stream.origin) if stream.origin else None
+        for said in report.streams if report is not None else ():
+            if said.channel == stream.channel and said.kind == "published":
+                return said
+        return None
+
+    def edges_with(self, channel: str) -> list[Node]:
+        """Reachable nodes that have viewers of a channel, or say that they relay it."""
+        names = {session.node for session in self.watching(channel)}
+        for name, heard in self.heard.items():
+            if heard.report is not None and any(
+                said.channel == channel and said.kind == "relayed" for said in heard.report.streams
+            ):
+                names.add(name)
+        return [node for name in sorted(names) if (node := self.nodes.get(name)) and node.state in REPORTING]
+
+    def reporting(self) -> Iterable[Node]:
+        return (node for node in self.nodes.values() if node.state in REPORTING)

@@ -1,0 +1,213 @@
+"""The one way to change what is persisted.
+
+    async def work(change: Change) -> T: ...
+    result = await books.change(work)
+
+Inside, `change.move` takes a node or a stream along a transition of its machine: it validates, writes the
+row and the journal entry in the same transaction. After the commit, and only then, the board shows the new
+rows and whoever listens (the live feed, the pages) is told. A change that raises leaves nothing behind, and
+one that was begun is finished although its caller is cancelled: a client that hangs up cannot tear it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.nodes.states import MACHINE as NODE
+from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
+from controlplane.domain.streams.states import MACHINE as STREAM
+from controlplane.ports.clock import Clock
+from controlplane.ports.store import Store, Transaction
+from controlplane.services.board import Board
+from controlplane.wire.api import JournalEntry
+from controlplane.wire.nodes import NodeState
+
+T = TypeVar("T")
+P = ParamSpec("P")
+MANAGER = "stream manager"
+
+
+@dataclass(slots=True)
+class Changed:
+    """What a committed change did, for those who listen. Later values of the same row replace earlier."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    groups: list[Group] = field(default_factory=list)
+    streams: dict[str, Stream] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    journal: list[JournalEntry] = field(default_factory=list)
+
+
+class Listener(Protocol):
+    def changed(self, changed: Changed) -> None: ...
+
+
+class Change:
+    """One transaction being written."""
+
+    def __init__(self, tx: Transaction, now: float) -> None:
+        self.tx = tx
+        self.now = now
+        self.done = Changed()
+
+    async def move_node(
+        self, node: Node, to: NodeState, reason: str, *, actor: str = MANAGER, **changes: Any
+    ) -> Node:
+        """Move a node: validated against its machine, written with its journal entry."""
+        NODE.check(node.id, node.state, to)
+        moved = replace(node, state=to, state_since=self.now, state_reason=reason, **changes)
+        await self.tx.save_node(moved)
+        await self.note(f"node.{to}", node.id, f"{node.id} is {_words(to)}: {reason}.", actor=actor)
+        self.done.nodes[node.id] = moved
+        return moved
+
+    async def move_stream(
+        self, stream: Stream, to: StreamState, reason: str, *, actor: str = MANAGER, **changes: Any
+    ) -> Stream:
+        """Move a stream: validated against its machine, written with its journal entry."""
+        STREAM.check(stream.channel, stream.state, to)
+        moved = replace(stream, state=to, state_since=self.now, state_reason=reason, **changes)
+        await self.tx.save_stream(moved)
+        await self.note(
+            f"stream.{to}", stream.channel, f"{stream.channel} is {_words(to)}: {reason}.", actor=actor
+        )
+        self.done.streams[stream.channel] = moved
+        return moved
+
+    async def begin_node(self, node: Node, *, actor: str) -> Node:
+        """A node's first row, in the initial state of its machine. Raises ports.store.Taken."""
+        assert node.state is NODE.initial
+        await self.tx.add_node(node)
+        await self.note(
+            "node.requested", node.id, f"{node.id} is asked for: {node.state_reason}.", actor=actor
+        )
+        self.done.nodes[node.id] = node
+        return node
+
+    async def begin_stream(self, stream: Stream, *, actor: str) -> Stream:
+        """A channel's very first broadcast, in the initial state of its machine."""
+        assert stream.state is STREAM.initial
+        await self.tx.save_stream(stream)
+        await self.note(
+            "stream.connecting",
+            stream.channel,
+            f"{stream.channel} is connecting: {stream.state_reason}.",
+            actor=actor,
+        )
+        self.done.streams[stream.channel] = stream
+        return stream
+
+    async def update_node(self, node: Node, **changes: Any) -> Node:
+        """Change a node's other fields; its state stays."""
+        assert "state" not in changes
+        updated = replace(node, **changes)
+        await self.tx.save_node(updated)
+        self.done.nodes[node.id] = updated
+        return updated
+
+    async def update_stream(self, stream: Stream, **changes: Any) -> Stream:
+        """Change a stream's other fields; its state stays."""
+        assert "state" not in changes
+        updated = replace(stream, **changes)
+        await self.tx.save_stream(updated)
+        self.done.streams[stream.channel] = updated
+        return updated
+
+    async def save_group(self, group: Group) -> None:
+        await self.tx.save_group(group)
+        self.done.groups.append(group)
+
+    async def add_session(self, session: Session) -> None:
+        await self.tx.add_session(session)
+        self.done.sessions[session.id] = session
+
+    async def end_session(self, session: Session, reason: EndReason) -> bool:
+        """End a session and give its seat back; False if that was done before."""
+        if not await self.tx.end_session(session.id, self.now, reason):
+            return False
+        if session.seat:
+            await self.tx.release(session.node)
+        self.done.sessions[session.id] = replace(session, ended_at=self.now, end_reason=reason)
+        return True
+
+    async def note(
+        self,
+        kind: str,
+        subject: str,
+        message: str,
+        *,
+        actor: str = MANAGER,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """A journal entry, in the same transaction as what it tells of."""
+        entry = await self.tx.append_journal(self.now, actor, kind, subject, message, data or {})
+        self.done.journal.append(entry)
+
+
+class Books:
+    def __init__(self, store: Store, board: Board, clock: Clock) -> None:
+        self.store = store
+        self.board = board
+        self.clock = clock
+        self._listeners: list[Listener] = []
+        self._one_at_a_time = asyncio.Lock()
+
+    def listen(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    async def change(
+        self, work: Callable[Concatenate[Change, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work(change, *args)` in one transaction, then publish. See the module's text.
+
+        Raises StoreBusy, and whatever `work` raises.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._change(work, *args, **kwargs)))
+
+    async def _change(
+        self, work: Callable[Concatenate[Change, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        async def run(tx: Transaction) -> tuple[Change, T]:
+            change = Change(tx, self.clock.now())
+            return change, await work(change, *args, **kwargs)
+
+        # The commit and its publication are one step to every other change: inside a change the board shows
+        # exactly what is committed.
+        async with self._one_at_a_time:
+            change, result = await self.store.write(run)
+            self._publish(change.done)
+        return result
+
+    def _publish(self, changed: Changed) -> None:
+        now = self.clock.monotonic()
+        for node in changed.nodes.values():
+            self.board.put_node(node, now)
+        for group in changed.groups:
+            self.board.groups[group.role, group.region] = group
+        for stream in changed.streams.values():
+            self.board.put_stream(stream)
+        for session in changed.sessions.values():
+            self.board.put_session(session)
+        self.board.journal.extend(changed.journal)
+        for listener in self._listeners:
+            listener.changed(changed)
+
+    async def load(self) -> None:
+        """Fill the board from the database: once, at start."""
+
+        async def read(tx: Transaction) -> Changed:
+            return Changed(
+                nodes={node.id: node for node in await tx.nodes()},
+                groups=await tx.groups(),
+                streams={stream.channel: stream for stream in await tx.streams_on_air()},
+                sessions={session.id: session for session in await tx.sessions()},
+                journal=await tx.latest_journal(self.board.journal.maxlen or 200),
+            )
+
+        self._publish(await self.store.read(read))
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")

@@ -1,0 +1,371 @@
+"""The number of nodes: launching, adopting, draining, taking back, ending.
+
+    desired   per group in the database; `add` raises it, `drain` lowers it; what is missing is launched
+    launch    row with the hash of a one-use token first, then `creating`, then the provisioner
+    restart   what an earlier manager launched is adopted; sessions and streams stay as they are. When
+              nothing at all of the stage runs any more it is a cold start: names begin again at 1
+
+How nodes are lost is in losses.py, what the clock brings about in rounds.py.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+import structlog
+
+from controlplane.config import FleetConfig, StageConfig
+from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.nodes.rules import drain_is_over, missing, stopped_by_faults
+from controlplane.domain.nodes.states import GONE, LAUNCHING, LEAVING, REPORTING
+from controlplane.errors import Conflict, NotFound
+from controlplane.ports.control import NodeControl
+from controlplane.ports.provisioner import Instance, LaunchSpec, Provisioner, ProvisionError
+from controlplane.services.background import Background
+from controlplane.services.board import Board
+from controlplane.services.books import MANAGER, Books, Change
+from controlplane.services.losses import Losses
+from controlplane.services.tokens import new_secret, sha256
+from controlplane.services.words import counted
+from controlplane.wire.api import DrainView
+from controlplane.wire.nodes import NodeState, Role
+
+log = structlog.get_logger(__name__)
+
+NOT_RUNNING = "it was not running when the stream manager started"
+HAND_STARTED_S = 3600.0  # how long the enrolment token of a node started by hand is good
+
+
+class Fleet:
+    def __init__(
+        self,
+        books: Books,
+        provisioner: Provisioner,
+        control: NodeControl,
+        losses: Losses,
+        background: Background,
+        config: FleetConfig,
+        stage: StageConfig,
+        *,
+        launches: bool = True,
+    ) -> None:
+        self._books = books
+        self._board: Board = books.board
+        self._clock = books.clock
+        self._provisioner = provisioner
+        self._control = control
+        self._losses = losses
+        self._background = background
+        self._config = config
+        self._stage = stage
+        self._launches = launches  # False: only nodes that are started by hand
+        self._stopped: set[tuple[Role, str]] = set()  # groups that faults have stopped, as journalled
+
+    # start
+
+    async def start(self) -> None:
+        """Adopt what runs, give up what does not, see to the groups. Once, before anything is served."""
+        running, dead = await self._adopt()
+        cold = not running
+
+        async def work(change: Change) -> None:
+            for node in dead:
+                if cold or node.state is NodeState.REQUESTED:
+                    await self._losses.lose_sessions(change, node, NOT_RUNNING)
+                    await change.move_node(node, NodeState.TERMINATED, NOT_RUNNING)
+                elif node.state in LEAVING:
+                    await change.move_node(node, NodeState.TERMINATED, "its process has ended")
+                elif node.state is not NodeState.CREATING:  # its process may be about to enrol
+                    await self._losses.fail(change, node, NOT_RUNNING, gone=True)
+            if cold:
+                await change.tx.forget_terminated()
+            await change.tx.recount_reserved()
+            for role, number in ((Role.ORIGIN, self._config.origins), (Role.EDGE, self._config.edges)):
+                await self._see_to_group(change, role, number, cold=cold)
+            how = "with nothing running" if cold else f"and found {', '.join(sorted(running))} running"
+            await change.note("manager.started", MANAGER, f"The stream manager started {how}.")
+
+        await self._books.change(work)
+        for node in dead:
+            self._losses.after_loss(node)
+        for node in list(self._board.nodes.values()):
+            if node.state in LEAVING:
+                await self._provisioner.end(node.id)
+        self._losses.wake.set()
+
+    async def _adopt(self) -> tuple[set[str], list[Node]]:
+        running: set[str] = set()
+        dead: list[Node] = []
+        for node in list(self._board.nodes.values()):
+            if not node.managed:
+                alive = node.state in REPORTING and not await self._control.refuses(node)
+                if alive or node.state in LAUNCHING:
+                    running.add(node.id)
+                else:
+                    dead.append(node)
+                continue
+            instance = None
+            if node.state is not NodeState.REQUESTED:
+                instance = await self._provisioner.adopt(node.id, node.pid, node.start_time)
+            if instance is None:
+                dead.append(node)
+                continue
+            running.add(node.id)
+            if node.state is NodeState.CREATING:
+                await self._books.change(self._runs, node, instance)
+        return running, dead
+
+    @staticmethod
+    async def _runs(change: Change, node: Node, instance: Instance) -> Node:
+        pid, started = instance.pid, instance.start_time
+        return await change.move_node(
+            node, NodeState.BOOTING, "its process runs", pid=pid, start_time=started
+        )
+
+    async def _see_to_group(self, change: Change, role: Role, at_first: int, *, cold: bool) -> None:
+        region = self._stage.region
+        group = await change.tx.group(role, region)
+        if group is None:
+            await change.save_group(Group(role=role, region=region, desired=at_first))
+        elif cold:
+            # A stage that was left with none of a role could not show anything.
+            desired = max(group.desired, min(1, at_first))
+            await change.save_group(replace(group, desired=desired, last_number=0))
+
+    # what an operator does
+
+    async def add(self, role: Role, region: str | None, actor: str) -> DrainView:
+        """One more node of a role: the group's desired number rises, and a launch begins."""
+        region = region or self._stage.region
+        if not self._launches:
+            raise Conflict(
+                "This stream manager launches no nodes (--no-nodes). Start one by hand: "
+                "POST /api/v1/enrolments gives it its token.",
+                code="launches_nothing",
+            )
+        if (role, region) not in self._board.groups:
+            known = ", ".join(sorted(f"{r} in {where}" for r, where in self._board.groups))
+            raise NotFound(f"There is no group of {role} in {region}. There are: {known}.", code="no_group")
+
+        async def work(change: Change) -> tuple[Node, str]:
+            group = await change.tx.group(role, region)
+            assert group is not None
+            group = replace(group, desired=group.desired + 1, faults_from=change.now)
+            await change.note(
+                "fleet.add",
+                f"{role} {region}",
+                f"{actor} asked for one more {role}: {group.desired - 1} -> {group.desired}.",
+                actor=actor,
+                data={"desired": group.desired},
+            )
+            return await self._request(change, group, f"{actor} asked for one more", actor=actor)
+
+        node, token = await self._books.change(work)
+        self._background.start(self._launch(node.id, token), f"launch {node.id}")
+        return DrainView(node=node.id, state=node.state, viewers=0, deadline_s=None)
+
+    async def invite(self, role: Role, actor: str) -> tuple[Node, str]:
+        """A row and an enrolment token for a node that somebody starts by hand, anywhere."""
+        region = self._stage.region
+
+        async def work(change: Change) -> tuple[Node, str]:
+            group = await change.tx.group(role, region)
+            if group is None:
+                raise NotFound(f"There is no group of {role} in {region}.", code="no_group")
+            node, token = await self._request(
+                change, group, f"{actor} will start it by hand", actor=actor, managed=False
+            )
+            node = await change.move_node(
+                node, NodeState.BOOTING, "waiting for it to be started by hand", actor=actor
+            )
+            return node, token
+
+        return await self._books.change(work)
+
+    async def drain(self, node_id: str, deadline_s: float, actor: str) -> DrainView:
+        """No new sessions; it ends when empty, or at its deadline with its viewers moved. Not replaced."""
+
+        async def work(change: Change) -> Node:
+            node = await self._existing(change, node_id)
+            deadline = change.now + deadline_s
+            if node.state is NodeState.DRAINING:
+                await change.note(
+                    "fleet.drain",
+                    node.id,
+                    f"{actor} set the deadline of {node.id} to {deadline_s:g} s from now.",
+                    actor=actor,
+                )
+                return await change.update_node(node, drain_deadline=deadline)
+            if node.state in LEAVING:
+                raise Conflict(f"{node.id} is {node.state} already.", code="node_leaving")
+            seats = self._board.seats_on(node.id)
+            await self._wish(change, node, -1)
+            reason = f"{actor} drains it: {counted(seats, 'session')} on it, at most {deadline_s:g} s"
+            if node.state is NodeState.REQUESTED:
+                return await change.move_node(node, NodeState.TERMINATED, reason, actor=actor)
+            if node.state in LAUNCHING:
+                return await change.move_node(node, NodeState.TERMINATING, reason, actor=actor)
+            return await change.move_node(
+                node, NodeState.DRAINING, reason, actor=actor, drain_deadline=deadline
+            )
+
+        node = await self._books.change(work)
+        if node.state is NodeState.TERMINATING:
+            await self._provisioner.end(node.id)
+        if not drain_is_over(node, 1, self._clock.now()):
+            self._losses.taken_back(node.id)  # whoever was told to go at an earlier deadline has time again
+        self._losses.wake.set()
+        waits = deadline_s if node.state is NodeState.DRAINING else None
+        return DrainView(
+            node=node.id, state=node.state, viewers=self._board.seats_on(node.id), deadline_s=waits
+        )
+
+    async def undrain(self, node_id: str, actor: str) -> DrainView:
+        """Take a drain back: in service again, and wanted again."""
+
+        async def work(change: Change) -> Node:
+            node = await self._existing(change, node_id)
+            if node.state is not NodeState.DRAINING:
+                raise Conflict(
+                    f"{node.id} is {node.state}: only a node that is draining can be taken back.",
+                    code="not_draining",
+                )
+            await self._wish(change, node, +1)
+            return await change.move_node(
+                node, NodeState.IN_SERVICE, f"{actor} took the drain back", actor=actor, drain_deadline=None
+            )
+
+        node = await self._books.change(work)
+        self._losses.taken_back(node.id)
+        return DrainView(
+            node=node.id, state=node.state, viewers=self._board.seats_on(node.id), deadline_s=None
+        )
+
+    async def _existing(self, change: Change, node_id: str) -> Node:
+        node = await change.tx.node(node_id)
+        if node is None or node.state in GONE:
+            raise NotFound(f"There is no node {node_id}. showcaller nodes lists them.", code="no_such_node")
+        return node
+
+    async def _wish(self, change: Change, node: Node, difference: int) -> None:
+        group = await change.tx.group(node.role, node.region)
+        if group is not None and node.managed:
+            await change.save_group(replace(group, desired=max(0, group.desired + difference)))
+
+    # launching
+
+    async def _request(
+        self, change: Change, group: Group, why: str, *, actor: str = MANAGER, managed: bool = True
+    ) -> tuple[Node, str]:
+        """The row of a new node, and its one-use token: before anything is launched."""
+        last = max(g.last_number for g in await change.tx.groups() if g.role == group.role)
+        token = new_secret()
+        capacity = self._config.edge_capacity if group.role is Role.EDGE else self._config.origin_capacity
+        node = Node(
+            id=f"{group.role}-{last + 1}",
+            role=group.role,
+            region=group.region,
+            state=NodeState.REQUESTED,
+            state_since=change.now,
+            state_reason=why,
+            created_at=change.now,
+            capacity=capacity,
+            managed=managed,
+            enrol_hash=sha256(token),
+            enrol_expires=change.now + (self._config.boot_timeout_s if managed else HAND_STARTED_S),
+        )
+        await change.save_group(replace(group, last_number=last + 1))
+        await change.begin_node(node, actor=actor)
+        return node, token
+
+    async def _launch(self, node_id: str, token: str) -> None:
+        async def creating(change: Change) -> Node | None:
+            node = await change.tx.node(node_id)
+            if node is None or node.state is not NodeState.REQUESTED:
+                return None  # taken back before it began
+            return await change.move_node(node, NodeState.CREATING, "its launch begins")
+
+        node = await self._books.change(creating)
+        if node is None:
+            return
+        try:
+            instance = await self._provisioner.launch(LaunchSpec(node.id, node.role, node.capacity, token))
+        except ProvisionError as error:
+            await self._losses.lost(node_id, str(error), gone=True)
+            return
+
+        async def booting(change: Change) -> Node | None:
+            node = await change.tx.node(node_id)
+            if node is None or node.state in GONE:
+                return node
+            if node.state is NodeState.CREATING:
+                return await self._runs(change, node, instance)
+            return await change.update_node(node, pid=instance.pid, start_time=instance.start_time)
+
+        node = await self._books.change(booting)
+        if node is None or node.state in LEAVING | GONE:
+            await self._provisioner.end(node_id)
+
+    async def replace_missing(self) -> None:
+        """Launch what groups lack, unless faults have stopped a group."""
+        for key, group in list(self._board.groups.items()):
+            lacking = missing(group, self._board.nodes.values())
+            if lacking == 0 or not self._launches or await self._stopped_by_faults(group):
+                continue
+            for _ in range(lacking):
+                requested = await self._books.change(self._request_missing, key)
+                if requested is not None:
+                    node, token = requested
+                    self._background.start(self._launch(node.id, token), f"launch {node.id}")
+
+    async def _request_missing(self, change: Change, key: tuple[Role, str]) -> tuple[Node, str] | None:
+        group = await change.tx.group(*key)
+        if group is None or (lacking := missing(group, self._board.nodes.values())) == 0:
+            return None  # somebody was quicker
+        why = f"{group.desired} wanted in {group.region}, {group.desired - lacking} there"
+        return await self._request(change, group, why)
+
+    async def _stopped_by_faults(self, group: Group) -> bool:
+        window, count = self._config.faults_window_s, self._config.faults_stop
+        now = self._clock.now()
+        faults = await self._books.store.read(
+            lambda tx: tx.fault_times(group.role, group.region, now - window)
+        )
+        stopped = stopped_by_faults(group, faults, now, count=count, window_s=window)
+        key = (group.role, group.region)
+        if stopped != (key in self._stopped):
+            (self._stopped.add if stopped else self._stopped.discard)(key)
+            subject = f"{group.role} {group.region}"
+            if stopped:
+                text = (
+                    f"Launching {group.role} nodes is stopped: {len(faults)} were faulty in {window:g} s. "
+                    f"Their logs say why (showcaller logs {group.role}-N). It goes on by itself when the "
+                    f"minute has passed, or at once with: showcaller fleet add {group.role}"
+                )
+                await self._books.change(Change.note, "fleet.stopped", subject, text)
+            else:
+                text = f"Launching {group.role} nodes goes on."
+                await self._books.change(Change.note, "fleet.resumed", subject, text)
+        return stopped
+
+    # end
+
+    async def end_all(self) -> None:
+        """End every node: a stage that was started in the foreground is being ended from there."""
+        self._launches = False
+
+        async def work(change: Change) -> None:
+            for node in await change.tx.nodes():
+                if node.managed and node.state not in LEAVING:
+                    end = NodeState.TERMINATED if node.state is NodeState.REQUESTED else NodeState.TERMINATING
+                    await change.move_node(node, end, "the stage is being ended")
+
+        await self._books.change(work)
+        for instance in await self._provisioner.running():
+            await self._provisioner.end(instance.node)
+        deadline = self._clock.monotonic() + self._config.kill_after_s + 2.0
+        while self._clock.monotonic() < deadline and await self._provisioner.running():
+            self._losses.wake.clear()
+            with contextlib.suppress(TimeoutError):  # every node's end wakes us
+                async with asyncio.timeout(0.2):
+                    await self._losses.wake.wait()

@@ -1,0 +1,138 @@
+"""What watch pages are told while they are open: server-sent events of a WHEP session and of a channel.
+
+    a session   state {"state": "live" | "waiting" | "ended", "edge"}   move {"reason"}   ended {}
+    a channel   state {"on_air": bool, "viewers": n}
+
+A page gets the present state at once and every change after it. Whether a session has been moved or its
+stream has ended is in the database, so a page that reconnects to a restarted manager is told all the same.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from controlplane.domain.streams.model import EndReason, Session, StreamState
+from controlplane.domain.streams.rules import page_state, shown_on_air
+from controlplane.services.board import Board
+from controlplane.services.books import Changed
+from controlplane.wire.nodes import SessionKind
+
+Event = tuple[str, dict[str, Any]]
+
+_LAST_WORDS: dict[EndReason, Event] = {
+    EndReason.MOVED: ("move", {"reason": "the session has ended at its edge"}),
+    EndReason.STREAM_ENDED: ("ended", {}),
+}
+
+
+class _Queue(asyncio.Queue["Event | None"]):
+    """Of one open page. `None` ends it."""
+
+
+class Pages:
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._sessions: dict[str, set[_Queue]] = {}
+        self._channels: dict[str, set[_Queue]] = {}
+        self._states: dict[str, Event] = {}  # what the sessions of a channel were told last
+        self._shown: dict[str, Event] = {}  # what the channel's pages were told last
+        self._closed = False
+
+    # what happens
+
+    def changed(self, changed: Changed) -> None:
+        """services.books.Listener."""
+        for session in changed.sessions.values():
+            if session.kind is SessionKind.WHEP and session.ended_at is not None:
+                self._end(session)
+        for channel, stream in changed.streams.items():
+            event = self._session_event(channel)
+            if self._states.get(channel) != event:
+                self._states[channel] = event
+                for session in self._board.watching(channel):
+                    self._tell(session.id, self._of(session, event))
+            if stream.state is StreamState.ENDED:
+                self._states.pop(channel, None)
+            self._tell_channel(channel)
+
+    def second(self) -> None:
+        """Once a second: the pages of a channel learn how many watch it."""
+        for channel in list(self._channels):
+            self._tell_channel(channel)
+
+    def move(self, session: str, reason: str) -> None:
+        """Tell a page to make a new session while its old one still runs."""
+        self._tell(session, ("move", {"reason": reason}))
+
+    def _tell(self, session: str, event: Event) -> None:
+        for queue in self._sessions.get(session, ()):
+            queue.put_nowait(event)
+
+    def _end(self, session: Session) -> None:
+        for queue in self._sessions.get(session.id, ()):
+            if session.end_reason in _LAST_WORDS:
+                queue.put_nowait(_LAST_WORDS[session.end_reason])
+            queue.put_nowait(None)
+
+    def _tell_channel(self, channel: str) -> None:
+        event = self._channel_event(channel)
+        if channel in self._channels and self._shown.get(channel) != event:
+            self._shown[channel] = event
+            for queue in self._channels[channel]:
+                queue.put_nowait(event)
+
+    def _session_event(self, channel: str) -> Event:
+        return "state", {"state": page_state(self._board.streams.get(channel))}
+
+    @staticmethod
+    def _of(session: Session, event: Event) -> Event:
+        """A channel's event as one session is told it: with the node it watches from."""
+        kind, data = event
+        return kind, {**data, "edge": session.node}
+
+    def _channel_event(self, channel: str) -> Event:
+        on_air = shown_on_air(self._board.streams.get(channel))
+        return "state", {"on_air": on_air, "viewers": len(self._board.watching(channel))}
+
+    # what pages read
+
+    async def of_session(self, session: Session) -> AsyncGenerator[Event, None]:
+        """The events of a WHEP session, as the database knows it."""
+        if session.id not in self._board.sessions:
+            if session.end_reason in _LAST_WORDS:
+                yield _LAST_WORDS[session.end_reason]
+            return
+        first = self._of(session, self._session_event(session.channel))
+        async for event in self._follow(self._sessions, session.id, first):
+            yield event
+
+    async def of_channel(self, channel: str) -> AsyncGenerator[Event, None]:
+        self._tell_channel(channel)  # the pages that are open already hear of it first
+        first = self._channel_event(channel)
+        self._shown[channel] = first
+        async for event in self._follow(self._channels, channel, first):
+            yield event
+
+    async def _follow(
+        self, queues: dict[str, set[_Queue]], key: str, first: Event
+    ) -> AsyncGenerator[Event, None]:
+        if self._closed:
+            return
+        queue = _Queue()
+        queues.setdefault(key, set()).add(queue)
+        try:
+            yield first
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            queues[key].discard(queue)
+            if not queues[key]:
+                del queues[key]
+                self._shown.pop(key, None)
+
+    def close(self) -> None:
+        self._closed = True
+        for queues in (self._sessions, self._channels):
+            for open_pages in queues.values():
+                for queue in open_pages:
+                    queue.put_nowait(None)

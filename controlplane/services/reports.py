@@ -1,0 +1,127 @@
+"""What nodes report each second, and what they are told in return.
+
+A report only costs a database transaction when something has happened: a node came into service, a session
+ended, a stream changed its state. Everything else stays on the board.
+
+The database and the node are compared both ways: a session the node does not know (twice running, and not
+brand new) has ended; one that the database does not know is a stray and is ordered to end.
+"""
+
+from dataclasses import dataclass, field
+
+from controlplane.domain.nodes.model import Node
+from controlplane.domain.nodes.states import GONE, LEAVING, REPORTING
+from controlplane.domain.streams.model import EndReason, Session
+from controlplane.services.board import Board, Heard
+from controlplane.services.books import Books, Change
+from controlplane.services.streams import Streams
+from controlplane.wire.nodes import (
+    NodeOrder,
+    NodeReport,
+    NodeState,
+    ReportAnswer,
+    SessionKind,
+    StreamReport,
+)
+
+SETTLED_S = 10.0  # a session younger than this may not be in a report yet
+
+
+@dataclass(slots=True)
+class _News:
+    """What a report says that the database does not know yet."""
+
+    into_service: bool = False
+    ended: list[Session] = field(default_factory=list)
+    streams: list[StreamReport] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.into_service or self.ended or self.streams)
+
+
+class Reports:
+    def __init__(self, books: Books, streams: Streams) -> None:
+        self._books = books
+        self._board: Board = books.board
+        self._clock = books.clock
+        self._streams = streams
+
+    async def report(self, node: Node, report: NodeReport) -> ReportAnswer:
+        if node.state in GONE:
+            order = NodeOrder(kind="terminate", reason=f"{node.id} was given up: {node.state_reason}")
+            return ReportAnswer(orders=[order])
+        before = self._board.heard.get(node.id)
+        if before is not None and before.report is not None and report.seq < before.report.seq:
+            return ReportAnswer()  # overtaken on the way
+        known = frozenset(session.id for session in report.sessions if session.state != "closed")
+        self._board.heard[node.id] = Heard(report, self._clock.monotonic(), known)
+        if node.state not in LEAVING:
+            news = self._news(node, report, known, before)
+            if news:
+                await self._books.change(self._write, node.id, news)
+        return ReportAnswer(orders=self._orders(node.id, report))
+
+    def _news(self, node: Node, report: NodeReport, known: frozenset[str], before: Heard | None) -> _News:
+        news = _News(into_service=node.state in (NodeState.BOOTING, NodeState.SUSPECT))
+        ended = set(report.ended) | {s.id for s in report.sessions if s.state == "closed"}
+        now = self._clock.now()
+        for session in self._board.sessions_on(node.id):
+            missing = (
+                session.id not in known
+                and before is not None
+                and before.report is not None
+                and session.id not in before.sessions
+                and now - session.created_at > SETTLED_S
+            )
+            if session.id in ended or missing:
+                news.ended.append(session)
+        news.streams = [said for said in report.streams if self._streams.differs(node.id, said)]
+        return news
+
+    async def _write(self, change: Change, node_id: str, news: _News) -> None:
+        node = await change.tx.node(node_id)
+        if node is None or node.state in GONE | LEAVING:
+            return
+        if news.into_service and node.state is NodeState.BOOTING:
+            took = change.now - node.created_at
+            await change.move_node(
+                node,
+                NodeState.IN_SERVICE,
+                f"enrolled and reporting, {took:.1f} s after it was asked for",
+                in_service_at=change.now,
+            )
+        elif news.into_service and node.state is NodeState.SUSPECT:
+            await change.move_node(node, NodeState.IN_SERVICE, "it reports again")
+        for session in news.ended:
+            if session.kind is SessionKind.WHIP:
+                await self._streams.publisher_gone(
+                    change, session, "its publisher has vanished", EndReason.LEFT
+                )
+            else:
+                # A page that still listens did not leave: its worker died, or it slept too long.
+                await change.end_session(session, EndReason.MOVED)
+        for said in news.streams:
+            await self._streams.said_by_origin(change, node_id, said)
+
+    def _orders(self, node_id: str, report: NodeReport) -> list[NodeOrder]:
+        node = self._board.nodes.get(node_id)
+        if node is None or node.state in LEAVING:
+            return [NodeOrder(kind="terminate", reason="" if node is None else node.state_reason)]
+        relayed = {said.channel for said in report.streams if said.kind == "relayed"}
+        orders = [
+            NodeOrder(kind="resubscribe", channel=channel, reason="its origin has changed")
+            for channel in sorted(self._streams.to_resubscribe(node_id, relayed))
+        ]
+        orders += [
+            NodeOrder(kind="end_channel", channel=channel, reason="it is not on air")
+            for channel in sorted(relayed - self._board.streams.keys())
+        ]
+        orders += [
+            NodeOrder(kind="end_session", session=said.id, reason="the stream manager does not know it")
+            for said in report.sessions
+            if node.state in REPORTING
+            and said.kind in (SessionKind.WHIP, SessionKind.WHEP)  # relays may be a node's own affair
+            and said.state != "closed"
+            and said.id not in self._board.sessions
+        ]
+        return orders

@@ -1,0 +1,165 @@
+"""The rounds: a look at every node once a second, and at once when something happened.
+
+Silence, boots that take too long, drains that are over, what is left of nodes on their way out; and after
+that, whatever a group lacks is launched.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+
+import structlog
+
+from controlplane.config import FleetConfig
+from controlplane.domain.machine import IllegalMove
+from controlplane.domain.nodes.model import Node
+from controlplane.domain.nodes.rules import after_silence, drain_is_over
+from controlplane.domain.nodes.states import LAUNCHING, LEAVING, REPORTING
+from controlplane.ports.provisioner import Provisioner
+from controlplane.services.board import Board
+from controlplane.services.books import Books, Change
+from controlplane.services.fleet import HAND_STARTED_S, Fleet
+from controlplane.services.losses import Losses
+from controlplane.services.pages import Pages
+from controlplane.services.streams import Streams
+from controlplane.services.words import counted
+from controlplane.wire.nodes import NodeState, SessionKind
+
+log = structlog.get_logger(__name__)
+
+KNOCK_AFTER_S = 2.5  # silence after which a node that was started by hand is asked whether it lives
+WATCHED = REPORTING | {NodeState.BOOTING}  # a process of ours is running, and its end must be noticed
+PAUSE_S = 5.0  # a gap between two rounds that says we stood still ourselves
+
+
+class Rounds:
+    def __init__(
+        self,
+        books: Books,
+        provisioner: Provisioner,
+        fleet: Fleet,
+        losses: Losses,
+        streams: Streams,
+        pages: Pages,
+        config: FleetConfig,
+    ) -> None:
+        self._books = books
+        self._board: Board = books.board
+        self._clock = books.clock
+        self._provisioner = provisioner
+        self._fleet = fleet
+        self._losses = losses
+        self._streams = streams
+        self._pages = pages
+        self._config = config
+        self._ticked_at: float | None = None
+
+    async def run(self) -> None:
+        """Looks at everything once a second, and at once when something happened; until cancelled."""
+        while True:
+            try:
+                await self.tick()
+            except Exception:
+                log.exception("a look at the fleet failed; it is repeated in a second")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):  # not wait_for: before 3.12 it can lose a cancellation
+                    await self._losses.wake.wait()
+            self._losses.wake.clear()
+
+    async def tick(self) -> None:
+        now = self._clock.monotonic()
+        self._forgive_a_pause(now)
+        running = {instance.node for instance in await self._provisioner.running()}
+        for name in list(self._board.nodes):
+            node = self._board.nodes.get(name)  # as it is by now: each look may have waited
+            if node is None:
+                continue
+            try:
+                await self._look_at(node, now, running)
+            except IllegalMove as error:
+                log.info("a node changed meanwhile", error=str(error))
+        await self._fleet.replace_missing()
+
+    def _forgive_a_pause(self, now: float) -> None:
+        """After a suspend or a long stall of our own, silence is nobody's fault: ages begin anew."""
+        if self._ticked_at is not None and now - self._ticked_at > PAUSE_S:
+            log.warning("the stream manager stood still", seconds=round(now - self._ticked_at, 1))
+            for heard in self._board.heard.values():
+                heard.at = now
+        self._ticked_at = now
+
+    async def _look_at(self, node: Node, now: float, running: set[str]) -> None:
+        config = self._config
+        if node.managed and node.id not in running and node.state in WATCHED:
+            await self._find_again(node)
+        elif node.state in LEAVING:
+            silent = now - self._board.heard[node.id].at > 5.0
+            if node.id not in running and (node.managed or silent):
+                await self._losses.lost(node.id, "its process has ended", gone=True)
+        elif node.state in LAUNCHING:
+            limit = config.boot_timeout_s if node.managed else HAND_STARTED_S
+            if self._clock.now() - node.state_since > limit:
+                failed = (
+                    node.state is NodeState.REQUESTED
+                )  # it was asked for, and then nothing could be written
+                why = "its launch never began" if failed else f"it did not report within {limit:g} s"
+                await self._losses.lost(node.id, why, gone=False)
+        else:
+            age = now - self._board.heard[node.id].at
+            after = after_silence(
+                node.state,
+                age,
+                suspect_after_s=config.suspect_after_s,
+                faulty_after_s=config.faulty_after_s,
+            )
+            if after is NodeState.FAULTY:
+                await self._losses.lost(node.id, f"silent for {age:.0f} s", gone=False)
+            elif after is NodeState.SUSPECT and node.state is NodeState.IN_SERVICE:
+                await self._suspect(node.id, age)
+            elif node.state is NodeState.DRAINING:
+                await self._draining(node, now)
+            if not node.managed and age > KNOCK_AFTER_S:
+                self._losses.knock(node)
+
+    async def _find_again(self, node: Node) -> None:
+        """A node that nobody watches: its launcher died before it could write its record, or its end could
+        not be written when it was told (the database was busy). It is watched from now on, or it has gone.
+        """
+        if any(instance.node == node.id for instance in await self._provisioner.running()):
+            return  # launched a moment ago
+        if await self._provisioner.adopt(node.id, node.pid, node.start_time) is None:
+            await self._losses.lost(node.id, "its process has ended", gone=True)
+
+    async def _suspect(self, node_id: str, age: float) -> None:
+        async def work(change: Change) -> None:
+            node = await change.tx.node(node_id)
+            if node is not None and node.state is NodeState.IN_SERVICE:
+                await change.move_node(node, NodeState.SUSPECT, f"silent for {age:.0f} s")
+
+        await self._books.change(work)
+
+    async def _draining(self, node: Node, now: float) -> None:
+        seats = self._board.seats_on(node.id)
+        if not drain_is_over(node, seats, self._clock.now()):
+            return
+        if seats == 0:
+            await self._losses.terminate(node.id, "drained: nobody is on it any more")
+            return
+        told = self._losses.told_to_move.get(node.id)
+        if told is None:
+            self._losses.told_to_move[node.id] = now
+            self._streams.leaving.add(node.id)
+            kinds = Counter(session.kind for session in self._board.sessions_on(node.id))
+            for session in self._board.sessions_on(node.id):
+                if session.kind is SessionKind.WHEP:
+                    self._pages.move(session.id, f"{node.id} is being drained")
+            text = (
+                f"The drain of {node.id} is at its deadline: "
+                f"{counted(kinds[SessionKind.WHEP], 'viewer')} and "
+                f"{counted(kinds[SessionKind.WHIP], 'publisher')} told to move."
+            )
+            await self._books.change(Change.note, "fleet.deadline", node.id, text)
+        elif now - told >= self._config.drain_grace_s:
+            await self._losses.terminate(
+                node.id, f"drained: at its deadline, with {counted(seats, 'session')} left"
+            )

@@ -1,0 +1,362 @@
+"""WHIP, WHEP and the relays between our nodes: offers in, answers out, a seat and a row for each session.
+
+The row of a session and its seat are written before the node is asked, and ended again when the node does not
+take it. So at any moment the database holds at least what the nodes hold, and a session a node reports that
+has no row is a stray that can be ended.
+
+A publisher that comes back with its own token (same jti) takes its channel over: the new session is answered
+first and only then the old one dropped, so an offer that fails leaves what is on air on air.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from controlplane.domain.nodes.model import Node
+from controlplane.domain.nodes.states import REPORTING
+from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
+from controlplane.domain.streams.states import FED
+from controlplane.errors import (
+    BadRequest,
+    ChannelOnAir,
+    ControlError,
+    Forbidden,
+    NotFound,
+    NothingOnAir,
+    Unavailable,
+)
+from controlplane.ports.control import NodeControl, NodeRefused, NodeUnreachable
+from controlplane.services.board import Board
+from controlplane.services.books import Books, Change
+from controlplane.services.losses import Losses
+from controlplane.services.placement import NoRoom, take_seat
+from controlplane.services.streams import Streams
+from controlplane.services.tokens import PublishClaims
+from controlplane.wire.nodes import Role, SessionAnswer, SessionKind, SessionRequest, SubscribeAnswer
+
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """How a WHIP session came to its stream."""
+
+    replaced: Session | None = None  # the publisher's session before
+    origin_before: str | None = None
+    taken_by: Stream | None = None  # somebody else's broadcast: this session is refused
+    ended: bool = False  # the session was ended while its node was still answering
+
+
+def etag(session: str) -> str:
+    """The entity tag of a session's ICE session (RFC 9725, 4.3.1). Ours never restarts: it stays."""
+    return '"' + hashlib.sha256(f"ice|{session}".encode()).hexdigest()[:24] + '"'
+
+
+def new_session_id() -> str:
+    return secrets.token_hex(20)
+
+
+class Signaling:
+    def __init__(self, books: Books, control: NodeControl, streams: Streams, losses: Losses) -> None:
+        self._books = books
+        self._board: Board = books.board
+        self._control = control
+        self._streams = streams
+        self._losses = losses
+
+    # publishers
+
+    async def publish(self, claims: PublishClaims, offer: str, publisher: str) -> SessionAnswer:
+        """A WHIP POST. Raises ChannelOnAir, NoRoom, or what the node said of the offer."""
+        tried: list[str] = []
+        said: ControlError | None = None
+        while True:
+            try:
+                session = await self._books.change(self._claim, claims, publisher, tried)
+            except NoRoom as error:
+                raise said or error from None
+            tried.append(session.node)
+            try:
+                answer = await self._ask(session, offer)
+            except NodeUnreachable as error:
+                await self._books.change(self._unclaim, session)
+                await self._losses.unreachable(error)
+                if len(tried) >= TRIES:
+                    raise _no_answer(error) from error
+                continue
+            except ControlError as error:
+                await self._books.change(self._unclaim, session)
+                if error.status < 500 or len(tried) >= TRIES:
+                    raise
+                said = error  # the node's own trouble: another one may take the publisher
+                continue
+            settled = await self._books.change(self._settle, session, claims, publisher)
+            if settled.ended:
+                self._streams.drop_session(session, "it was ended while it was being made")
+                raise Unavailable(
+                    "The broadcast was stopped, or its origin went away, before it had begun. Try again.",
+                    code="session_ended",
+                    title="The session was ended while it was being made",
+                    retry_after_s=1,
+                )
+            if settled.taken_by is not None:
+                self._streams.drop_session(session, "the channel is on air from another publisher")
+                raise ChannelOnAir(claims.channel, settled.taken_by.publisher)
+            if settled.replaced is not None:
+                self._streams.drop_session(settled.replaced, "the publisher came back with a new session")
+            if settled.origin_before != session.node:
+                self._streams.resubscribe_edges(session.channel)
+            return answer
+
+    async def _claim(
+        self, change: Change, claims: PublishClaims, publisher: str, tried: list[str]
+    ) -> Session:
+        stream = await change.tx.stream(claims.channel)
+        on_air = stream is not None and stream.state is not StreamState.ENDED
+        if stream is not None and on_air and stream.jti != claims.jti:
+            raise ChannelOnAir(claims.channel, stream.publisher)
+        present = stream.origin if stream is not None and on_air else None
+        node = await take_seat(change, Role.ORIGIN, avoid=tried, prefer=present)
+        session = Session(
+            id=new_session_id(),
+            kind=SessionKind.WHIP,
+            channel=claims.channel,
+            node=node,
+            created_at=change.now,
+        )
+        await change.add_session(session)
+        if not on_air:
+            await self._begin(change, stream, session, claims, publisher)
+        return session
+
+    async def _begin(
+        self, change: Change, stream: Stream | None, session: Session, claims: PublishClaims, publisher: str
+    ) -> None:
+        fresh = {
+            "since": change.now,
+            "origin": session.node,
+            "session": session.id,
+            "jti": claims.jti,
+            "publisher": publisher,
+            "was_live": False,
+        }
+        why = f"{publisher} was placed on {session.node}"
+        if stream is None:
+            new = Stream(
+                channel=claims.channel,
+                state=StreamState.CONNECTING,
+                state_since=change.now,
+                state_reason=why,
+                since=change.now,
+                origin=session.node,
+                session=session.id,
+                jti=claims.jti,
+                publisher=publisher,
+            )
+            await change.begin_stream(new, actor="publisher")
+        else:
+            await change.move_stream(stream, StreamState.CONNECTING, why, actor="publisher", **fresh)
+
+    async def _unclaim(self, change: Change, session: Session) -> None:
+        await change.end_session(session, EndReason.REFUSED)
+        stream = await change.tx.stream(session.channel)
+        if stream is not None and stream.session == session.id and stream.state is StreamState.CONNECTING:
+            why = f"{session.node} did not take the publisher"
+            await change.move_stream(stream, StreamState.ENDED, why)
+
+    async def _settle(
+        self, change: Change, session: Session, claims: PublishClaims, publisher: str
+    ) -> "_Settled":
+        """The node took the publisher: the stream is fed by this session now."""
+        row = await change.tx.session(session.id)
+        if row is None or row.ended_at is not None:
+            return _Settled(ended=True)
+        stream = await change.tx.stream(session.channel)
+        if stream is not None and stream.session == session.id:
+            return _Settled()
+        if stream is None or stream.state is StreamState.ENDED:  # given up while the node was answering
+            await self._begin(change, stream, session, claims, publisher)
+            return _Settled()
+        if stream.jti != claims.jti:
+            await change.end_session(session, EndReason.REFUSED)
+            return _Settled(taken_by=stream)
+        old = await change.tx.session(stream.session) if stream.session else None
+        if old is not None:
+            await change.end_session(old, EndReason.REPLACED)
+        fed_by = {"origin": session.node, "session": session.id, "publisher": publisher}
+        if stream.state is StreamState.CONNECTING:
+            await change.update_stream(stream, **fed_by)
+        else:
+            why = f"its publisher came back, on {session.node}"
+            await change.move_stream(stream, StreamState.CONNECTING, why, actor="publisher", **fed_by)
+        return _Settled(replaced=old, origin_before=stream.origin)
+
+    async def unpublish(self, channel: str, session_id: str) -> None:
+        """A WHIP DELETE: the publisher's good-bye ends the stream."""
+        session = await self._find(channel, session_id, SessionKind.WHIP)
+
+        async def work(change: Change) -> list[Session]:
+            stream = await change.tx.stream(channel)
+            feeds = stream is not None and stream.session == session.id and stream.state in FED
+            if stream is not None and feeds:
+                return await self._streams.end(change, stream, "its publisher ended it", actor="publisher")
+            await change.end_session(session, EndReason.LEFT)
+            return []
+
+        sessions = await self._books.change(work)
+        self._streams.drop_session(session, "the publisher left")
+        self._streams.tell_nodes(channel, sessions, "the stream has ended")
+
+    # viewers
+
+    async def view(self, channel: str, offer: str) -> SessionAnswer:
+        """A WHEP POST. Raises NothingOnAir, NoRoom, or what the node said of the offer."""
+        tried: list[str] = []
+        said: ControlError | None = None
+        while True:
+            try:
+                session = await self._books.change(self._seat, channel, tried)
+            except NoRoom as error:
+                raise said or error from None
+            tried.append(session.node)
+            try:
+                return await self._ask(session, offer)
+            except NodeUnreachable as error:
+                await self._books.change(Change.end_session, session, EndReason.REFUSED)
+                await self._losses.unreachable(error)
+                if len(tried) >= TRIES:
+                    raise _no_answer(error) from error
+            except ControlError as error:
+                await self._books.change(Change.end_session, session, EndReason.REFUSED)
+                if error.status < 500 or len(tried) >= TRIES:
+                    raise
+                said = error
+
+    async def _seat(self, change: Change, channel: str, tried: list[str]) -> Session:
+        stream = await change.tx.stream(channel)
+        if stream is None or stream.state is StreamState.ENDED:
+            raise NothingOnAir(channel)
+        node = await take_seat(change, Role.EDGE, avoid=tried)
+        session = Session(
+            id=new_session_id(), kind=SessionKind.WHEP, channel=channel, node=node, created_at=change.now
+        )
+        await change.add_session(session)
+        return session
+
+    async def leave(self, channel: str, session_id: str) -> None:
+        """A WHEP DELETE."""
+        session = await self._find(channel, session_id, SessionKind.WHEP)
+        await self._books.change(Change.end_session, session, EndReason.LEFT)
+        self._streams.drop_session(session, "the viewer left")
+
+    # relays
+
+    async def subscribe(self, edge: Node, channel: str, offer: str) -> SubscribeAnswer:
+        """An edge asks for a channel; the origin that has it answers. Raises NothingOnAir."""
+
+        if edge.state not in REPORTING:
+            raise Forbidden(f"{edge.id} is {edge.state}: it gets no streams any more.", code="not_in_service")
+
+        async def work(change: Change) -> tuple[Session, list[Session]]:
+            stream = await change.tx.stream(channel)
+            if stream is None or stream.state not in FED or stream.origin is None:
+                raise NothingOnAir(channel)
+            before = [
+                s
+                for s in self._board.sessions.values()
+                if s.kind is SessionKind.RELAY_OUT and s.peer == edge.id and s.channel == channel
+            ]
+            for old in before:
+                await change.end_session(old, EndReason.REPLACED)
+            new = Session(
+                id=new_session_id(),
+                kind=SessionKind.RELAY_OUT,
+                channel=channel,
+                node=stream.origin,
+                created_at=change.now,
+                peer=edge.id,
+            )
+            await change.add_session(new)
+            return new, before
+
+        session, replaced = await self._books.change(work)
+        for old in replaced:
+            self._streams.drop_session(old, f"{edge.id} subscribed anew")
+        try:
+            answer = await self._ask(session, offer)
+        except (NodeUnreachable, ControlError) as error:
+            await self._books.change(Change.end_session, session, EndReason.REFUSED)
+            if isinstance(error, NodeUnreachable):
+                await self._losses.unreachable(error)
+                raise _no_answer(error) from error
+            raise
+        self._streams.subscribed(edge.id, channel)
+        return SubscribeAnswer(session=session.id, origin=session.node, answer=answer.answer)
+
+    # both
+
+    async def trickle(self, channel: str, session_id: str, kind: SessionKind, fragment: str) -> None:
+        """A PATCH with candidates. Raises what the node said of it."""
+        session = await self._find(channel, session_id, kind)
+        node = self._board.nodes.get(session.node)
+        if session.ended_at is not None or node is None:
+            raise _no_session()
+        try:
+            await self._control.patch_session(node, session.id, fragment)
+        except NodeRefused as error:
+            raise _as_said(error) from error
+        except NodeUnreachable as error:
+            await self._losses.unreachable(error)
+            raise _no_answer(error) from error
+
+    async def find_viewer(self, channel: str, session_id: str) -> Session:
+        """A WHEP session, also one that ended lately. Raises NotFound."""
+        return await self._find(channel, session_id, SessionKind.WHEP)
+
+    async def _find(self, channel: str, session_id: str, kind: SessionKind) -> Session:
+        session = self._board.sessions.get(session_id)
+        if session is None:
+            session = await self._books.store.read(lambda tx: tx.session(session_id))
+        if session is None or session.channel != channel or session.kind is not kind:
+            raise _no_session()
+        return session
+
+    async def _ask(self, session: Session, offer: str) -> SessionAnswer:
+        """Hand the offer to the session's node. Raises NodeUnreachable, or a ControlError of its problem."""
+        node = self._board.nodes.get(session.node)
+        if node is None or node.state not in REPORTING:
+            raise NodeUnreachable(session.node, "it has just left service", refused=False)
+        request = SessionRequest(
+            id=session.id,
+            kind=session.kind,
+            channel=session.channel,
+            offer=offer,
+        )
+        try:
+            return await self._control.create_session(node, request)
+        except NodeRefused as error:
+            raise _as_said(error) from error
+
+
+def _no_session() -> NotFound:
+    return NotFound("The session has ended, or never was. Make a new one.", code="no_such_session")
+
+
+def _no_answer(error: NodeUnreachable) -> Unavailable:
+    return Unavailable(
+        f"{error.node} did not answer. Try again in a second: another node may be in service by then.",
+        code="node_unreachable",
+        title="The node did not answer",
+        retry_after_s=1,
+    )
+
+
+def _as_said(error: NodeRefused) -> ControlError:
+    """A node's problem, as our own answer: what is wrong with an offer is said by who has read it.
+
+    A node that does not know us (401, 403) says nothing of the peer's offer, nor of the peer's own token.
+    """
+    problem = error.problem
+    if 400 <= problem.status < 500 and problem.status not in (401, 403):
+        return BadRequest(problem.detail, code=problem.code, title=problem.title, status=problem.status)
+    return Unavailable(problem.detail, code=problem.code, title=problem.title, status=503, retry_after_s=1)

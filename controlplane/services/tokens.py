@@ -1,0 +1,173 @@
+"""Who may do what: publish tokens, the operator's token, the secrets between manager and nodes.
+
+Publish tokens are JWTs signed with HS256 by a key in the data folder; no other algorithm is ever accepted.
+Claims: iss "showcaller", aud "whip", sub the channel, typ "publish", jti, iat, nbf, exp, all required. A
+revoked jti is refused for as long as it could have been used. Of the operator's token and of the nodes'
+credentials only SHA-256 is known here. The secret the manager shows to a node's control endpoint is derived
+from the key, so it survives a restart without being written down.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jwt
+
+from controlplane.domain.nodes.model import Node
+from controlplane.errors import Forbidden, StartError, Unauthenticated
+from controlplane.ports.clock import Clock
+from controlplane.ports.store import Store
+
+ALGORITHM = "HS256"
+ISSUER = "showcaller"
+AUDIENCE = "whip"
+TYPE = "publish"
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PublishClaims:
+    channel: str
+    jti: str
+    expires: float
+    expired: bool = False
+
+
+def sha256(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def new_secret() -> str:
+    """256 bits, in characters that fit a header and an environment variable."""
+    return secrets.token_urlsafe(32)
+
+
+def load_signing_key(path: Path) -> bytes:
+    """Read the key, or make it (0600) on the first start: whole, or not at all."""
+    if not path.exists():
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-key-")  # 0600
+        try:
+            with os.fdopen(fd, "w") as file:
+                file.write(secrets.token_hex(KEY_BYTES) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            os.unlink(temporary)
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except OSError as error:
+        raise StartError(f"the signing key {path} cannot be read: {error.strerror}.") from error
+    except ValueError:
+        key = b""
+    if len(key) < KEY_BYTES:
+        raise StartError(
+            f"the signing key {path} is damaged: {KEY_BYTES} bytes in hexadecimal are needed. "
+            "Put back a copy, or remove it: a new one is made, and tokens given out so far end."
+        )
+    return key
+
+
+def load_operator_hash(path: Path, environment: str | None) -> str | None:
+    """The SHA-256 of the operator's token, from the environment or the data folder; None if there is none."""
+    if environment is not None:
+        text, where = environment, "SHOWCALLER_OPERATOR_SHA256"
+    elif path.exists():
+        text, where = path.read_text(), str(path)
+    else:
+        return None
+    text = text.strip().lower()
+    if re.fullmatch(r"[0-9a-f]{64}", text) is None:
+        raise StartError(f"{where} must be the SHA-256 of the operator's token: 64 hexadecimal digits.")
+    return text
+
+
+class Tokens:
+    def __init__(self, key: bytes, operator_hash: str | None, store: Store, clock: Clock) -> None:
+        self._key = key
+        self._operator_hash = operator_hash
+        self._store = store
+        self._clock = clock
+
+    def is_operator(self, token: str) -> bool:
+        return self._operator_hash is not None and hmac.compare_digest(sha256(token), self._operator_hash)
+
+    def issue(self, channel: str, ttl_s: float) -> tuple[str, datetime]:
+        """A publish token for a channel, and when it expires."""
+        now = int(self._clock.now())
+        expires = now + max(1, round(ttl_s))
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": channel,
+            "typ": TYPE,
+            "jti": secrets.token_hex(16),
+            "iat": now,
+            "nbf": now,
+            "exp": expires,
+        }
+        token = jwt.encode(claims, self._key, algorithm=ALGORITHM)
+        return token, datetime.fromtimestamp(expires, UTC)
+
+    def read(self, token: str, channel: str, *, accept_expired: bool = False) -> PublishClaims:
+        """The claims of a publish token for this channel: signature, times and type checked.
+
+        Raises Unauthenticated, or Forbidden when it is good for another channel. Revocation is not looked
+        at here: see `revoked`.
+        """
+        try:
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={
+                    "require": ["iss", "aud", "sub", "typ", "jti", "iat", "nbf", "exp"],
+                    "verify_exp": False,  # below, by our clock, as is nbf
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
+            )
+            jti, subject = claims["jti"], claims["sub"]
+            expires, not_before = float(claims["exp"]), float(claims["nbf"])
+        except (jwt.InvalidTokenError, TypeError, ValueError) as error:
+            raise Unauthenticated(f"The publish token is not valid: {error}. {_ASK}") from error
+        now = self._clock.now()
+        if claims["typ"] != TYPE or not isinstance(jti, str) or not isinstance(subject, str):
+            raise Unauthenticated(f"The token is not a publish token. {_ASK}")
+        if now < not_before:
+            raise Unauthenticated("The publish token is not valid yet. Check the clocks of both machines.")
+        expired = now >= expires
+        if expired and not accept_expired:
+            raise Unauthenticated(f"The publish token has expired. {_ASK}", code="token_expired")
+        if subject != channel:
+            raise Forbidden(f"The token publishes {subject}, not {channel}.", code="wrong_channel")
+        return PublishClaims(channel, jti, expires, expired)
+
+    async def revoked(self, claims: PublishClaims) -> bool:
+        return await self._store.read(lambda tx: tx.revoked(claims.jti))
+
+    async def check(self, token: str, channel: str) -> PublishClaims:
+        """The claims of a token that may publish this channel now."""
+        claims = self.read(token, channel)
+        if await self.revoked(claims):
+            raise Unauthenticated(
+                f"This publish token was revoked: the broadcast was stopped. {_ASK}", code="token_revoked"
+            )
+        return claims
+
+    def control_secret(self, node: Node) -> str:
+        """What the manager shows to this node's control endpoint. Different for each life of a name."""
+        return hmac.new(self._key, f"control|{node.id}|{node.enrol_hash}".encode(), "sha256").hexdigest()
+
+
+_ASK = "Ask for a new one: showcaller token create --publish CHANNEL"

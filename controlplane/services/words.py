@@ -1,0 +1,6 @@
+"""Words for people: counts that read as they should."""
+
+
+def counted(number: int, thing: str) -> str:
+    """As in: 1 viewer, 3 viewers."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,0 +1,465 @@
+/*
+ * The player: keeps one live picture on the screen, whatever happens behind it.
+ *
+ * At most two legs exist at a time. `live` is the one on the screen; `next` is being made. A leg is one WHEP
+ * session and one of the two video elements. A leg takes the screen when its first picture is there and not
+ * before (make before break), so a move to another edge cannot be seen, and a lost picture stays, dimmed,
+ * until there is a new one.
+ *
+ *   what happens                                   what the player does
+ *   nothing on air (404)                           waits: the channel's events, and asks again now and then
+ *   event `move` on the session                    makes `next` at once; `live` plays on meanwhile
+ *   ICE failed or disconnected, DTLS closed        makes `next`, again and again with backoff
+ *   no new picture for 2 s                         the same
+ *   session's state is `waiting` (publisher gone)  holds the last picture: the node keeps our place
+ *   stream manager gone                            nothing: media does not pass it; the events come back
+ *   event `ended`, or 404 while nothing comes      ends both legs, waits
+ *   503 no room, 406/415 no common codec           says so, asks again later
+ *
+ * The channel's own events are only listened to while there is nothing to see: a browser opens six connections
+ * to a server for all its windows (HTTP/1.1), and each window that plays keeps one for its session's events.
+ *
+ * What is on the screen is told by `state` (one of the five words below) and `reason` (why).
+ */
+
+import { EventFeed, spread } from './events.js';
+import { WhepError, WhepSession } from './whep.js';
+
+const TICK_MS = 250;
+const NO_PICTURE_MS = 2000;
+const FIRST_PICTURE_MS = 5000;
+const HOLD_MS = 15_000; // a publisher that vanished has 10 s to come back before its stream ends
+const STEADY_MS = 5000;
+const BACKOFF_MS = [0, 500, 1000, 2000, 4000];
+const ASK_AGAIN_MS = 8000; // while waiting: events should tell first
+const CODEC_AGAIN_MS = 60_000; // Firefox fetches its H.264 plug-in some time after its first start
+const FULL_AGAIN_MS = 5000;
+const REPLACED_MS = 10_000; // a dead edge is replaced well within this
+const ENDED_SHOWN_MS = 8000;
+
+export class Player {
+  /** @type {"waiting"|"connecting"|"playing"|"reconnecting"|"ended"} */
+  state = 'connecting';
+  /** Why, for the words: '', 'network', 'publisher', 'server', 'full', 'codec', 'refused', 'unsupported'. */
+  reason = '';
+  /** What the server said, where `reason` is 'refused'; milliseconds where it is 'full'. */
+  detail = null;
+  viewers = null;
+  edge = null;
+  sessions = 0;
+  /** The browser refuses to play even without sound (some do, to save power) until it is touched. */
+  needsTouch = false;
+
+  #endpoint;
+  #videos;
+  #meter;
+  #onchange;
+  #onAir = null;
+  #live = null;
+  #next = null;
+  #channelFeed = null;
+  #feedUrl;
+  #retryTimer = null;
+  #endedTimer = null;
+  #attempts = 0;
+  #muted = true; // browsers start a page by itself only without sound
+  #moving = false;
+  #ticking = null;
+
+  constructor({ endpoint, feed, videos, meter, onchange }) {
+    this.#endpoint = endpoint;
+    this.#feedUrl = feed;
+    this.#videos = videos;
+    this.#meter = meter;
+    this.#onchange = onchange;
+  }
+
+  /** The video element on the screen. */
+  get video() {
+    return this.#live?.video ?? this.#videos[0];
+  }
+
+  get session() {
+    return this.#live?.session ?? null;
+  }
+
+  get muted() {
+    return this.#muted;
+  }
+
+  set muted(muted) {
+    this.#muted = muted;
+    if (this.#live) this.#live.video.muted = muted;
+    this.#onchange();
+  }
+
+  /** After a touch or a key: what the browser did not start by itself may start now. */
+  play() {
+    this.needsTouch = false;
+    for (const leg of [this.#live, this.#next]) leg?.video.play().catch(() => {});
+    this.#onchange();
+  }
+
+  start() {
+    if (typeof RTCPeerConnection === 'undefined') {
+      this.#say('waiting', 'unsupported');
+      return;
+    }
+    this.#attempts = 0;
+    this.#moving = false;
+    this.#say('connecting');
+    this.#followChannel();
+    this.#ticking = setInterval(() => this.#tick(), TICK_MS);
+    this.#join();
+  }
+
+  /** The page goes away (it may come back from the browser's cache: then start() again). */
+  stop() {
+    clearInterval(this.#ticking);
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#endedTimer);
+    this.#retryTimer = null;
+    this.#channelFeed?.stop();
+    this.#channelFeed = null;
+    this.#dropBoth();
+  }
+
+  /** The browser says that the network is back, or the page is looked at again. */
+  hurry() {
+    this.#channelFeed?.hurry();
+    this.#live?.feed?.hurry();
+    if (this.#retryTimer !== null && this.reason !== 'full') this.#retry(0);
+  }
+
+  // -- what the stream manager tells ---------------------------------------------------------------------
+
+  #followChannel() {
+    this.#channelFeed ??= new EventFeed(this.#feedUrl, {
+      state: ({ on_air: onAir, viewers }) => {
+        const began = onAir && this.#onAir !== true;
+        this.#onAir = onAir;
+        this.counted(viewers);
+        // 'full' and 'codec' keep their own delay: that something is on air is not news to them.
+        if (began && !this.#live && !['full', 'codec'].includes(this.reason)) {
+          this.#attempts = 0;
+          this.#join();
+        }
+      },
+    });
+  }
+
+  #followChannelWhileNeeded() {
+    if (this.#live?.feed?.connected && this.#fresh(this.#live)) {
+      this.#channelFeed?.stop();
+      this.#channelFeed = null;
+    } else {
+      this.#followChannel();
+    }
+  }
+
+  #followSession(leg) {
+    leg.feed = new EventFeed(leg.session.eventsUrl, {
+      state: ({ state, viewers, edge }) => {
+        leg.told = state ?? leg.told;
+        leg.edge = edge ?? leg.edge;
+        this.counted(viewers);
+        if (state === 'ended') this.#toldEnded(leg);
+        else if (leg === this.#live) this.edge = leg.edge;
+        this.#onchange();
+      },
+      move: () => {
+        if (leg.moved) return; // said again after a reconnection; retries are under way
+        leg.moved = true;
+        this.#moving = true;
+        // At once where it has played for a while; sessions that end as soon as they begin are not made faster
+        // than any others that fail.
+        if (leg === this.#next) this.#abandonNext();
+        else if (performance.now() - leg.since > STEADY_MS) this.#attempts = 0;
+        if (!this.#next) this.#retry(this.#backoff());
+      },
+      ended: () => this.#toldEnded(leg),
+      $gone: () => {
+        // The manager knew the session and no longer does, so it could not tell of a move: get one it knows.
+        if (leg.told === null || leg !== this.#live) return;
+        this.#moving = true;
+        this.#retryIfIdle();
+      },
+    });
+  }
+
+  #toldEnded(leg) {
+    if (leg === this.#live || !this.#live || !this.#fresh(this.#live)) this.#ended();
+    else this.#abandonNext();
+  }
+
+  /** How many watch, as the stream manager says. */
+  counted(viewers) {
+    if (Number.isInteger(viewers) && viewers !== this.viewers) {
+      this.viewers = viewers;
+      this.#onchange();
+    }
+  }
+
+  // -- making a leg --------------------------------------------------------------------------------------
+
+  async #join() {
+    if (this.#next) return;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = null;
+    if (this.state === 'waiting' || this.state === 'ended') {
+      this.#meter.asked();
+      if (this.#onAir) this.#say('connecting');
+    }
+    const session = new WhepSession();
+    const leg = {
+      session,
+      video: this.#videos.find((video) => video !== this.#live?.video),
+      feed: null,
+      told: null, // the session's state as the manager tells it: live, waiting
+      edge: null,
+      openedAt: null,
+      decoded: 0,
+      lastPictureAt: null,
+      moved: false, // told to go elsewhere
+      dropped: false,
+    };
+    this.#next = leg;
+    try {
+      await session.open(this.#endpoint);
+    } catch (error) {
+      session.close(); // also after a failure it does not know of
+      if (leg.dropped) return;
+      this.#next = null;
+      this.#refused(error);
+      return;
+    }
+    if (leg.dropped) return; // session.close() was called on the way and has deleted the resource
+    this.sessions += 1;
+    leg.openedAt = performance.now();
+    session.onlost = () => this.#lost(leg);
+    if (session.url) this.#followSession(leg);
+    if (!this.#live && this.state !== 'reconnecting') this.#say('connecting');
+    leg.video.muted = true; // the sound follows the picture when the leg takes the screen
+    leg.video.srcObject = session.stream;
+    leg.video.play().catch((error) => {
+      if (error.name !== 'NotAllowedError') return; // an abort by a later step is not news
+      this.needsTouch = true;
+      this.#onchange();
+    });
+    this.#watchPictures(leg);
+  }
+
+  #refused(error) {
+    const { status, retryAfterMs } = error instanceof WhepError ? error : { status: 0, retryAfterMs: null };
+    const after = (ms) => spread(Math.max(retryAfterMs ?? 0, ms));
+    const shown = this.#live && this.#fresh(this.#live);
+    if (status === 404) {
+      if (shown) return this.#retry(this.#backoff());
+      if (this.#live && this.#onAir && this.#channelFeed?.connected) {
+        // The channel still counts as on air: its publisher has some seconds to come back.
+        this.#say('reconnecting', 'publisher');
+        return this.#retry(this.#backoff() || TICK_MS);
+      }
+      if (this.#live) return this.#ended();
+      if (this.state !== 'ended') this.#say('waiting');
+      // On air by the events and yet refused: it is on its way, so ask soon.
+      return this.#retry(this.#onAir ? after(this.#backoff()) : after(ASK_AGAIN_MS));
+    }
+    if (status === 503 || status === 429) {
+      const wait = Math.max(retryAfterMs ?? FULL_AGAIN_MS, 1000);
+      // When an edge dies there is no room until another one stands: that is no full house yet.
+      const since = performance.now() - (this.#live?.lastPictureAt ?? -Infinity);
+      if (!this.#live) this.#say('waiting', 'full', wait);
+      else if (!shown) this.#say('reconnecting', since < REPLACED_MS ? 'network' : 'full', wait);
+      return this.#retry(spread(wait));
+    }
+    if (status === 406 || status === 415) {
+      if (!shown) this.#say('waiting', 'codec');
+      return this.#retry(after(CODEC_AGAIN_MS));
+    }
+    const delay = after(this.#backoff());
+    if (!shown) {
+      const state = this.#live ? 'reconnecting' : this.state;
+      if (status === 0 || status >= 500) this.#say(state, 'server');
+      else this.#say(state, 'refused', error.message);
+    }
+    return this.#retry(delay);
+  }
+
+  #backoff() {
+    const ms = BACKOFF_MS[Math.min(this.#attempts, BACKOFF_MS.length - 1)];
+    this.#attempts += 1;
+    return ms && spread(ms);
+  }
+
+  #retry(ms) {
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => {
+      this.#retryTimer = null;
+      const healthy = this.#live && this.#fresh(this.#live);
+      if (!healthy || this.#moving) this.#join();
+    }, ms);
+  }
+
+  #retryIfIdle() {
+    if (!this.#next && this.#retryTimer === null) this.#retry(this.#backoff());
+  }
+
+  // -- pictures ------------------------------------------------------------------------------------------
+
+  #watchPictures(leg) {
+    const { video } = leg;
+    if (!video.requestVideoFrameCallback) return; // then the decoder's own count has to do (tick)
+    const shown = (_now, metadata) => {
+      if (leg.dropped) return;
+      video.requestVideoFrameCallback(shown);
+      this.#alive(leg);
+      if (leg === this.#live) this.#meter.shown(video, metadata);
+    };
+    video.requestVideoFrameCallback(shown);
+  }
+
+  /** A new picture of this leg exists. */
+  #alive(leg) {
+    leg.lastPictureAt = performance.now();
+    if (leg === this.#next) this.#takeScreen(leg);
+    if (leg === this.#live && this.state !== 'playing') this.#say('playing');
+  }
+
+  #fresh(leg) {
+    return leg.lastPictureAt !== null && performance.now() - leg.lastPictureAt < NO_PICTURE_MS;
+  }
+
+  #takeScreen(leg) {
+    const old = this.#live;
+    this.#live = leg;
+    this.#next = null;
+    this.#moving = false;
+    leg.since = performance.now();
+    this.edge = leg.edge;
+    clearTimeout(this.#endedTimer);
+    leg.video.classList.add('front');
+    this.#meter.switched();
+    this.needsTouch = false;
+    leg.video.muted = this.#muted;
+    if (leg.video.paused) {
+      // Some browsers allow sound only to the very element that was touched: better mute than standing still.
+      this.muted = true;
+      leg.video.play().catch(() => {});
+    }
+    if (old) this.#drop(old);
+  }
+
+  #lost(leg) {
+    if (leg === this.#next) {
+      this.#abandonNext();
+      this.#retryIfIdle();
+    } else if (leg === this.#live) {
+      this.#moving = true; // even if a last picture is fresh: no other will come
+      this.#retryIfIdle();
+    }
+  }
+
+  async #tick() {
+    await Promise.all([this.#count(this.#live), this.#count(this.#next)]);
+    const now = performance.now();
+    this.#followChannelWhileNeeded();
+    const { live: leg, next } = { live: this.#live, next: this.#next };
+    if (next?.openedAt && now - next.openedAt > FIRST_PICTURE_MS && !this.#held(next)) {
+      this.#abandonNext();
+      if (!leg) this.#say(this.state === 'reconnecting' ? 'reconnecting' : 'connecting', 'network');
+      this.#retryIfIdle();
+    }
+    if (!leg) return;
+    if (this.#fresh(leg)) {
+      if (now - leg.since > STEADY_MS) this.#attempts = 0;
+      // It came back by itself while a replacement was on its way: no need of that.
+      if (next && !this.#moving) this.#abandonNext();
+    } else {
+      this.#say('reconnecting', this.#whyStill(leg));
+      if (this.#onAir === false && this.#channelFeed?.connected) this.#ended();
+      else if (this.#moving || !this.#held(leg)) this.#retryIfIdle();
+    }
+  }
+
+  /** No picture, but the node keeps our place and waits for the publisher itself: another session gains nothing. */
+  #held(leg) {
+    const still = performance.now() - (leg.lastPictureAt ?? leg.openedAt);
+    return leg.told === 'waiting' && leg.feed?.connected && still < HOLD_MS;
+  }
+
+  /** The reason for a picture that stands still; what a refusal said last is kept. */
+  #whyStill(leg) {
+    if (leg.told === 'waiting' || this.#next?.told === 'waiting') return 'publisher';
+    if (['server', 'full', 'codec', 'refused'].includes(this.reason)) return this.reason;
+    return 'network';
+  }
+
+  async #count(leg) {
+    if (!leg?.openedAt || leg.counting) return;
+    if (leg.countedAt && performance.now() - leg.countedAt < 2 * TICK_MS - 20) return;
+    leg.counting = true;
+    leg.countedAt = performance.now();
+    const stats = await leg.session.stats().catch(() => null);
+    leg.counting = false;
+    if (!stats || leg.dropped) return;
+    // A hidden page gets no picture callbacks, but it decodes: that is a picture too.
+    if (stats.framesDecoded > leg.decoded) {
+      leg.decoded = stats.framesDecoded;
+      if (leg === this.#live || document.hidden || !leg.video.requestVideoFrameCallback) this.#alive(leg);
+    }
+    if (leg === this.#live) this.#meter.counted(stats);
+  }
+
+  // -- endings -------------------------------------------------------------------------------------------
+
+  #ended() {
+    const had = this.#live !== null || this.#next !== null;
+    this.#dropBoth();
+    this.#moving = false;
+    this.#attempts = 0;
+    this.#onAir = false;
+    if (had || this.state === 'reconnecting' || this.state === 'playing') {
+      this.#say('ended');
+      clearTimeout(this.#endedTimer);
+      this.#endedTimer = setTimeout(() => {
+        if (this.state === 'ended') this.#say('waiting');
+      }, ENDED_SHOWN_MS);
+    } else if (this.state !== 'ended') {
+      this.#say('waiting');
+    }
+    this.#retry(spread(ASK_AGAIN_MS));
+  }
+
+  #dropBoth() {
+    if (this.#next) this.#abandonNext();
+    if (this.#live) this.#drop(this.#live);
+    this.#live = null;
+    this.edge = null;
+    this.#meter.paused();
+  }
+
+  #abandonNext() {
+    const leg = this.#next;
+    this.#next = null;
+    this.#drop(leg);
+  }
+
+  #drop(leg) {
+    leg.dropped = true;
+    leg.feed?.stop();
+    leg.session.onlost = () => {};
+    leg.session.close();
+    leg.video.classList.remove('front');
+    leg.video.muted = true;
+    leg.video.srcObject = null;
+  }
+
+  #say(state, reason = '', detail = null) {
+    if (this.state === state && this.reason === reason && this.detail === detail) return;
+    this.state = state;
+    this.reason = reason;
+    this.detail = detail;
+    this.#onchange();
+  }
+}

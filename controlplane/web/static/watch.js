@@ -1,0 +1,269 @@
+/*
+ * The watch page: what is on the screen besides the picture, and the keys.
+ *
+ * Nothing is decided here. The player says in which state it is and why; this turns it into words, dims the
+ * last picture when it stands still, and posts the measured latency when the stream manager wants to know.
+ */
+
+import { peek } from './events.js';
+import { Meter } from './measure.js';
+import { Player } from './player.js';
+
+const { channel } = document.body.dataset;
+const base = new URL('../', import.meta.url); // where this deployment lives, also behind a path prefix
+const find = (id) => document.getElementById(id);
+const [theatre, title, hint, pill, soundButton, fullButton, figuresButton, figures] = [
+  'theatre', 'notice-title', 'notice-hint', 'pill', 'sound', 'full', 'info', 'figures',
+].map(find);
+
+const meter = new Meter();
+const channelFeed = new URL(`watch/${channel}/events`, base).href;
+const player = new Player({
+  endpoint: new URL(`whep/${channel}`, base).href,
+  feed: channelFeed,
+  videos: [find('video-a'), find('video-b')],
+  meter,
+  onchange: () => render(),
+});
+
+// What tests and curious people may read; every figure is null while it is not known.
+window.showcaller = Object.defineProperties(
+  {},
+  Object.fromEntries(
+    Object.entries({
+      state: () => player.state,
+      firstFrameMs: () => meter.firstFrameMs,
+      frames: () => meter.frames,
+      frozenMs: () => meter.frozenMs,
+      bitrateBps: () => meter.bitrateBps,
+      latencyMs: () => meter.latencyMs,
+      latencyPixelMs: () => meter.latencyPixelMs,
+      sessions: () => player.sessions,
+      edge: () => player.edge,
+    }).map(([name, get]) => [name, { get, enumerable: true }]),
+  ),
+);
+
+// -- words -----------------------------------------------------------------------------------------------
+
+const AGAIN = 'It comes back by itself.';
+const START = 'It starts here by itself.';
+
+/** [in short, in large letters, what comes next] */
+function words() {
+  const seconds = Math.max(1, Math.round((player.detail ?? 0) / 1000));
+  switch (player.reason) {
+    case 'publisher':
+      return ['No signal from the broadcaster', 'The broadcaster’s signal is gone', AGAIN];
+    case 'full':
+      return ['Every place is taken', 'Every place is taken', `Asking again every ${seconds} s. ${START}`];
+    case 'codec':
+      return [
+        'This browser cannot play the picture',
+        'This browser cannot play the picture',
+        'The broadcast is H.264 video and this browser has no decoder for it. ' +
+          'Open this page in Chrome, Edge or Safari, or switch on the OpenH264 plug-in in Firefox.',
+      ];
+    case 'unsupported':
+      return [
+        'This browser cannot play live video',
+        'This browser cannot play live video',
+        'WebRTC is missing or switched off in it. Open this page in another browser.',
+      ];
+    case 'refused':
+      return ['The server refused', 'The server refused this page', `${player.detail}. Trying again.`];
+    case 'server':
+      return ['The server does not answer', 'The server does not answer', `Trying again. ${START}`];
+    default:
+  }
+  switch (player.state) {
+    case 'playing':
+      return ['Live', '', ''];
+    case 'reconnecting':
+      return ['Connection lost', 'Connection lost', 'Getting it back.'];
+    case 'ended':
+      return ['The broadcast has ended', 'The broadcast has ended', `When there is another one, ${START.toLowerCase()}`];
+    case 'connecting':
+      return ['Connecting', 'Connecting', ''];
+    default:
+      return ['Waiting for the broadcast', 'Waiting for the broadcast', START];
+  }
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text; // or a screen reader would say it again
+}
+
+function render() {
+  const { state, muted } = player;
+  const [short, large, next] = words();
+  theatre.dataset.state = state;
+  theatre.dataset.reason = player.reason;
+  setText(find('status-short'), short);
+  setText(find('status-more'), next && `. ${next}`); // seen in large letters, heard from here
+  setText(title, large);
+  setText(hint, next);
+  document.title = state === 'playing' ? `● ${channel} · Showcaller` : `${channel} · Showcaller`;
+
+  setText(find('viewers'), player.viewers === null ? '' : `${watching(state)} watching`);
+  const latency = meter.latencyMs ?? meter.latencyPixelMs;
+  setText(find('latency'), latency === null || state !== 'playing' ? '' : `${duration(latency)} behind live`);
+
+  pill.hidden = !(player.needsTouch || (state === 'playing' && muted));
+  setText(find('pill-text'), player.needsTouch ? 'Play' : 'Sound on');
+  soundButton.setAttribute('aria-label', muted ? 'Sound on (m)' : 'Mute (m)');
+  soundButton.title = muted ? 'Sound on (m)' : 'Mute (m)';
+  theatre.dataset.muted = muted;
+  if (!figures.hidden) renderFigures();
+}
+
+/** Whoever sees the picture is one of those who watch, also before the manager has counted. */
+function watching(state) {
+  return state === 'playing' ? Math.max(1, player.viewers) : player.viewers;
+}
+
+function duration(ms) {
+  return ms < 995 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+function renderFigures() {
+  const { stats } = meter;
+  const unknown = '–';
+  const known = (value, text) => (value === null || value === undefined ? unknown : text(value));
+  const ms = (value) => known(value, (v) => `${v < 10 ? v.toFixed(1) : Math.round(v)} ms`);
+  const values = {
+    picture: known(stats?.width, () => `${stats.width} × ${stats.height}, ${known(stats.framesPerSecond, (v) => `${Math.round(v)} fps`)}`),
+    codec: known(stats?.codec, (v) => v),
+    bitrate: known(meter.bitrateBps, (v) => `${(v / 1e6).toFixed(2)} Mbps`),
+    'latency-reports': ms(meter.latencyMs),
+    'latency-pixels': ms(meter.latencyPixelMs),
+    'first-frame': ms(meter.firstFrameMs),
+    frozen: ms(meter.frozenMs),
+    lost: known(stats?.packetsLost, (v) => `${v} of ${v + stats.packetsReceived} packets`),
+    buffer: ms(stats?.bufferMs),
+    'round-trip': ms(stats?.roundTripMs),
+    sessions: String(player.sessions),
+    edge: known(player.edge, (v) => v),
+  };
+  for (const [name, text] of Object.entries(values)) setText(find(`figure-${name}`), text);
+  find('figure-edge').parentElement.hidden = player.edge === null;
+}
+
+// -- controls --------------------------------------------------------------------------------------------
+
+function toggleSound() {
+  player.muted = !player.muted;
+  player.play();
+}
+
+function pillPressed() {
+  if (!player.needsTouch) player.muted = false;
+  player.play();
+  soundButton.focus({ preventScroll: true }); // the pill goes away; the keyboard must not fall off the page
+}
+
+async function toggleFull() {
+  try {
+    if (document.fullscreenElement) await document.exitFullscreen();
+    else if (theatre.requestFullscreen) await theatre.requestFullscreen();
+    else player.video.webkitEnterFullscreen?.(); // iPhones know full screen for the video alone
+  } catch {
+    // refused by the browser: the picture stays as large as it was
+  }
+}
+
+function toggleFigures() {
+  figures.hidden = !figures.hidden;
+  figuresButton.setAttribute('aria-expanded', String(!figures.hidden));
+  render();
+}
+
+pill.addEventListener('click', pillPressed);
+soundButton.addEventListener('click', toggleSound);
+fullButton.addEventListener('click', toggleFull);
+figuresButton.addEventListener('click', toggleFigures);
+find('screen').addEventListener('dblclick', toggleFull);
+
+document.addEventListener('keydown', (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const action = { m: toggleSound, f: toggleFull, i: toggleFigures }[event.key.toLowerCase()];
+  if (!action) return;
+  event.preventDefault();
+  action();
+});
+
+// In full screen the bar goes away while nobody moves, and comes back with any movement, touch or key.
+let idle = null;
+function awake() {
+  delete theatre.dataset.idle;
+  clearTimeout(idle);
+  idle = setTimeout(() => {
+    theatre.dataset.idle = '';
+  }, 3000);
+}
+for (const name of ['pointermove', 'pointerdown', 'keydown', 'focusin', 'fullscreenchange']) {
+  document.addEventListener(name, awake, { passive: true });
+}
+
+// -- telling the stream manager ----------------------------------------------------------------------------
+
+const REPORT_MS = 1000; // until the manager says how often it wants to hear
+const COUNT_MS = 10_000; // how often a page asks for the number of viewers when it has no latency to report
+
+/** Posts the latency; the answer says when to do so again. null when it could not be posted. */
+async function post(url, latency) {
+  try {
+    const response = await fetch(url, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({
+        latency_ms: Math.max(0, latency),
+        first_frame_ms: meter.firstFrameMs,
+        frozen_ms: meter.frozenMs,
+        bitrate_bps: meter.bitrateBps,
+      }),
+      signal: AbortSignal.timeout(5000),
+    });
+    return response.ok ? await response.json() : null;
+  } catch {
+    return null; // the manager is away: the media goes on without it, and so do we
+  }
+}
+
+let countedAt = -Infinity;
+
+async function report() {
+  let wait = REPORT_MS;
+  if (player.state === 'playing') {
+    const latency = meter.latencyMs ?? meter.latencyPixelMs;
+    const url = player.session?.latencyUrl;
+    const order = url && latency !== null ? await post(url, latency) : null;
+    if (order) wait = Math.max(REPORT_MS, (order.interval_s ?? 0) * 1000);
+    // The number of viewers comes along, or is asked for at the same pace: no connection is kept for it.
+    if (Number.isInteger(order?.viewers)) player.counted(order.viewers);
+    else if (!document.hidden && (order || performance.now() - countedAt > COUNT_MS)) {
+      countedAt = performance.now();
+      player.counted((await peek(channelFeed, 'state'))?.viewers);
+    }
+  } else {
+    countedAt = -Infinity;
+  }
+  setTimeout(report, wait);
+}
+
+// -- life of the page --------------------------------------------------------------------------------------
+
+addEventListener('pagehide', () => player.stop());
+addEventListener('pageshow', (event) => {
+  if (event.persisted) player.start();
+});
+addEventListener('online', () => player.hurry());
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden) player.hurry();
+});
+
+render();
+awake();
+player.start();
+setInterval(render, 500);
+setTimeout(report, REPORT_MS);

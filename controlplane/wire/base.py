@@ -1,0 +1,28 @@
+"""The two bases of every message: what we send (strict) and what we read (lenient about new fields)."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Message(BaseModel):
+    """A message of ours. Unknown fields are ignored so that versions can differ by one."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Request(BaseModel):
+    """A request made by a person or a script: an unknown field is a mistake and is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Problem(Message):
+    """RFC 9457 problem details: the body of every error answer (`application/problem+json`).
+
+    `code` is a stable word for programs, `title` what happened, `detail` to what and what to do next.
+    """
+
+    type: str = "about:blank"
+    code: str
+    title: str
+    detail: str = ""
+    status: int

@@ -1,0 +1,162 @@
+"""What a node and the stream manager say to each other.
+
+A node is launched with a one-use enrolment token; it enrols once (`POST /api/v1/nodes/enrol`), is given an
+id of its own and a credential, and from then on reports each second (`POST /api/v1/nodes/{id}/report`). The
+answer to a report carries orders back. The manager reaches the node at its control endpoint (`control_url`),
+authenticated by `control_secret`, to make and end sessions.
+
+Rates are bits per second, times are seconds (Unix time where a moment is meant), fractions are 0..1.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from controlplane.wire.base import Message
+
+
+class Role(StrEnum):
+    ORIGIN = "origin"
+    EDGE = "edge"
+    TRANSCODER = "transcoder"
+
+
+class NodeState(StrEnum):
+    REQUESTED = "requested"
+    CREATING = "creating"
+    BOOTING = "booting"
+    IN_SERVICE = "in_service"
+    SUSPECT = "suspect"
+    DRAINING = "draining"
+    TERMINATING = "terminating"
+    TERMINATED = "terminated"
+    FAULTY = "faulty"
+
+
+class SessionKind(StrEnum):
+    """Why a peer is on a node."""
+
+    WHIP = "whip"  # a publisher sends to an origin
+    WHEP = "whep"  # a viewer receives from an edge (or from an origin, when asked so)
+    RELAY_OUT = "relay_out"  # this node sends a live stream to an edge
+    RELAY_IN = "relay_in"  # this node receives a live stream from an origin
+
+
+class WorkerInfo(Message):
+    """One worker: a process, one UDP port."""
+
+    index: int
+    pid: int
+    udp_port: int
+    fingerprint: str  # SHA-256 of the DTLS certificate, "AB:CD:.."
+
+
+class EnrolRequest(Message):
+    token: str
+    control_url: str  # http://127.0.0.1:PORT
+    addresses: list[str]  # announced media addresses, best first
+    workers: list[WorkerInfo]
+    version: str
+    pid: int
+    start_time: float  # see processes.ProcessRecord.start_time
+
+
+class EnrolAnswer(Message):
+    node_id: str  # as the manager named it at launch, e.g. "edge-1"
+    credential: str  # the node's bearer token toward the manager
+    control_secret: str  # the manager's bearer token toward the node's control endpoint
+    report_interval_s: float = 1.0
+
+
+class SessionReport(Message):
+    """One live session as the node sees it."""
+
+    id: str
+    kind: SessionKind
+    channel: str
+    state: Literal["new", "connecting", "connected", "closed"]
+    remote: str | None = None  # "ADDRESS:PORT" as validated by ICE
+    bitrate_bps: float | None = None
+    loss: float | None = None  # fraction lost, as the receiver says it (RTCP receiver reports)
+    rtt_ms: float | None = None
+    nacks: int = 0
+    plis: int = 0
+
+
+class StreamReport(Message):
+    """One live stream on a node: published to it (origin) or relayed to it (edge)."""
+
+    channel: str
+    kind: Literal["published", "relayed"]
+    state: Literal["waiting", "live", "stalled"]  # waiting: no media yet; stalled: no media for 2 s
+    session: str | None = None
+    bitrate_bps: float | None = None  # media received, RTP payload and header, over the last second
+    fps: float | None = None  # video frames received a second
+    video_codec: str | None = None  # "H264"
+    width: int | None = None
+    height: int | None = None
+    viewers: int = 0
+    loss: float | None = None  # fraction of packets that never came, over the last report interval
+    keyframe_age_s: float | None = None
+
+
+class NodeReport(Message):
+    at: float  # the node's clock
+    seq: int
+    connections: int  # publishers and viewers; hops between our own nodes are not connections
+    egress_bps: float
+    ingress_bps: float
+    loss: float | None = None  # mean of the viewers' own loss figures
+    cpu: float | None = None  # cores used by agent and workers over the last interval
+    rtt_ms: float | None = None  # median of the viewers' round trips
+    loop_delay_ms: float | None = None  # worst delay of a worker's packet loop over the interval
+    gso: bool | None = None  # whether sends use UDP_SEGMENT
+    sessions: list[SessionReport] = []
+    ended: list[str] = []  # sessions that ended since the last acknowledged report
+    streams: list[StreamReport] = []
+    workers: list[WorkerInfo] = []
+
+
+class NodeOrder(Message):
+    """An order to a node, in the answer to a report. Idempotent: it is repeated until obeyed."""
+
+    kind: Literal["resubscribe", "end_channel", "end_session", "terminate"]
+    channel: str | None = None
+    session: str | None = None
+    reason: str = ""
+
+
+class ReportAnswer(Message):
+    orders: list[NodeOrder] = []
+
+
+class SessionRequest(Message):
+    """Manager -> node, `POST {control_url}/v1/sessions`: make a session from an SDP offer."""
+
+    id: str  # chosen by the manager; unguessable (>= 128 bits)
+    kind: Literal[SessionKind.WHIP, SessionKind.WHEP, SessionKind.RELAY_OUT]
+    channel: str
+    offer: str
+
+
+class SessionAnswer(Message):
+    """`201`: the node's SDP answer. An error is a Problem (400, 404, 406, 422, 503)."""
+
+    id: str
+    answer: str
+
+
+class SubscribeRequest(Message):
+    """Edge -> manager, `POST /api/v1/nodes/{id}/subscribe`: ask for a channel from the origin that has it.
+
+    The manager forwards the offer to the origin as a relay_out session and relays the answer.
+    `404` with code `nothing_on_air` while nobody publishes the channel.
+    """
+
+    channel: str
+    offer: str
+
+
+class SubscribeAnswer(Message):
+    session: str  # id of the relay_out session on the origin
+    origin: str  # node id
+    answer: str

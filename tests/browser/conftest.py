@@ -1,0 +1,3 @@
+"""The fixtures of the browser tests."""
+
+from tests.browser.stand import stand as stand

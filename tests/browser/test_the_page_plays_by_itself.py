@@ -1,0 +1,311 @@
+"""The watch page, opened and left alone: it plays, waits, resumes and says what is the matter.
+
+Each test does to the page what a stage does to it, on a small real server (stand.py), and never reloads it.
+"""
+
+import time
+
+import pytest
+
+from tests.browser.stand import Stand
+from tests.support.chromium import OpenPage, WatchPage
+from tests.support.wait import wait_for
+
+pytestmark = pytest.mark.browser
+
+
+async def plays(watch: WatchPage, deadline: float = 10.0) -> None:
+    async def playing() -> bool:
+        return await watch.state() == "playing"
+
+    await wait_for(playing, deadline, f"the page plays ({await watch.facts()})")
+
+
+async def shows_new_pictures(watch: WatchPage, deadline: float = 10.0) -> None:
+    before = (await watch.facts())["frames"]
+
+    async def more() -> bool:
+        return bool((await watch.facts())["frames"] > before + 15)
+
+    await wait_for(more, deadline, "half a second of new pictures")
+
+
+async def was_in_state(watch: WatchPage, state: str, deadline: float = 10.0) -> None:
+    async def there() -> bool:
+        return any(was == state for was, _ in await watch.history())
+
+    await wait_for(there, deadline, f"the page is, or was, in state {state}")
+
+
+async def said(watch: WatchPage, words: str, deadline: float = 10.0) -> None:
+    async def there() -> bool:
+        return any(words in status for _, status in await watch.history())
+
+    await wait_for(there, deadline, f"the status line says, or said, {words!r}")
+
+
+async def test_it_plays_at_once_and_reads_the_time_code(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await said(watch, "Live")
+
+    async def measured() -> bool:
+        facts = await watch.facts()
+        return facts["latencyPixelMs"] is not None and facts["bitrateBps"] is not None
+
+    await wait_for(measured, 10, "latency read from the picture, and a bitrate")
+    await shows_new_pictures(watch)
+    facts = await watch.facts()
+    assert facts["firstFrameMs"] < 5000
+    assert 0 <= facts["latencyPixelMs"] < 1000
+    assert facts["bitrateBps"] > 10_000
+    assert facts["sessions"] == 1
+    assert facts["edge"] == "edge-1"
+    assert "stereo=1" in stand.offers[0]
+
+    viewer = stand.viewers[stand.made[0]]
+    await wait_for(
+        lambda: len(viewer.reports) >= 2, 10, "the page posts its latency at the interval it was given"
+    )
+    assert 0 <= viewer.reports[-1].latency_ms < 1000
+    assert viewer.reports[-1].first_frame_ms == facts["firstFrameMs"]
+
+
+async def test_it_waits_and_starts_by_itself(stand: Stand, watch_page: OpenPage) -> None:
+    await stand.end()
+    watch = await watch_page(stand.watch)
+    await was_in_state(watch, "waiting")
+    await said(watch, "Waiting for the broadcast")
+    stand.begin()
+    await plays(watch, deadline=3)
+    facts = await watch.facts()
+    assert facts["sessions"] == 1
+    assert facts["firstFrameMs"] < 3000
+
+
+async def test_a_move_makes_the_new_session_before_it_leaves_the_old(
+    stand: Stand, watch_page: OpenPage
+) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await shows_new_pictures(watch)
+    frozen = (await watch.facts())["frozenMs"]
+    stand.move()
+    await wait_for(
+        lambda: stand.deleted == stand.made[:1] and len(stand.made) == 2, 10, "old session deleted"
+    )
+    await shows_new_pictures(watch)
+    assert await watch.state() == "playing"
+    assert [state for state, _ in await watch.history()] == ["connecting", "playing"]
+    facts = await watch.facts()
+    assert facts["frozenMs"] - frozen < 700
+    assert facts["sessions"] == 2
+
+
+async def test_media_goes_on_while_the_manager_is_away(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await shows_new_pictures(watch)
+    await stand.stop()
+    for _ in range(4):
+        await shows_new_pictures(watch)
+    assert await watch.state() == "playing"
+    await stand.start()
+    # The session's events are heard again: a move arrives.
+    stand.move()
+    await wait_for(lambda: len(stand.made) == 2, 15, "the move is heard after the restart")
+    await shows_new_pictures(watch)
+    assert (await watch.facts())["sessions"] == 2
+
+
+async def test_an_edge_that_dies_without_a_word_is_replaced(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await shows_new_pictures(watch)
+    stand.silence()
+    await was_in_state(watch, "reconnecting", 5)
+    await said(watch, "Connection lost")
+    await plays(watch, 8)
+    await shows_new_pictures(watch)
+    assert (await watch.facts())["sessions"] == 2
+    assert stand.deleted == stand.made[:1]
+
+
+async def test_an_edge_that_ends_is_replaced_at_once(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await shows_new_pictures(watch)
+    for viewer in list(stand.viewers.values()):
+        await viewer.peer.close()  # DTLS close_notify, as a node ending cleanly sends it
+    await wait_for(
+        lambda: len(stand.made) == 2, 1.5, "a new session, without waiting for the picture to stall"
+    )
+    await shows_new_pictures(watch)
+
+
+async def test_the_server_and_the_media_go_away_and_come_back(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await stand.stop()
+    stand.silence()
+    await said(watch, "The server does not answer")
+    assert await watch.state() == "reconnecting"
+    await stand.start()
+    await plays(watch, 15)
+    await shows_new_pictures(watch)
+
+
+async def test_a_lost_publisher_leaves_the_last_picture_and_comes_back(
+    stand: Stand, watch_page: OpenPage
+) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await shows_new_pictures(watch)
+    stand.lose_publisher()
+    await said(watch, "No signal from the broadcaster")
+    assert await watch.state() == "reconnecting"
+    # The last picture is still there, dimmed.
+    assert await watch.page.evaluate("document.querySelector('video.front').videoWidth") == 640
+    stand.regain_publisher()
+    await plays(watch, 5)
+    await shows_new_pictures(watch)
+    assert (await watch.facts())["sessions"] == 1
+
+
+async def test_a_broadcast_that_ends_is_waited_for_again(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await stand.end()
+    await was_in_state(watch, "ended")
+    await said(watch, "The broadcast has ended")
+    await was_in_state(watch, "waiting", 15)
+    stand.begin()
+    await plays(watch, 5)
+    await shows_new_pictures(watch)
+
+
+async def test_an_end_that_nobody_told_of_is_noticed(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await stand.end(tell=False)
+    await was_in_state(watch, "ended")
+    stand.begin()
+    await plays(watch, 15)
+
+
+async def test_an_answer_that_breaks_off_leaves_no_session_behind(stand: Stand, watch_page: OpenPage) -> None:
+    stand.cut_answers = 1
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    assert len(stand.offers) == 2
+    assert len(stand.viewers) == 1  # the place of the first one was given back
+    assert len(stand.deleted) == 1
+
+
+async def test_sessions_that_are_told_to_move_at_once_are_not_made_without_end(
+    stand: Stand, watch_page: OpenPage
+) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    stand.restless = True
+    stand.move()
+    began = len(stand.offers)
+    await wait_for(lambda: len(stand.offers) >= began + 4, 15, "some more sessions")
+    at = time.monotonic()
+    await wait_for(lambda: len(stand.offers) >= began + 6, 30, "and two more")
+    assert time.monotonic() - at > 1.5  # by then each waits for seconds
+    stand.restless = False
+    await shows_new_pictures(watch, 20)
+
+
+async def test_a_full_house_is_said_and_asked_again(stand: Stand, watch_page: OpenPage) -> None:
+    stand.refusal = (503, "no_room", {"Retry-After": "2"})
+    watch = await watch_page(stand.watch)
+    await said(watch, "Every place is taken")
+    stand.refusal = None
+    await plays(watch, 6)
+
+
+async def test_a_browser_without_the_codec_is_told_plainly(stand: Stand, watch_page: OpenPage) -> None:
+    stand.refusal = (406, "no_common_codec", {})
+    watch = await watch_page(stand.watch)
+    await said(watch, "This browser cannot play the picture")
+    assert "H.264" in (await watch.page.text_content("#notice-hint") or "")
+
+
+async def test_a_closed_page_gives_its_place_back(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await watch.page.close(run_before_unload=True)
+    await wait_for(lambda: stand.deleted == stand.made, 5, "the session is deleted as the page goes")
+
+
+async def test_a_page_that_comes_back_from_the_browsers_cache_plays_again(
+    stand: Stand, watch_page: OpenPage
+) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await watch.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    await wait_for(lambda: stand.deleted == stand.made, 5, "the session is deleted as the page goes")
+    await watch.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    await wait_for(lambda: len(stand.made) == 2, 5, "a session of its own again")
+    await shows_new_pictures(watch)
+
+
+async def test_keys_and_controls(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    page = watch.page
+    await plays(watch)
+
+    async def muted() -> bool:
+        result: bool = await page.evaluate("document.querySelector('video.front').muted")
+        return result
+
+    pill = page.get_by_role("button", name="Sound on", exact=True)
+    await pill.wait_for(state="visible")
+    assert await muted()
+    await pill.click()
+    assert not await muted()
+    await pill.wait_for(state="hidden")
+    await page.keyboard.press("m")
+    assert await muted()
+
+    # Sound that is on stays on through a move.
+    await page.keyboard.press("m")
+    stand.move()
+    await wait_for(lambda: len(stand.deleted) == 1, 10, "the move is done")
+    await shows_new_pictures(watch)
+    assert not await muted()
+
+    await page.keyboard.press("i")
+    assert await page.is_visible("#figures")
+    await page.wait_for_function(
+        "document.getElementById('figure-picture').textContent.startsWith('640 × 360')"
+    )
+    await page.keyboard.press("i")
+    assert not await page.is_visible("#figures")
+
+    await page.keyboard.press("f")
+    await page.wait_for_function("document.fullscreenElement?.id === 'theatre'")
+    await page.keyboard.press("f")
+    await page.wait_for_function("document.fullscreenElement === null")
+
+
+async def test_many_windows_of_one_browser_play_at_once(stand: Stand, watch_page: OpenPage) -> None:
+    """Six connections a server is all a browser opens: a window that plays may keep one, and no more."""
+    first = await watch_page(stand.watch)
+    await plays(first)
+    windows = [first]
+    for _ in range(4):
+        window = WatchPage(await first.page.context.new_page())
+        await window.page.goto(stand.watch)
+        await plays(window)
+        windows.append(window)
+    stand.move()
+    await wait_for(lambda: len(stand.deleted) == len(windows), 20, "every window has moved")
+    await wait_for(lambda: len(stand.viewers) == len(windows), 5, "and none is counted twice")
+
+    async def counted() -> bool:
+        return await windows[-1].page.text_content("#viewers") == "5 watching"
+
+    await wait_for(counted, 10, "the page says how many watch")

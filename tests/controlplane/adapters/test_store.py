@@ -1,0 +1,257 @@
+"""The store on a real SQLite file: seats, rollback, durability, and what a start makes of a bad database."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from controlplane.adapters.store import migrate
+from controlplane.adapters.store.sql import SqlStore, SqlTransaction, sqlite_engine
+from controlplane.adapters.store.tables import metadata
+from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
+from controlplane.errors import StartError
+from controlplane.ports.store import StoreBusy, Taken
+from controlplane.wire.nodes import NodeState, Role, SessionKind
+from tests.controlplane.domain.test_rules import NODE
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "showcaller.db"
+    migrate.prepare(path)
+    return path
+
+
+@pytest.fixture
+async def store(database: Path) -> AsyncIterator[SqlStore]:
+    made = SqlStore(sqlite_engine(database, busy_s=0.2))
+    yield made
+    await made.close()
+
+
+async def _add(store: SqlStore, node: Node) -> None:
+    await store.write(lambda tx: tx.add_node(node))
+
+
+async def test_seats_are_never_overfilled_by_concurrent_reservations(store: SqlStore) -> None:
+    await _add(store, replace(NODE, capacity=7))
+    taken = await asyncio.gather(*(store.write(lambda tx: tx.reserve("edge-1")) for _ in range(40)))
+    assert sum(taken) == 7
+    rooms = await store.read(lambda tx: tx.rooms(Role.EDGE))
+    assert (rooms[0].reserved, rooms[0].capacity) == (7, 7)
+    await store.write(lambda tx: tx.release("edge-1"))
+    assert await store.write(lambda tx: tx.reserve("edge-1"))
+    await store.write(lambda tx: tx.save_node(replace(NODE, capacity=7, state=NodeState.DRAINING)))
+    assert not await store.write(lambda tx: tx.reserve("edge-1"))
+    await store.write(lambda tx: tx.release("edge-1", 100))  # never below zero
+
+
+async def test_a_write_that_raises_leaves_nothing_behind(store: SqlStore) -> None:
+    async def fails(tx: SqlTransaction) -> None:
+        await tx.add_node(NODE)
+        await tx.append_journal(1.0, "a", "k", "s", "m", {})
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.write(fails)
+    assert await store.read(lambda tx: tx.nodes()) == []
+    assert await store.read(lambda tx: tx.journal(0, 10)) == []
+
+
+async def test_rows_come_back_as_they_were_written(store: SqlStore) -> None:
+    node = replace(NODE, credential_hash="c", pid=5, start_time=12345.0, drain_deadline=9.5)
+    stream = Stream(
+        channel="main",
+        state=StreamState.LIVE,
+        state_since=1.5,
+        state_reason="r",
+        since=1.0,
+        origin="origin-1",
+        session="s",
+        jti="j",
+        publisher="p",
+        was_live=True,
+    )
+    session = Session(id="a" * 40, kind=SessionKind.WHEP, channel="main", node="edge-1", created_at=2.0)
+    group = Group(role=Role.EDGE, region="local", desired=2, last_number=4)
+
+    async def write(tx: SqlTransaction) -> None:
+        await tx.add_node(node)
+        await tx.save_stream(stream)
+        await tx.save_stream(replace(stream, state_reason="again"))
+        await tx.add_session(session)
+        await tx.save_group(group)
+
+    await store.write(write)
+
+    async def read(tx: SqlTransaction) -> None:
+        assert await tx.node("edge-1") == node
+        assert await tx.node_by_credential("c") == node
+        assert await tx.node_by_enrolment("x") == node
+        assert await tx.stream("main") == replace(stream, state_reason="again")
+        assert await tx.streams_on_air() == [replace(stream, state_reason="again")]
+        assert await tx.session(session.id) == session
+        assert await tx.group(Role.EDGE, "local") == group
+        assert await tx.group(Role.ORIGIN, "local") is None
+
+    await store.read(read)
+    with pytest.raises(Taken):
+        await store.write(lambda tx: tx.add_node(replace(node, enrol_hash="y", credential_hash="d")))
+
+
+async def test_nodes_that_terminated_long_ago_are_forgotten_and_no_others(store: SqlStore) -> None:
+    gone = replace(NODE, state=NodeState.TERMINATED)
+    for name, node, since in (("edge-1", gone, 5.0), ("edge-2", gone, 50.0), ("edge-3", NODE, 5.0)):
+        await _add(store, replace(node, id=name, enrol_hash=name, state_since=since))
+    await store.write(lambda tx: tx.purge_nodes(10.0))
+    assert await store.read(lambda tx: tx.node("edge-1")) is None
+    assert await store.read(lambda tx: tx.node("edge-2")) is not None
+    assert await store.read(lambda tx: tx.node("edge-3")) is not None
+
+
+async def test_a_session_ends_once(store: SqlStore) -> None:
+    session = Session(id="s", kind=SessionKind.WHEP, channel="main", node="edge-1", created_at=2.0)
+    await store.write(lambda tx: tx.add_session(session))
+    ends = [await store.write(lambda tx: tx.end_session("s", 3.0, EndReason.MOVED)) for _ in range(2)]
+    assert ends == [True, False]
+    kept = await store.read(lambda tx: tx.session("s"))
+    assert kept is not None
+    assert (kept.ended_at, kept.end_reason) == (3.0, EndReason.MOVED)
+    await store.write(lambda tx: tx.purge_sessions(3.5))
+    assert await store.read(lambda tx: tx.session("s")) is None
+
+
+async def test_journal_numbers_are_never_given_twice(store: SqlStore) -> None:
+    async def three(tx: SqlTransaction) -> list[int]:
+        return [(await tx.append_journal(1.0, "a", "k", "s", "m", {"x": 1})).id for _ in range(3)]
+
+    assert await store.write(three) == [1, 2, 3]
+    await store.write(lambda tx: tx.prune_journal(1))
+    assert [entry.id for entry in await store.read(lambda tx: tx.journal(0, 10))] == [3]
+    await store.write(lambda tx: tx.prune_journal(0))
+    assert await store.write(three) == [4, 5, 6]
+    assert [entry.id for entry in await store.read(lambda tx: tx.latest_journal(2))] == [5, 6]
+
+
+async def test_a_database_held_by_another_program_is_said_to_be_busy(store: SqlStore, database: Path) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusy):
+            await _add(store, NODE)
+        assert await store.read(lambda tx: tx.nodes()) == []  # reading goes on
+    await _add(store, NODE)
+
+
+async def test_it_is_durable_as_configured(store: SqlStore) -> None:
+    async with store._engine.connect() as connection:
+        mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar()
+        sync = (await connection.exec_driver_sql("PRAGMA synchronous")).scalar()
+    assert (mode, sync) == ("wal", 2)
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from controlplane.adapters.store.sql import SqlStore, sqlite_engine
+
+async def main():
+    store = SqlStore(sqlite_engine(Path(sys.argv[1])))
+    while True:
+        entry = await store.write(lambda tx: tx.append_journal(1.0, "a", "k", "s", "m", {}))
+        print(entry.id, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_what_was_acknowledged_survives_kill_9(database: Path) -> None:
+    acknowledged = 0
+    for round_number in range(3):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(database)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        for _ in range(20 + 17 * round_number):
+            acknowledged = int(writer.stdout.readline())
+        os.kill(writer.pid, signal.SIGKILL)
+        rest = writer.stdout.read().split()
+        writer.stdout.close()
+        writer.wait()
+        acknowledged = max([acknowledged, *map(int, rest[:-1])])
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            count, last = connection.execute("SELECT count(*), max(id) FROM journal").fetchone()
+        assert last >= acknowledged
+        assert count == last  # none lost in between
+
+
+# the start
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_program(database: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = create_engine(f"sqlite:///{database}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_the_newest_revision_is_alembics_head() -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(migrate.VERSIONS.parent))
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_current_head() == migrate.known_revisions()[-1]
+    assert {s.revision for s in scripts.walk_revisions()} == set(migrate.known_revisions())
+
+
+def test_the_database_is_private_and_preparing_it_again_changes_nothing(database: Path) -> None:
+    assert database.stat().st_mode & 0o777 == 0o600
+    before = database.read_bytes()
+    migrate.prepare(database)
+    assert database.read_bytes() == before
+
+
+def test_a_locked_database_says_what_to_do(database: Path) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StartError, match=r"locked by another program.*start again"):
+            migrate.prepare(database, busy_s=0.1)
+
+
+def test_a_newer_database_is_left_alone(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StartError, match=r"newer Showcaller.*9999.*Run that version"):
+        migrate.prepare(database)
+
+
+def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "showcaller.db"
+    path.write_text("these are not the rows you are looking for " * 100)
+    with pytest.raises(StartError, match="damaged or not a database"):
+        migrate.prepare(path)
+
+
+def test_only_one_manager_uses_a_database(database: Path) -> None:
+    with migrate.ManagerLock(database):
+        other = migrate.ManagerLock(database)
+        with pytest.raises(StartError, match=f"process {os.getpid()}.*--data-dir"):
+            other.acquire(wait_s=0.1)
+    with migrate.ManagerLock(database):
+        pass

@@ -1,0 +1,119 @@
+"""The API keeps its own documentation: schemathesis asks it all kinds of things, bounded and seeded."""
+
+import asyncio
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.controlplane.stage import AS_OPERATOR, Show, running
+from tests.support.wait import wait_for
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def stage_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A manager without nodes, on a thread of its own: schemathesis asks from this one."""
+    ready, ending, urls = threading.Event(), threading.Event(), []
+
+    async def serve() -> None:
+        async with running(tmp_path_factory.mktemp("stage"), launches=False) as show:
+            urls.append(show.url)
+            ready.set()
+            await asyncio.to_thread(ending.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert ready.wait(20)
+    yield urls[0]
+    ending.set()
+    thread.join(20)
+
+
+def test_every_answer_is_as_documented(stage_url: str) -> None:
+    """The read and fleet routes: what consoles and scripts call."""
+    document = schemathesis.openapi.from_url(f"{stage_url}/api/v1/openapi.json")
+    schema = document.include(path_regex="^/api/v1/").exclude(
+        path_regex="/(report|subscribe|enrol|publisher)$"
+    )
+    asked = []
+    for result in schema.get_all_operations():
+        operation = result.ok()  # type: ignore[union-attr]  # raises on a broken schema: rightly
+        asked.append(operation.label)
+
+        @seed(20260101)
+        @settings(
+            max_examples=15,
+            deadline=None,
+            database=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def answers_as_documented(case: Any) -> None:
+            case.call_and_validate(headers=AS_OPERATOR, checks=CHECKS)
+
+        answers_as_documented()
+    assert len(asked) >= 12
+
+
+async def test_the_documentation_page_needs_nobody_else(show: Show) -> None:
+    page = await show.http.get("/docs")
+    assert page.status_code == 200
+    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
+    assert "<script" not in page.text
+    for path in (await show.http.get("/api/v1/openapi.json")).json()["paths"]:
+        assert path in page.text
+
+
+async def test_unknown_addresses_and_methods_get_a_problem(show: Show) -> None:
+    for method, path, status in (("GET", "/nowhere", 404), ("PUT", "/api/v1/nodes", 405)):
+        response = await show.http.request(method, path)
+        assert response.status_code == status
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert set(response.json()) == {"type", "code", "title", "detail", "status"}
+
+
+async def test_the_inside_of_a_node_is_shown_also_after_its_end(show: Show) -> None:
+    await show.on_air()
+    await show.whep()
+
+    async def reported() -> Any:
+        inside = await show.get("/nodes/edge-1")
+        return inside if inside["sessions"] else None
+
+    inside = await wait_for(reported, 5, "the node reports its viewer")
+    assert inside["node"]["id"] == "edge-1"
+    assert inside["sessions"][0]["kind"] == "whep"
+    assert inside["streams"][0]["channel"] == "main"
+    await show.crash("edge-1")
+    await show.until_gone("edge-1")
+    gone = await show.get("/nodes/edge-1")
+    assert (gone["node"]["state"], gone["sessions"]) == ("terminated", [])
+    unknown = await show.http.get("/api/v1/nodes/edge-99", headers=AS_OPERATOR)
+    assert unknown.status_code == 404
+
+
+async def test_the_journal_is_read_in_pages(show: Show) -> None:
+    every = await show.get("/journal?limit=1000")
+    assert [entry["id"] for entry in every] == list(range(1, len(every) + 1))
+    assert [e["id"] for e in await show.get("/journal?after=2&limit=2")] == [3, 4]
+    assert [e["id"] for e in await show.get("/journal?limit=2")] == [len(every) - 1, len(every)]
+    bad = await show.http.get("/api/v1/journal?limit=0", headers=AS_OPERATOR)
+    assert bad.status_code == 422

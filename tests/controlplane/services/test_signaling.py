@@ -1,0 +1,305 @@
+"""WHIP and WHEP over real HTTP: RFC 9725's ways, and what a wrong request gets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.services.tokens import sha256
+from tests.controlplane.fake_node import OFFER
+from tests.controlplane.stage import AS_OPERATOR, SDP, Show, running, settings
+from tests.support.wait import wait_for
+
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+
+
+async def test_a_publisher_gets_a_session_and_its_good_bye_ends_the_stream(show: Show) -> None:
+    response = await show.whip()
+    assert response.status_code == 201
+    assert response.headers["Content-Type"] == "application/sdp"
+    location = response.headers["Location"]
+    assert location.startswith("/whip/main/")
+    assert len(location.rpartition("/")[2]) >= 32  # unguessable
+    assert response.headers["ETag"].startswith('"')
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    for header in ("Location", "Link", "ETag"):
+        assert header in response.headers["Access-Control-Expose-Headers"]
+    assert response.text.startswith("v=0")
+    await show.until_stream("main", "live")
+
+    mine = {"Authorization": f"Bearer {show.tokens['main']}"}
+    assert (await show.http.delete(location)).status_code == 401
+    assert (await show.http.delete(location, headers=mine)).status_code == 200
+    await show.until_stream("main", None)
+    await wait_for(lambda: not show.nodes["origin-1"].sessions, 5, "the node let the session go")
+
+
+async def test_a_viewer_gets_a_session_with_links_and_leaves(show: Show) -> None:
+    await show.on_air()
+    response = await show.whep()
+    assert response.status_code == 201
+    location = response.headers["Location"]
+    assert f"<{location}/events>" in response.headers["Link"]
+    assert len(show.nodes["edge-1"].sessions) == 1
+
+    async def counted() -> bool:
+        streams, nodes = await show.get("/streams"), await show.get("/nodes")
+        edge = next(node for node in nodes if node["id"] == "edge-1")
+        return bool(streams[0]["viewers"] == 1 and edge["connections"] == 1 and edge["reserved"] == 1)
+
+    await wait_for(counted, 5, "the viewer is counted")
+    assert (await show.http.delete(location)).status_code == 200
+    await wait_for(lambda: not show.nodes["edge-1"].sessions, 5, "the node let the viewer go")
+    assert show.board.seats_on("edge-1") == 0
+
+
+async def test_nothing_on_air_is_a_404_that_says_when_to_come_back(show: Show) -> None:
+    response = await show.whep()
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Retry-After"]
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert response.json()["code"] == "nothing_on_air"
+
+
+async def test_a_channel_on_air_is_not_taken_by_another_token(show: Show) -> None:
+    await show.on_air()
+    response = await show.whip(token=await show.token("main"))
+    assert response.status_code == 409
+    assert response.json()["code"] == "channel_on_air"
+    assert "showcaller streams stop main" in response.json()["detail"]
+
+
+async def test_the_same_publisher_takes_its_channel_over(show: Show) -> None:
+    first = await show.on_air()
+    response = await show.whip(token=show.tokens["main"])
+    assert response.status_code == 201
+    second = response.headers["Location"].rpartition("/")[2]
+    await wait_for(lambda: list(show.nodes["origin-1"].sessions) == [second], 5, "the old one is dropped")
+    assert first != second
+    await show.until_stream("main", "live")
+    assert show.board.seats_on("origin-1") == 1
+    assert (await show.publisher_report(second))["action"] == "continue"
+
+
+async def test_a_bad_takeover_leaves_the_broadcast_on_air(show: Show) -> None:
+    first = await show.on_air()
+    response = await show.whip(token=show.tokens["main"], offer="this is no SDP")
+    assert response.status_code == 400
+    assert list(show.nodes["origin-1"].sessions) == [first]
+    assert show.board.streams["main"].session == first
+    assert show.board.seats_on("origin-1") == 1
+
+
+@pytest.mark.parametrize("kind", ["whip", "whep"])
+@pytest.mark.parametrize(
+    ("offer", "status", "code"),
+    [
+        ("garbage", 400, "bad_sdp"),
+        (OFFER + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n", 406, "sdes_refused"),
+        ("", 400, "bad_sdp"),
+        ("v=0\r\n" + "a=x\r\n" * 20_000, 413, "too_large"),
+        ("v=0\r\n" + "a=x\r\n" * 400_000, 413, "too_large"),
+    ],
+    ids=["garbage", "sdes", "empty", "over 64 KiB", "over 1 MiB"],
+)
+async def test_a_bad_offer_gets_a_reason_and_leaves_nothing_behind(
+    show: Show, kind: str, offer: str, status: int, code: str
+) -> None:
+    if kind == "whep":
+        await show.on_air()
+        response = await show.whep(offer=offer)
+    else:
+        response = await show.whip(offer=offer)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    node = "edge-1" if kind == "whep" else "origin-1"
+    assert show.board.seats_on(node) == 0
+    assert ("main" in show.board.streams) == (kind == "whep")
+
+
+async def test_a_huge_offer_without_a_length_is_refused_too(show: Show) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield b"a=x\r\n" * 200
+
+    await show.on_air()
+    response = await show.http.post("/whep/main", headers=SDP, content=endless())
+    assert response.status_code == 413
+
+
+async def test_other_content_types_and_methods_are_refused(show: Show) -> None:
+    await show.on_air()
+    response = await show.http.post("/whep/main", headers={"Content-Type": "text/plain"}, content=OFFER)
+    assert response.status_code == 415
+    for method in ("GET", "HEAD", "PUT"):
+        response = await show.http.request(method, "/whip/main")
+        assert response.status_code == 405
+        assert response.headers["Allow"] == "OPTIONS, POST"
+    response = await show.http.get("/whep/main/0123456789")
+    assert (response.status_code, response.headers["Allow"]) == (405, "DELETE, OPTIONS, PATCH")
+    assert (await show.http.post("/whep/UPPER", headers=SDP, content=OFFER)).status_code == 422
+
+
+async def test_preflight_lets_a_page_of_another_origin_in(show: Show) -> None:
+    for path in ("/whip/main", "/whep/main", "/whep/main/0123456789", "/whep/main/0123456789/latency"):
+        response = await show.http.options(path, headers={"Origin": "https://elsewhere.example"})
+        assert response.status_code == 204
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
+        assert response.headers["Accept-Post"] == "application/sdp"
+
+
+async def test_trickle_needs_the_entity_tag(show: Show) -> None:
+    await show.on_air()
+    joined = await show.whep()
+    path, tag = joined.headers["Location"], joined.headers["ETag"]
+
+    async def patch(body: str, **headers: str) -> int:
+        response = await show.http.patch(path, content=body, headers=FRAGMENT | headers)
+        return response.status_code
+
+    candidate = "a=ice-ufrag:abcd\r\n"
+    assert await patch(candidate) == 428
+    assert await patch(candidate, **{"If-Match": '"another"'}) == 412
+    assert await patch(candidate, **{"If-Match": "*"}) == 422  # an ICE restart
+    assert await patch(candidate, **{"If-Match": tag}) == 204
+    assert await patch("nonsense", **{"If-Match": tag}) == 422
+    wrong = await show.http.patch(path, content=candidate, headers={"If-Match": tag, **SDP})
+    assert wrong.status_code == 415
+
+
+async def test_a_session_of_another_channel_or_kind_is_not_found(show: Show) -> None:
+    session = await show.on_air()
+    joined = (await show.whep()).headers["Location"].rpartition("/")[2]
+    for path in (f"/whep/other/{joined}", f"/whep/main/{session}", "/whep/main/00000000000000"):
+        assert (await show.http.delete(path)).status_code == 404
+        assert (await show.http.get(f"{path}/events")).status_code == 404
+
+
+async def test_concurrent_joins_never_overfill_an_edge(tmp_path: Path) -> None:
+    config = settings(fleet={"edge_capacity": 5, "edges": 2})
+    async with running(tmp_path, config) as show:
+        await show.until({"origin-1": "in_service", "edge-1": "in_service", "edge-2": "in_service"})
+        await show.on_air()
+        answers = await asyncio.gather(*(show.whep() for _ in range(30)))
+        statuses = sorted(answer.status_code for answer in answers)
+        assert statuses == [201] * 10 + [503] * 20
+        full = next(answer for answer in answers if answer.status_code == 503)
+        assert full.headers["Retry-After"]
+        assert full.json()["code"] == "no_edge_with_room"
+        assert len(show.nodes["edge-1"].sessions) == len(show.nodes["edge-2"].sessions) == 5
+
+
+async def test_a_node_that_refuses_is_passed_over_and_its_seat_given_back(tmp_path: Path) -> None:
+    async with running(tmp_path, settings(fleet={"edges": 2})) as show:
+        await show.until({"edge-1": "in_service", "edge-2": "in_service", "origin-1": "in_service"})
+        await show.on_air()
+        show.nodes["edge-1"].failure = (503, "node_full")
+        for _ in range(3):
+            assert (await show.whep()).status_code == 201
+        assert show.board.seats_on("edge-1") == 0
+        assert show.board.seats_on("edge-2") == 3
+
+
+async def test_a_publisher_is_placed_on_another_origin_when_one_is_in_trouble(tmp_path: Path) -> None:
+    async with running(tmp_path, settings(fleet={"origins": 2})) as show:
+        await show.until({"origin-1": "in_service", "origin-2": "in_service"})
+        show.nodes["origin-1"].failure = (503, "no_worker")
+        assert (await show.whip()).status_code == 201
+        assert show.board.streams["main"].origin == "origin-2"
+        assert show.board.seats_on("origin-1") == 0
+
+
+async def test_a_node_that_does_not_know_the_manager_is_not_the_viewers_fault(show: Show) -> None:
+    await show.on_air()
+    show.nodes["edge-1"].failure = (401, "bad_credential")
+    response = await show.whep()
+    assert (response.status_code, response.json()["code"]) == (503, "bad_credential")  # in the node's words
+    assert response.headers["Retry-After"]
+    assert show.board.seats_on("edge-1") == 0
+
+
+@pytest.mark.parametrize("takeover", [False, True], ids=["a first session", "a takeover"])
+async def test_a_broadcast_stopped_while_its_origin_answers_stays_stopped(show: Show, takeover: bool) -> None:
+    token = await show.token()
+    if takeover:
+        await show.on_air()
+        token = show.tokens["main"]
+    origin = show.nodes["origin-1"]
+    origin.answer_delay_s = 0.5
+    seats = show.board.seats_on("origin-1")
+    coming = asyncio.create_task(show.whip(token=token))
+    await wait_for(lambda: show.board.seats_on("origin-1") == seats + 1, 5, "the origin is asked")
+    stopped = await show.http.delete("/api/v1/streams/main", headers=AS_OPERATOR)
+    assert stopped.status_code == 200
+    response = await coming
+    assert (response.status_code, response.json()["code"]) == (503, "session_ended")
+    assert response.headers["Retry-After"]
+    origin.answer_delay_s = 0.0
+    assert "main" not in show.board.streams
+    assert show.board.seats_on("origin-1") == 0
+    await wait_for(lambda: not origin.sessions, 5, "the node lets the late session go")
+    assert (await show.whip(token=token)).json()["code"] == "token_revoked"
+
+
+async def test_a_dead_edge_is_noticed_by_the_join_it_refuses(show: Show) -> None:
+    await show.on_air()
+    await show.vanish("edge-1")  # its control port is closed; the provisioner has not said a word
+    response = await show.whep()
+    assert response.status_code == 503
+    assert response.headers["Retry-After"]
+    await show.until({"edge-2": "in_service"})
+    assert (await show.whep()).status_code == 201
+
+
+async def test_a_relay_is_made_at_the_origin_that_has_the_channel(show: Show) -> None:
+    edge = show.nodes["edge-1"]
+    assert edge.enrolled is not None
+    path = "/api/v1/nodes/edge-1/subscribe"
+    body = {"channel": "main", "offer": OFFER}
+    as_edge = {"Authorization": f"Bearer {edge.enrolled.credential}"}
+    response = await show.http.post(path, json=body, headers=as_edge)
+    assert (response.status_code, response.json()["code"]) == (404, "nothing_on_air")
+
+    await show.on_air()
+    first = (await show.http.post(path, json=body, headers=as_edge)).json()
+    assert first["origin"] == "origin-1"
+    assert first["session"] in show.nodes["origin-1"].sessions
+    assert show.board.seats_on("origin-1") == 1  # relays take no seat
+    second = (await show.http.post(path, json=body, headers=as_edge)).json()
+    await wait_for(
+        lambda: first["session"] not in show.nodes["origin-1"].sessions, 5, "the old relay is dropped"
+    )
+    assert second["session"] in show.nodes["origin-1"].sessions
+
+
+async def test_the_credential_of_a_node_that_has_gone_gets_no_stream(show: Show) -> None:
+    await show.on_air()
+    gone = show.nodes["edge-1"]
+    assert gone.enrolled is not None
+    await show.crash("edge-1")
+    await show.until_gone("edge-1")
+    response = await show.http.post(
+        "/api/v1/nodes/edge-1/subscribe",
+        headers={"Authorization": f"Bearer {gone.enrolled.credential}"},
+        json={"channel": "main", "offer": OFFER},
+    )
+    assert response.status_code == 403
+    assert len(show.nodes["origin-1"].sessions) == 1  # the publisher's
+
+
+async def test_only_hashes_of_secrets_are_in_the_database(show: Show, tmp_path: Path) -> None:
+    await show.on_air()
+    origin = show.nodes["origin-1"]
+    assert origin.enrolled is not None
+    secrets = [origin.token, origin.enrolled.credential, origin.enrolled.control_secret]
+    secrets += [show.tokens["main"], AS_OPERATOR["Authorization"].partition(" ")[2]]
+    content = await asyncio.to_thread(_all_of, tmp_path)
+    assert sha256(origin.token).encode() in content
+    for secret in secrets:
+        assert secret.encode() not in content
+
+
+def _all_of(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.glob("showcaller.db*"))
