@@ -1,0 +1,439 @@
+"""The console: brings the stage up or finds it, follows its live feed, and shows it on its pages.
+
+Work that waits runs in exclusive async workers; they touch no widget and end in messages. What is drawn is a
+View of the state, given to the page that is seen at most every `DRAW_S`. Nothing here ends a broadcast: the
+stage is a set of other processes, and goes on when the console does not.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import work
+from textual.binding import Binding
+from textual.filter import ANSIToTruecolor, LineFilter
+from textual.screen import Screen
+from textual.theme import Theme
+from textual.widgets import Input
+from textual.worker import Worker, WorkerState
+
+from console import commands
+from console.actions import ACTIONS, BY_ID, PAGES, is_character
+from console.core.client import Client
+from console.core.errors import ConsoleError
+from console.core.live import Link, LinkState
+from console.core.model import State
+from console.core.stage import Report, keep_supervised, up
+from console.core.target import ConsoleOptions, Target, find_target
+from console.glyphs import Ascii, NoColour, ascii_wanted
+from console.handlers import Handlers
+from console.messages import (
+    Act,
+    CommandEntered,
+    FeedArrived,
+    FeedRefused,
+    InsideArrived,
+    LinkChanged,
+    Said,
+    StageFailed,
+    StageReady,
+    StageStep,
+)
+from console.screens.broadcast.screen import BroadcastScreen
+from console.screens.fleet.screen import FleetScreen
+from console.screens.inside.screen import InsideScreen
+from console.screens.journal.screen import JournalScreen
+from console.screens.overview.screen import OverviewScreen
+from console.screens.shared.page import Page
+from console.screens.shared.view import Pending, View
+from console.screens.start.screen import StartScreen
+from controlplane.wire.api import LiveMessage
+from themes import MONOCHROME, PALETTES, Palette
+
+DRAW_S = 0.5
+INSIDE_S = 1.0
+REFUSED_RETRY_S = 3.0
+
+log = logging.getLogger(__name__)
+
+Opener = Callable[[ConsoleOptions, Report], Awaitable[Target]]
+
+
+async def open_stage(options: ConsoleOptions, report: Report) -> Target:
+    """The stream manager to speak to: the one named, or the embedded stage, brought up if need be."""
+    if options.api:
+        report(f"calling the stream manager at {options.api}")
+    else:
+        report("looking for the stage on this machine")
+        await up(options.stage, report=report)
+        report("the stage is up: opening its live feed")
+    return await asyncio.to_thread(find_target, options)
+
+
+def theme_of(palette: Palette) -> Theme:
+    """A palette in Textual's words; the palette's own names can be used in styles too ("$muted")."""
+    return Theme(
+        name=palette.name,
+        dark=palette.dark,
+        primary=palette.accent,
+        secondary=palette.second,
+        accent=palette.accent,
+        foreground=palette.text,
+        background=palette.background,
+        surface=palette.surface,
+        panel=palette.raised,
+        success=palette.good,
+        warning=palette.warn,
+        error=palette.bad,
+        variables=_variables(palette),
+    )
+
+
+def _variables(palette: Palette) -> dict[str, str]:
+    own = {
+        name: value
+        for name, value in palette.colours().items()
+        if name not in ("text", "background", "surface")
+    }
+    return {
+        **own,
+        "accent-line": palette.accent,
+        "border": palette.accent,
+        "border-blurred": palette.line,
+        "scrollbar": palette.line,
+        "scrollbar-hover": palette.accent,
+        "scrollbar-active": palette.accent,
+        "scrollbar-background": palette.background,
+        "scrollbar-background-hover": palette.background,
+        "scrollbar-background-active": palette.background,
+        "input-cursor-background": palette.text,
+        "input-cursor-foreground": palette.background,
+        "input-selection-background": palette.cursor,
+        "block-cursor-background": palette.cursor,
+        "block-cursor-foreground": palette.text,
+        "block-cursor-text-style": "bold",
+        "block-cursor-blurred-background": palette.raised,
+        "block-cursor-blurred-foreground": palette.text,
+        "block-hover-background": palette.raised,
+    }
+
+
+class ConsoleApp(Handlers, inherit_bindings=False):
+    TITLE = "showcaller"
+    CSS_PATH = "console.tcss"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "overview": OverviewScreen,
+        "fleet": FleetScreen,
+        "broadcast": BroadcastScreen,
+        "journal": JournalScreen,
+    }
+    COMMANDS = {commands.Everything}
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    # Characters act before the next key is looked at (priority): somebody who types `:drain` fast must not
+    # press the keys d, r, a, i, n. While a line is being entered they are letters (see check_action).
+    BINDINGS = [
+        Binding(key, f"hot('{action.id}')", priority=True)
+        if is_character(key)
+        else Binding(key, f"act('{action.id}')")
+        for action in ACTIONS
+        for key in action.keys
+        if key != "ctrl+p"
+    ]
+
+    def __init__(
+        self,
+        options: ConsoleOptions,
+        *,
+        opener: Opener = open_stage,
+        ascii_only: bool | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.ascii_only = ascii_wanted() if ascii_only is None else ascii_only
+        super().__init__()
+        self.options = options
+        self.client: Client | None = None
+        self.pending: dict[str, Pending] = {}
+        self.entered: list[str] = []  # lines after `:` and `/`, the newest last
+        self.last_words = commands.PublishWords()
+        self._opener, self._clock = opener, clock
+        self._target: Target | None = None
+        self._state = State()
+        self._link = Link(LinkState.CONNECTING)
+        self._heard_at: float | None = None  # when the newest message came
+        self._refused = ""
+        self._drawn_at = 0.0
+        self._inside_at = 0.0
+        self._drawing = False
+        for palette in (*PALETTES, MONOCHROME):
+            self.register_theme(theme_of(palette))
+        self.theme = MONOCHROME.name if self.no_color else self._palette()
+
+    @property
+    def _palette_file(self) -> Path:
+        return self.options.stage.home.config / "palette"
+
+    def _palette(self) -> str:
+        """The palette chosen last time, here; the first of all when there was none."""
+        try:
+            name = self._palette_file.read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            name = ""
+        return name if name in {palette.name for palette in PALETTES} else PALETTES[0].name
+
+    def remember_palette(self, name: str) -> None:
+        try:
+            self._palette_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._palette_file.write_text(name + "\n")
+        except OSError as error:
+            log.warning("the palette is not kept for next time: %s", error)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return _variables(PALETTES[0])
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual shows NO_COLOR as greys and knows no ASCII: these two are ours."""
+        filters: list[LineFilter] = [f for f in super().get_line_filters() if isinstance(f, ANSIToTruecolor)]
+        if self.no_color:
+            filters.append(NoColour())
+        if self.ascii_only:
+            filters.append(Ascii())
+        return filters
+
+    # --- from the start to the feed
+
+    def on_mount(self) -> None:
+        if sys.platform != "win32":
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, self.exit, 0)  # leave the terminal as it was found
+        heading = "Showcaller: a remote stage" if self.options.api else "Showcaller: bringing the stage up"
+        self.push_screen(StartScreen(heading, "connect"))
+        self.set_interval(DRAW_S, self._tick)
+        self.action_connect()
+
+    def action_connect(self) -> None:
+        self._connect_stage()
+
+    @work(exclusive=True, group="stage", exit_on_error=False)
+    async def _connect_stage(self) -> None:
+        try:
+            self.post_message(StageReady(await self._opener(self.options, self.report_step)))
+        except ConsoleError as error:
+            log.warning("the stage did not come up: %s", error)
+            self.post_message(StageFailed(error))
+
+    def on_stage_step(self, message: StageStep) -> None:
+        if isinstance(self.screen, StartScreen):
+            self.screen.step(message.line)
+
+    def on_stage_failed(self, message: StageFailed) -> None:
+        if isinstance(self.screen, StartScreen):
+            self.screen.fail(message.error)
+
+    async def on_stage_ready(self, message: StageReady) -> None:
+        await self._aim(message.target)
+        if not self.options.api:
+            self._keep_supervised()
+        if self.current_mode not in self.MODES:
+            await self.switch_mode("overview")
+
+    @work(exclusive=True, group="supervision", exit_on_error=False)
+    async def _keep_supervised(self) -> None:
+        """While this console is open, a supervisor that dies is followed by one that adopts the stage."""
+        await keep_supervised(self.options.stage.home, report=log.info)
+
+    async def _aim(self, target: Target) -> None:
+        """Speak to this manager from now on."""
+        old, self.client = self.client, target.client()
+        self._target, self._refused = target, ""
+        if old is not None:
+            await old.aclose()
+        self._follow(target)
+
+    @work(exclusive=True, group="feed", exit_on_error=False)
+    async def _follow(self, target: Target) -> None:
+        try:
+            async with target.live() as source:
+                async for item in source:
+                    self.post_message(
+                        FeedArrived(item) if isinstance(item, LiveMessage) else LinkChanged(item)
+                    )
+        except ConsoleError as error:
+            self.post_message(FeedRefused(error))
+
+    def on_feed_arrived(self, message: FeedArrived) -> None:
+        self._state = self._state.apply(message.item)
+        self._heard_at = self._clock()
+        if time.monotonic() - self._drawn_at >= DRAW_S * 0.8:
+            self._draw()
+
+    def on_link_changed(self, message: LinkChanged) -> None:
+        self._link = message.link
+        self._draw()
+        if message.link.state is LinkState.DOWN and message.link.attempts % 3 == 2 and not self.options.api:
+            self._find_again()
+
+    def on_feed_refused(self, message: FeedRefused) -> None:
+        log.warning("the live feed is refused: %s", message.error)
+        self._refused = str(message.error)
+        self._draw()
+        if not self.options.api:
+            self.set_timer(REFUSED_RETRY_S, self._find_again)
+
+    @work(exclusive=True, group="find", exit_on_error=False)
+    async def _find_again(self) -> None:
+        """The stage of this home may have been ended and brought up again at another address."""
+        try:
+            target = await asyncio.to_thread(find_target, self.options)
+        except ConsoleError:
+            return
+        if target != self._target or self._refused:
+            self.post_message(StageReady(target))
+
+    # --- drawing
+
+    def look(self) -> View:
+        now = self._clock()
+        return View(
+            state=self._state,
+            link=self._link,
+            age_s=None if self._heard_at is None else max(0.0, now - self._heard_at),
+            wall=now,
+            remote=bool(self.options.api),
+            refused=self._refused,
+            pending=dict(self.pending),
+        )
+
+    def _tick(self) -> None:
+        for channel in [c for c, p in self.pending.items() if p.error and c in self._state.streams]:
+            del self.pending[channel]  # it is on air after all, from elsewhere
+        page = self.page
+        if (
+            isinstance(page, InsideScreen)
+            and time.monotonic() - self._inside_at >= INSIDE_S
+            and self.client is not None
+        ):
+            self._inside_at = time.monotonic()
+            self._look_inside(page.node)
+        if time.monotonic() - self._drawn_at >= DRAW_S * 0.8:
+            self._draw()
+
+    def _draw(self) -> None:
+        page = self.page
+        if page is not None:
+            self._drawn_at = time.monotonic()
+            page.show(self.look())
+
+    @work(exclusive=True, group="inside", exit_on_error=False)
+    async def _look_inside(self, node: str) -> None:
+        client = self.client
+        if client is None:
+            return
+        try:
+            self.post_message(InsideArrived(node, await client.node(node)))
+        except ConsoleError as error:
+            self.post_message(InsideArrived(node, None, error))
+
+    def on_inside_arrived(self, message: InsideArrived) -> None:
+        page = self.page
+        if isinstance(page, InsideScreen) and page.node == message.node:
+            page.arrived(message.inside, message.error)
+
+    def on_said(self, message: Said) -> None:
+        self.say(message.words, message.severity, message.title)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """A worker that died of anything but a ConsoleError is a bug: say it and log it."""
+        error = event.worker.error
+        if event.state is not WorkerState.ERROR or error is None:
+            return
+        log.error("worker %s failed", event.worker.name, exc_info=error)
+        bug = ConsoleError(
+            f"a mistake in the console itself: {type(error).__name__}: {error}",
+            f"The stage is not touched by it; please report it with {self.options.stage.home.log('console')}",
+        )
+        if isinstance(self.screen, StartScreen):
+            self.screen.fail(bug)
+        else:
+            self.say(str(bug), "error")
+
+    # --- what a person asks for
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys of the registry work on the pages it names, and never under a dialog."""
+        if action == "hot" and isinstance(self.focused, Input):
+            return False
+        if action in ("act", "hot"):
+            known = BY_ID.get(str(parameters[0])) if parameters else None
+            if known is None:
+                return False
+            return isinstance(self.screen, Page) and self.screen.NAME in known.pages
+        return True
+
+    async def action_act(self, name: str) -> None:
+        await self.do(name)
+
+    async def action_hot(self, name: str) -> None:
+        await self.do(name)
+
+    async def on_act(self, message: Act) -> None:
+        await self.do(message.action, message.argument)
+
+    async def do(self, name: str, argument: str = "") -> None:
+        """Do an action of the registry, or say why not now."""
+        action = BY_ID[name]
+        off = self.look().writes_off
+        if action.writes and off:
+            self.say(f"Not now: {off}. Nothing was changed", "warning", action.title)
+            return
+        page = self.page
+        if page is not None and page.NAME not in action.pages:  # named in the palette or the command line
+            await self.go(next(name for name in PAGES if name in action.pages))
+        getattr(self, f"do_{name}")(argument)
+        self._draw()
+
+    async def on_command_entered(self, message: CommandEntered) -> None:
+        page = self.page
+        if page is None:
+            return
+        try:
+            wanted = commands.parse(message.line)
+        except commands.CommandError as error:
+            page.bar.say(str(error))
+            return
+        page.bar.close()
+        page.focus_body()
+        await self.do(wanted.action.id, wanted.argument)
+
+    async def on_unmount(self) -> None:
+        if self.client is not None:
+            await self.client.aclose()
+
+
+def start_log(options: ConsoleOptions) -> None:
+    """The console's own log: a file, for the screen belongs to the pages. Without a place for it: none."""
+    root = logging.getLogger("console")
+    root.propagate = False
+    try:
+        options.stage.home.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handler: logging.Handler = logging.FileHandler(options.stage.home.log("console"), encoding="utf-8")
+    except OSError:
+        handler = logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def run(options: ConsoleOptions) -> int:
+    """The console until it is left; its exit code."""
+    start_log(options)
+    log.info("console started")
+    app = ConsoleApp(options)
+    app.run()
+    log.info("console left with %s", app.return_code)
+    return app.return_code or 0

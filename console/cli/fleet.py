@@ -1,0 +1,191 @@
+"""`showcaller fleet add ROLE | drain NODE | undo NODE`: more nodes, fewer nodes."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from console.cli import context, output
+from console.cli.context import Api, DryRun, Json, TokenFile, Yes
+
+if TYPE_CHECKING:
+    from console.core.client import Client
+    from controlplane.wire.api import DrainView, NodeDetail
+    from controlplane.wire.nodes import NodeState, Role
+
+app = typer.Typer(help="More nodes, fewer nodes.")
+
+Wait = typer.Option(False, "--wait", help="Return only when it is done.")
+ADD_WAIT_S = 120.0  # for a node to come into service
+DRAIN_MARGIN_S = 60.0  # after the deadline, for the node to be gone
+POLL_S = 0.25
+
+
+@app.command()
+def add(
+    role: str = typer.Argument(help="origin or edge.", metavar="ROLE"),
+    region: str | None = typer.Option(None, "--region", help="Where. Default: the stage's own."),
+    wait: bool = Wait,
+    dry_run: DryRun = False,
+    json: Json = False,
+    api: Api = None,
+    token_file: TokenFile = None,
+) -> None:
+    """One more node of a role. Returns when it has been asked for; with --wait when it is in service."""
+    from console.core.effects import effect_of_add
+
+    wanted = _role(role)
+
+    async def main(client: "Client") -> None:
+        if dry_run:
+            effect = effect_of_add(await client.nodes(), wanted)
+            if json:
+                output.print_json(
+                    {"node": None, "state": None, "viewers": 0, "deadline_s": None, "effect": effect}
+                )
+            else:
+                print(f"{effect} (not done)")
+            return
+        view = await client.fleet_add(wanted, region)
+        if wait:
+            view = await _wait_in_service(client, view)
+        _show(view, as_json=json)
+
+    context.call(api, token_file, main)
+
+
+@app.command()
+def drain(
+    node: str = typer.Argument(help="The node, e.g. edge-2.", metavar="NODE"),
+    deadline: str = typer.Option(
+        "60s", "--deadline", metavar="TIME", help="When it ends although not empty."
+    ),
+    wait: bool = Wait,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    api: Api = None,
+    token_file: TokenFile = None,
+) -> int:
+    """No new viewers on a node; it ends when it is empty or the deadline passes. Asks first."""
+    from console.core.effects import effect_of_drain
+    from console.core.units import parse_duration
+    from controlplane.wire.api import DrainView
+
+    deadline_s = parse_duration(deadline, most_s=86_400)
+
+    async def main(client: "Client") -> int:
+        nodes = await client.nodes()
+        found = _find(nodes, node)
+        effect = effect_of_drain(nodes, node)
+        if dry_run:
+            view = DrainView(
+                node=node, state=found.state, viewers=found.connections or 0, deadline_s=deadline_s
+            )
+            if json:
+                output.print_json({**view.model_dump(mode="json"), "effect": effect})
+            else:
+                print(f"{effect} (not done)")
+            return 0
+        if not output.confirm(effect, f"Drain {node}?", yes=yes):
+            context.note("nothing was done")
+            return 1
+        view = await client.drain(node, deadline_s)
+        if wait:
+            view = await _wait_gone(client, view, deadline_s)
+        _show(view, as_json=json)
+        return 0
+
+    return context.call(api, token_file, main)
+
+
+@app.command()
+def undo(
+    node: str = typer.Argument(help="A node that is draining.", metavar="NODE"),
+    json: Json = False,
+    api: Api = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Take a draining node back into service."""
+    _show(context.call(api, token_file, lambda client: client.undrain(node)), as_json=json)
+
+
+def _role(text: str) -> "Role":
+    from console.core.errors import UsageError
+    from controlplane.wire.nodes import Role
+
+    if text not in (Role.ORIGIN, Role.EDGE):
+        raise UsageError(f"there are no nodes of role {text!r}", "Accepted: origin, edge")
+    return Role(text)
+
+
+def _find(nodes: "list[NodeDetail]", node: str) -> "NodeDetail":
+    from console.core.errors import Rejected
+    from controlplane.wire.base import Problem
+
+    for found in nodes:
+        if found.id == node:
+            return found
+    known = ", ".join(other.id for other in nodes) or "none"
+    raise Rejected(
+        Problem(code="no_such_node", title=f"there is no node {node}", detail=f"Nodes: {known}", status=404)
+    )
+
+
+async def _wait_in_service(client: "Client", view: "DrainView") -> "DrainView":
+    from console.core.errors import StageError, TimedOut
+    from controlplane.wire.nodes import NodeState
+
+    deadline = time.monotonic() + ADD_WAIT_S
+    state: NodeState = view.state
+    while state is not NodeState.IN_SERVICE:
+        if state in (NodeState.FAULTY, NodeState.TERMINATING, NodeState.TERMINATED):
+            raise StageError(
+                f"{view.node} did not come into service: it is {state}", f"See `showcaller logs {view.node}`"
+            )
+        if time.monotonic() > deadline:
+            raise TimedOut(
+                f"{view.node} is still {state} after {ADD_WAIT_S:.0f} s", f"See `showcaller logs {view.node}`"
+            )
+        await asyncio.sleep(POLL_S)
+        state = await _state_of(client, view.node)
+    return view.model_copy(update={"state": state})
+
+
+async def _wait_gone(client: "Client", view: "DrainView", deadline_s: float) -> "DrainView":
+    from console.core.errors import StageError, TimedOut
+    from controlplane.wire.nodes import NodeState
+
+    limit = deadline_s + DRAIN_MARGIN_S
+    until = time.monotonic() + limit
+    while (state := await _state_of(client, view.node)) is not NodeState.TERMINATED:
+        if state is NodeState.IN_SERVICE:
+            raise StageError(f"the drain of {view.node} was taken back", "It is in service")
+        if time.monotonic() > until:
+            raise TimedOut(
+                f"{view.node} is still {state} after {limit:.0f} s", f"See `showcaller logs {view.node}`"
+            )
+        await asyncio.sleep(POLL_S)
+    return view.model_copy(update={"state": state, "viewers": 0})
+
+
+async def _state_of(client: "Client", node: str) -> "NodeState":
+    """A node that is no longer listed is terminated."""
+    from controlplane.wire.nodes import NodeState
+
+    return next((found.state for found in await client.nodes() if found.id == node), NodeState.TERMINATED)
+
+
+def _show(view: "DrainView", *, as_json: bool) -> None:
+    from console.core.units import count, show_duration
+
+    if as_json:
+        output.print_json(view.model_dump(mode="json"))
+        return
+    words = f"{view.node}  {view.state.replace('_', ' ')}"
+    if view.viewers:
+        words += f"  {count(view.viewers, 'viewer')}"
+    if view.deadline_s is not None and view.state == "draining":
+        words += f"  ends in {show_duration(view.deadline_s)} at the latest"
+    print(words)

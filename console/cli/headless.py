@@ -1,0 +1,118 @@
+"""`showcaller` where there is no terminal: the stage up, the test broadcast on air, a status line a second.
+
+On SIGINT or SIGTERM everything that was started here is ended, and the exit code is 0. A stage or a broadcast
+that was there before is used, and left as it was found.
+"""
+
+import asyncio
+import contextlib
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from console.cli import context, output
+from console.core.errors import ApiError, StageError
+
+if TYPE_CHECKING:
+    from console.core.client import Client
+    from console.core.stage import StageOptions
+
+CHANNEL = "main"
+
+
+@dataclass
+class Mine:
+    """What was started here, and so is ended here."""
+
+    stage: bool = False
+    broadcast: bool = False
+
+
+def run_headless(options: "StageOptions", *, as_json: bool) -> int:
+    return context.run(_main(options, as_json=as_json))
+
+
+async def _main(options: "StageOptions", *, as_json: bool) -> int:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    mine = Mine()
+    show = asyncio.create_task(_show(options, mine, as_json=as_json))
+    waiting = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait([show, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if show.done():
+            await show  # it only ends by an error: raise it, after cleaning up
+    finally:
+        waiting.cancel()
+        show.cancel()
+        await asyncio.gather(show, return_exceptions=True)
+        await _end(options, mine)
+    return 0
+
+
+async def _end(options: "StageOptions", mine: Mine) -> None:
+    from console.core import stage
+
+    if mine.stage:
+        await stage.down(options.home, report=context.note)
+        return
+    if mine.broadcast:
+        with contextlib.suppress(StageError):  # stopped by someone else in the meantime
+            await stage.stop_publisher(options.home, CHANNEL)
+    context.note("the stage was up before, and is left running; `showcaller stage down` ends it")
+
+
+async def _show(options: "StageOptions", mine: Mine, *, as_json: bool) -> None:
+    from console.core import stage
+    from console.core.target import ConsoleOptions, find_target
+
+    mine.stage = (await stage.status(options.home)).view.state == "down"
+    view = await stage.up(options, report=context.note)
+    watch = f"{view.watch}/{CHANNEL}"
+    async with find_target(ConsoleOptions(stage=options)).client() as client:
+        if await client.stream(CHANNEL) is None:
+            spec = stage.PublisherSpec(channel=CHANNEL, source="test", loop=True)
+            mine.broadcast = True
+            await stage.start_publisher(options.home, client, spec)
+        due = time.monotonic()
+        while True:
+            await _line(client, watch, as_json=as_json)
+            due = max(due + 1.0, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+
+
+async def _line(client: "Client", watch: str, *, as_json: bool) -> None:
+    from console.core.units import count, show_bitrate, show_number
+
+    try:
+        stream = await client.stream(CHANNEL)
+        trouble = ""
+    except ApiError as error:  # it is started again by its supervisor: say so, and go on
+        stream, trouble = None, error.what
+    if as_json:
+        output.print_json(
+            {
+                "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "channel": CHANNEL,
+                "state": stream.state if stream else None,
+                "bitrate_bps": stream.bitrate_bps if stream else None,
+                "fps": stream.fps if stream else None,
+                "viewers": stream.viewers if stream else None,
+                "latency_ms": stream.latency_ms.model_dump() if stream else None,
+                "watch": watch,
+                "error": trouble or None,
+            }
+        )
+        return
+    words = [time.strftime("%H:%M:%S"), CHANNEL]
+    if stream is None:
+        words.append(trouble or "not on air")
+    else:
+        words += [stream.state, show_bitrate(stream.bitrate_bps), f"{show_number(stream.fps, 1)} fps"]
+        words.append(count(stream.viewers, "viewer"))
+        if stream.latency_ms.p95 is not None:
+            words.append(f"latency p95 {stream.latency_ms.p95:.0f} ms")
+    print("  ".join([*words, watch]), flush=True)

@@ -1,0 +1,35 @@
+"""`showcaller nodes`: every node and what it carries."""
+
+from console.cli import context, output
+from console.cli.context import Api, Json, TokenFile
+
+
+def nodes(json: Json = False, api: Api = None, token_file: TokenFile = None) -> None:
+    """The nodes: role, state, connections against capacity, egress."""
+    from console.core.units import show_bitrate, show_duration, show_number
+    from controlplane.wire.api import NodeView
+
+    found = context.call(api, token_file, lambda client: client.nodes())
+    if json:
+        output.print_json([output.shape(node, NodeView) for node in found])
+        return
+    if not found:
+        context.note("no nodes; add one with `showcaller fleet add edge`")
+        return
+    output.print_table(
+        ("node", "role", "region", "state", "connections", "capacity", "egress", "heard"),
+        [
+            (
+                node.id,
+                node.role,
+                node.region,
+                node.state.replace("_", " "),
+                show_number(node.connections),
+                show_number(node.capacity),
+                show_bitrate(node.egress_bps),
+                show_duration(node.age_s),
+            )
+            for node in found
+        ],
+        numbers=(4, 5, 6, 7),
+    )

@@ -1,0 +1,118 @@
+"""`showcaller serve | node | probe`: one process of the show, in the foreground."""
+
+import os
+from pathlib import Path
+
+import typer
+
+from console.cli import context, output
+from console.cli.context import Announce, Api, Json, Listen, Port, TlsCert, TlsKey, TokenFile
+
+
+def serve(
+    port: Port = None,
+    listen: Listen = None,
+    announce: Announce = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    public_url: str | None = typer.Option(None, "--public-url", metavar="URL", help="How others reach it."),
+    config: Path | None = typer.Option(None, "--config", metavar="FILE", help="Its configuration file."),
+    no_nodes: bool = typer.Option(False, "--no-nodes", help="Start no nodes on this machine."),
+    json: Json = False,
+) -> int:
+    """One stream manager in the foreground, until Ctrl-C. Its data is this home's."""
+    from console.core.stage.start import require_linux
+
+    require_linux()
+    from console.core.stage.serving import ServeOptions, serve_foreground
+
+    options = ServeOptions(
+        stage=context.stage_options(port, listen, announce, tls_cert, tls_key),
+        public_url=public_url,
+        config=config,
+        no_nodes=no_nodes,
+    )
+
+    def ready(api: str, watch: str) -> None:
+        if json:
+            output.print_json({"ready": True, "api": api, "watch": watch})
+        else:
+            print(f"api     {api}\nwatch   {watch}", flush=True)
+
+    return serve_foreground(options, ready=ready, report=context.note)
+
+
+def node(
+    role: str = typer.Option(..., "--role", metavar="ROLE", help="origin or edge."),
+    manager: str | None = typer.Option(
+        None, "--manager", metavar="URL", help="The stream manager it joins. Default: this machine's stage."
+    ),
+    name: str | None = typer.Option(None, "--name", help="What it is called in logs."),
+    announce: Announce = None,
+    udp_port: int | None = typer.Option(None, "--udp-port", min=0, max=65535, help="For media."),
+    control_port: int | None = typer.Option(
+        None, "--control-port", min=0, max=65535, help="For the manager."
+    ),
+    workers: int | None = typer.Option(None, "--workers", min=1, max=256, help="Packet processes."),
+    capacity: int | None = typer.Option(None, "--capacity", min=1, help="Connections it takes."),
+    token_file: TokenFile = None,
+) -> int:
+    """One node in the foreground, until Ctrl-C.
+
+    It enrols with the one-use token in SHOWCALLER_ENROL_TOKEN; without one it asks for its own, with the
+    operator's token.
+    """
+    from console.core.client import check_api_url
+    from console.core.errors import UsageError
+    from console.core.stage.start import require_linux
+    from controlplane.wire.nodes import Role
+
+    if role not in (Role.ORIGIN, Role.EDGE):
+        raise UsageError(f"there are no nodes of role {role!r}", "Accepted: origin, edge")
+    require_linux()
+    token = os.environ.get("SHOWCALLER_ENROL_TOKEN")
+    if not token:
+        target = context.target(manager, token_file)
+        invited = context.call(manager, token_file, lambda client: client.invite_node(Role(role)))
+        manager, token, name = target.api, invited.token, name or invited.node
+        context.note(f"{invited.node} joins {manager}")
+    elif manager is None:
+        manager = context.target(None, None).api
+    home = context.home()
+    home.prepare()
+    words = ["--role", role, "--manager", check_api_url(manager)]
+    words += ["--run-dir", str(home.run), "--log-dir", str(home.logs)]
+    options = {
+        "--name": name,
+        "--udp-port": udp_port,
+        "--control-port": control_port,
+        "--workers": workers,
+        "--capacity": capacity,
+    }
+    for option, value in options.items():
+        if value is not None:
+            words += [option, str(value)]
+    if announce:
+        words += ["--announce", *announce]
+    return context.become("media.node", words, {"SHOWCALLER_ENROL_TOKEN": token})
+
+
+def probe(
+    what: str = typer.Argument(help="A channel of the stage, or a WHEP address.", metavar="CHANNEL|URL"),
+    seconds: float = typer.Option(20.0, "--seconds", min=1, max=3600, help="How long to watch."),
+    json: Json = False,
+    api: Api = None,
+    token_file: TokenFile = None,
+) -> int:
+    """Watch as one real viewer and measure: bitrate, frames, first frame, latency, freezes."""
+    from console.core.client import check_api_url
+    from console.core.units import parse_channel
+
+    if "://" in what:
+        whep = check_api_url(what)
+    elif api:
+        whep = f"{check_api_url(api)}/whep/{parse_channel(what)}"
+    else:
+        whep = f"{context.target(api, token_file).api}/whep/{parse_channel(what)}"
+    words = ["probe", "--whep", whep, "--seconds", f"{seconds:g}"]
+    return context.become("media.swarm", [*words, "--json"] if json else words, {})

@@ -1,0 +1,251 @@
+"""The stream manager's HTTP API as Python calls: one method a call, nothing else.
+
+Every method raises `Unreachable` (nobody answers), `TimedOut`, `Rejected` (the manager said no; see its
+`.problem`) and nothing else. A client is bound to one manager and one token:
+
+    async with Client(api, token) as client:
+        nodes = await client.nodes()
+
+A token never travels in clear to another machine: `http://` to a host that is not loopback raises
+`InsecureError` at once, before anything is sent. `local=True` says the caller knows that the address is one
+of this machine's own (the embedded stage listening on a LAN address).
+"""
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from console.core.errors import InsecureError, Rejected, TimedOut, Unreachable
+from controlplane.wire.api import (
+    DrainRequest,
+    DrainView,
+    EnrolmentRequest,
+    EnrolmentView,
+    FleetAdd,
+    GroupView,
+    JournalEntry,
+    NodeDetail,
+    NodeInside,
+    Snapshot,
+    StopView,
+    StreamDetail,
+    TokenRequest,
+    TokenView,
+)
+from controlplane.wire.base import Message, Problem
+from controlplane.wire.nodes import Role
+
+T = TypeVar("T")
+
+
+class Health(Message):
+    """`GET /api/v1/health`, open to everyone."""
+
+    status: str
+    version: str
+    started_at: float | str | None = None
+    stage: str | None = None
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_api_url(api: str) -> str:
+    """The URL without a trailing slash; UsageError when it is not an http(s) URL."""
+    from console.core.errors import UsageError
+
+    try:
+        parts = urlsplit(api)
+        _ = parts.port  # raises on a port that is not a number
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{api!r} is not the address of a stream manager", "Give one like https://HOST:8080")
+    return api.rstrip("/")
+
+
+def check_token_transport(api: str, *, local: bool = False) -> None:
+    """Raise InsecureError when a token sent to `api` would cross the network in clear."""
+    parts = urlsplit(api)
+    if parts.scheme == "https" or local or is_loopback(parts.hostname or ""):
+        return
+    raise InsecureError(
+        f"the operator token is not sent over plain http:// to another machine ({parts.hostname})",
+        "Use https:// (serve with --tls-cert and --tls-key), or a tunnel that ends at 127.0.0.1",
+    )
+
+
+class Client:
+    """One manager, one token. `timeout` bounds each call, in seconds."""
+
+    def __init__(
+        self,
+        api: str,
+        token: str | None = None,
+        *,
+        timeout: float = 10.0,
+        local: bool = False,
+    ) -> None:
+        self.api = check_api_url(api)
+        self.token = token
+        if token is not None:
+            check_token_transport(self.api, local=local)
+        host = urlsplit(self.api).hostname or ""
+        self._http = httpx.AsyncClient(
+            base_url=self.api,
+            headers={} if token is None else {"authorization": f"Bearer {token}"},
+            timeout=timeout,
+            trust_env=not (local or is_loopback(host)),  # no proxy between us and ourselves
+            follow_redirects=False,  # a redirect must not carry the token elsewhere
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    # --- what is there
+
+    async def health(self) -> Health:
+        return await self._call("GET", "/api/v1/health", Health)
+
+    async def snapshot(self) -> Snapshot:
+        return await self._call("GET", "/api/v1/snapshot", Snapshot)
+
+    async def nodes(self) -> list[NodeDetail]:
+        return await self._call("GET", "/api/v1/nodes", list[NodeDetail])
+
+    async def node(self, node: str) -> NodeInside:
+        """What is inside one node: its workers, sessions and streams, as it reported them last."""
+        return await self._call("GET", f"/api/v1/nodes/{quote(node, safe='')}", NodeInside)
+
+    async def groups(self) -> list[GroupView]:
+        return await self._call("GET", "/api/v1/groups", list[GroupView])
+
+    async def streams(self) -> list[StreamDetail]:
+        return await self._call("GET", "/api/v1/streams", list[StreamDetail])
+
+    async def stream(self, channel: str) -> StreamDetail | None:
+        """The stream of a channel, None when it is not on air."""
+        return next((stream for stream in await self.streams() if stream.channel == channel), None)
+
+    async def journal(self, after: int | None = None, limit: int = 200) -> list[JournalEntry]:
+        """Entries with an id greater than `after`, oldest first; without `after` the latest `limit`."""
+        query = {"limit": str(limit)} if after is None else {"after": str(after), "limit": str(limit)}
+        return await self._call("GET", "/api/v1/journal", list[JournalEntry], query=query)
+
+    # --- what acts
+
+    async def fleet_add(self, role: Role, region: str | None = None) -> DrainView:
+        """One more node of this role; returns when it has been asked for, not when it serves."""
+        return await self._call("POST", "/api/v1/fleet", DrainView, FleetAdd(role=role, region=region))
+
+    async def drain(self, node: str, deadline_s: float = 300.0) -> DrainView:
+        """No new connections on the node; it ends when it is empty or the deadline passes."""
+        path = f"/api/v1/nodes/{quote(node, safe='')}/drain"
+        return await self._call("POST", path, DrainView, DrainRequest(deadline_s=deadline_s))
+
+    async def undrain(self, node: str) -> DrainView:
+        """Back to in service."""
+        return await self._call("DELETE", f"/api/v1/nodes/{quote(node, safe='')}/drain", DrainView)
+
+    async def stop_stream(self, channel: str) -> StopView:
+        """End a broadcast wherever it was started, so that it stays ended."""
+        return await self._call("DELETE", f"/api/v1/streams/{quote(channel, safe='')}", StopView)
+
+    async def invite_node(self, role: Role) -> EnrolmentView:
+        """A one-use token for a node that is started by hand."""
+        return await self._call("POST", "/api/v1/enrolments", EnrolmentView, EnrolmentRequest(role=role))
+
+    async def create_token(self, channel: str, ttl_s: float = 3600.0) -> TokenView:
+        """A publish token for one channel."""
+        request = TokenRequest(channel=channel, ttl_s=ttl_s)
+        return await self._call("POST", "/api/v1/tokens", TokenView, request)
+
+    # --- the one place where a call is made
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        body: BaseModel | None = None,
+        query: dict[str, str] | None = None,
+    ) -> T:
+        content = None if body is None else body.model_dump_json(exclude_none=True).encode()
+        headers = {} if content is None else {"content-type": "application/json"}
+        try:
+            response = await self._http.request(method, path, content=content, headers=headers, params=query)
+        except httpx.TimeoutException as error:
+            raise TimedOut(
+                f"the stream manager at {self.api} did not answer in time",
+                "Look at `showcaller logs manager`, or try again",
+            ) from error
+        except (httpx.TransportError, ssl.SSLError) as error:
+            raise Unreachable(
+                f"no stream manager answers at {self.api} ({reason_of(error)})",
+                "Bring a stage up with `showcaller stage up`, or name a manager with --api",
+            ) from error
+        if not response.is_success:
+            raise Rejected(_problem(response))
+        try:
+            return TypeAdapter(answer).validate_json(response.content)
+        except ValidationError as error:
+            raise Rejected(
+                Problem(
+                    code="unreadable_answer",
+                    title=f"{self.api}{path} answered something this program cannot read",
+                    detail=f"Is it a stream manager of this version? {_first_error(error)}",
+                    status=response.status_code,
+                )
+            ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """The deepest cause in words: "connection refused" says more than "all connection attempts failed"."""
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__
+
+
+def _problem(response: httpx.Response) -> Problem:
+    """The body as the manager meant it, or the best that can be said of an answer from something else."""
+    try:
+        return Problem.model_validate_json(response.content)
+    except ValidationError:
+        pass
+    if response.status_code == 401:
+        return Problem(code="unauthorized", title="the token is not accepted", status=401)
+    return Problem(
+        code=f"http_{response.status_code}",
+        title=f"{response.request.url} answered {response.status_code} {response.reason_phrase}",
+        detail="Is it a stream manager?" if response.status_code in (404, 405) else "",
+        status=response.status_code,
+    )
+
+
+def _first_error(error: ValidationError) -> str:
+    first: Sequence[Any] = error.errors(include_url=False)
+    where = ".".join(str(part) for part in first[0]["loc"])
+    return f"{where or 'body'}: {first[0]['msg']}"

@@ -1,0 +1,183 @@
+"""The live feed of a stream manager: one WebSocket that keeps itself alive.
+
+    async with LiveSource(api, token) as source:
+        async for item in source:
+            if isinstance(item, LiveMessage):
+                state = state.apply(item)
+            else:                       # a Link: the connection changed
+                show(item)
+
+The source connects, resumes after the last message it handed out (epoch and number), and reconnects by itself
+with a backoff for as long as it is iterated; it never gives up and never raises for a manager that has gone.
+It ends (`Rejected`) only when the manager refuses the token, which trying again does not mend. `age_s` says
+how old the newest message is. A feed that says nothing for `SILENCE_S` is taken for dead: the manager sends
+at least once a second.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlencode, urlsplit
+
+from pydantic import ValidationError
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from console.core.client import (
+    check_api_url,
+    check_token_transport,
+    is_loopback,
+    reason_of,
+)
+from console.core.errors import Rejected
+from controlplane.wire.api import LiveMessage
+from controlplane.wire.base import Problem
+
+SILENCE_S = 5.0
+FIRST_RETRY_S = 0.25
+LAST_RETRY_S = 5.0
+MAX_MESSAGE_BYTES = 64 * 2**20  # a snapshot of hundreds of nodes and a long history
+
+
+class LinkState(StrEnum):
+    CONNECTING = "connecting"  # the first attempt
+    UP = "up"
+    DOWN = "down"  # lost or refused; another attempt comes by itself
+
+
+@dataclass(frozen=True)
+class Link:
+    """How the console stands with its manager."""
+
+    state: LinkState
+    attempts: int = 0  # attempts in vain since the link was last up
+    retry_in_s: float | None = None  # until the next one; None while connected or connecting
+    error: str = ""  # why, in words
+
+
+class LiveSource:
+    """An endless async iterator of LiveMessage and Link. One reader at a time."""
+
+    def __init__(
+        self,
+        api: str,
+        token: str,
+        *,
+        local: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.api = check_api_url(api)
+        check_token_transport(self.api, local=local)
+        self._token = token
+        self._local = local or is_loopback(urlsplit(self.api).hostname or "")
+        self._clock = clock
+        self._jitter = jitter
+        self._last_at: float | None = None
+        self._stream: AsyncIterator[LiveMessage | Link] | None = None
+        self.link = Link(LinkState.CONNECTING)
+        self.epoch = ""
+        self.n = 0
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last message came; None before the first."""
+        return None if self._last_at is None else max(0.0, self._clock() - self._last_at)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection. The reader must not be waiting in `async for` any more."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.aclose()  # type: ignore[attr-defined]
+
+    def __aiter__(self) -> AsyncIterator[LiveMessage | Link]:
+        if self._stream is None:
+            self._stream = self._run()
+        return self._stream
+
+    def restart(self) -> None:
+        """Forget the place in the feed: the next connection opens with a snapshot."""
+        self.epoch, self.n = "", 0
+
+    async def _run(self) -> AsyncIterator[LiveMessage | Link]:
+        attempts = 0
+        self.link = Link(LinkState.CONNECTING)
+        yield self.link
+        while True:
+            error = ""
+            try:
+                async with self._connect() as socket:
+                    while (message := await self._next(socket)) is not None:
+                        if self.link.state is not LinkState.UP:
+                            attempts = 0
+                            self.link = Link(LinkState.UP)
+                            yield self.link
+                        yield message
+                    error = "the feed lost its place"
+            except InvalidStatus as refused:
+                status = refused.response.status_code
+                if status in (401, 403):
+                    raise Rejected(_refusal(status, refused.response.body)) from refused
+                error = f"answered {status}"
+            except TimeoutError:
+                error = (
+                    "no answer" if self.link.state is not LinkState.UP else f"silent for {SILENCE_S:.0f} s"
+                )
+            except (OSError, WebSocketException, ValidationError) as lost:
+                error = reason_of(lost)
+            attempts += 1
+            wait = retry_wait(attempts, self._jitter())
+            self.link = Link(LinkState.DOWN, attempts=attempts, retry_in_s=wait, error=error)
+            yield self.link
+            await asyncio.sleep(wait)
+
+    def _connect(self) -> "connect":
+        scheme, rest = self.api.split("://", 1)
+        query = f"?{urlencode({'epoch': self.epoch, 'since': self.n})}" if self.epoch else ""
+        return connect(
+            f"{'wss' if scheme == 'https' else 'ws'}://{rest}/api/v1/live{query}",
+            additional_headers={"Authorization": f"Bearer {self._token}"},
+            proxy=None if self._local else True,
+            open_timeout=SILENCE_S,
+            close_timeout=1.0,
+            max_size=MAX_MESSAGE_BYTES,
+        )
+
+    async def _next(self, socket: ClientConnection) -> LiveMessage | None:
+        """The next message in turn; None when one is missing, and the feed must start over."""
+        async with asyncio.timeout(SILENCE_S):
+            text = await socket.recv()
+        message = LiveMessage.model_validate_json(text)
+        in_turn = message.epoch == self.epoch and message.n == self.n + 1
+        if message.kind == "delta" and not in_turn:
+            self.restart()
+            return None
+        self.epoch, self.n = message.epoch, message.n
+        self._last_at = self._clock()
+        return message
+
+
+def retry_wait(attempts: int, jitter: float) -> float:
+    """Seconds before the next attempt: doubling, bounded, spread by up to a quarter."""
+    wait = min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 10))
+    return wait * (1.0 - 0.25 * jitter)
+
+
+def _refusal(status: int, body: bytes | bytearray | None) -> Problem:
+    with contextlib.suppress(ValidationError):
+        return Problem.model_validate_json(body or b"")
+    return Problem(code="unauthorized", title="the operator token is not accepted", status=status)

@@ -1,0 +1,77 @@
+"""Which stream manager a command or a screen speaks to, and with which token.
+
+With --api (or SHOWCALLER_API) a manager named by its address; otherwise the embedded stage of this home.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from console.core.client import Client, check_api_url
+from console.core.errors import Unreachable, UsageError
+from console.core.live import LiveSource
+from console.core.stage.model import StageOptions, locate
+
+
+@dataclass(frozen=True)
+class ConsoleOptions:
+    """What `showcaller` was called with: handed to the screens as it is."""
+
+    stage: StageOptions  # home, port, listen ...: how to bring the embedded stage up
+    api: str | None = None  # a manager elsewhere: then no stage is brought up
+    token_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A stream manager that can be called. `remote` ones are never brought up or ended from here."""
+
+    api: str
+    token: str
+    watch: str | None  # None: ask the snapshot
+    remote: bool
+
+    def client(self, timeout: float = 10.0) -> Client:
+        return Client(self.api, self.token, timeout=timeout, local=not self.remote)
+
+    def live(self) -> LiveSource:
+        return LiveSource(self.api, self.token, local=not self.remote)
+
+
+def find_target(options: ConsoleOptions, environment: Mapping[str, str] = os.environ) -> Target:
+    """The target as the options say. Unreachable when no stage was brought up on this home.
+
+    UsageError when a remote manager is named without a token.
+    """
+    if options.api:
+        return Target(check_api_url(options.api), _remote_token(options, environment), None, remote=True)
+    from console.core.credentials import operator_token
+
+    place = locate(options.stage.home)
+    token = None if place is None else operator_token(options.stage.home)
+    if place is None or token is None:
+        raise Unreachable(
+            f"no stage is up in {options.stage.home.root}",
+            "Bring one up with `showcaller stage up`, or name a manager with --api",
+        )
+    return Target(place.local_api, token, place.watch, remote=False)
+
+
+def _remote_token(options: ConsoleOptions, environment: Mapping[str, str]) -> str:
+    token = environment.get("SHOWCALLER_TOKEN", "")
+    if options.token_file is not None:
+        try:
+            token = options.token_file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise UsageError(f"cannot read the token file {options.token_file}: {reason}") from error
+    token = token.strip()
+    if not token:
+        raise UsageError(
+            "a manager named with --api needs the operator's token",
+            "Give --token-file FILE, or set SHOWCALLER_TOKEN",
+        )
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError("the operator's token holds characters that no token has")
+    return token

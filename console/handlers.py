@@ -1,0 +1,423 @@
+"""What each action of the registry does: `do_<id>(argument)`, an argument only when one was entered.
+
+A handler decides and asks; whatever waits for the stage runs in a worker, which ends in a message.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from textual import work
+from textual.app import App
+from textual.await_complete import AwaitComplete
+from textual.screen import Screen
+
+from console import commands
+from console.core.client import Client
+from console.core.errors import ConsoleError
+from console.core.stage import PublisherSpec, down, start_publisher
+from console.core.target import ConsoleOptions
+from console.messages import PublishFailed, PublishStarted, Said, StageFailed, StageStep
+from console.screens.broadcast import dialogs
+from console.screens.broadcast.screen import BroadcastScreen
+from console.screens.fleet.drain import Drain, DrainDialog
+from console.screens.fleet.screen import FleetScreen
+from console.screens.help.screen import HelpScreen
+from console.screens.inside.screen import InsideScreen
+from console.screens.journal.screen import JournalScreen
+from console.screens.quit.screen import QuitDialog
+from console.screens.shared import figures
+from console.screens.shared.dialog import CANCEL, Ask, Choice, Tell
+from console.screens.shared.page import Page
+from console.screens.shared.view import Pending, View
+from console.screens.start.screen import StartScreen
+from controlplane.wire.api import DrainView, StopView, TokenView
+from controlplane.wire.nodes import NodeState, Role
+from themes import PALETTES
+
+T = TypeVar("T")
+
+
+class Handlers(App[int]):
+    """The part of the app that does what is asked. The rest (console.app) brings it data and draws."""
+
+    options: ConsoleOptions
+    client: Client | None = None
+    pending: dict[str, Pending]
+    last_words: commands.PublishWords
+
+    # --- what they stand on
+
+    def look(self) -> View:
+        raise NotImplementedError
+
+    def remember_palette(self, name: str) -> None:
+        raise NotImplementedError
+
+    @property
+    def page(self) -> Page | None:
+        """The page that is seen, below any dialog."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, Page):
+                return screen
+        return None
+
+    def say(self, words: str, severity: str = "information", title: str = "") -> None:
+        level: Any = severity
+        self.notify(
+            words, severity=level, title=title, timeout=4 if severity == "information" else 8, markup=False
+        )
+
+    def ask(self, screen: "Screen[T]", then: Callable[[T], None]) -> None:
+        """Open a dialog; `then` gets its result, and is not called after Cancel."""
+
+        def answered(result: T | None) -> None:
+            if result is not None:
+                then(result)
+
+        self.push_screen(screen, answered)
+
+    @work(group="acts", exit_on_error=False)
+    async def perform(self, call: Coroutine[Any, Any, T], told: Callable[[T], str]) -> None:
+        """Make a call that changes the stage, and say how it went."""
+        try:
+            result = await call
+        except ConsoleError as error:
+            self.post_message(Said(str(error), severity="error", title="Not done"))
+        else:
+            self.post_message(Said(told(result)))
+
+    def _client(self) -> Client:
+        assert self.client is not None  # writes are refused before there is one
+        return self.client
+
+    # --- go and look
+
+    def go(self, page: str) -> AwaitComplete:
+        """Show this page. Await it where the next step needs the page's widgets."""
+        mounted = self.switch_mode(page) if self.current_mode != page else None
+        while isinstance(self.screen, InsideScreen) and page == "fleet":
+            self.pop_screen()
+        return AwaitComplete(*([] if mounted is None else [mounted]))
+
+    def do_overview(self, argument: str) -> None:
+        self.go("overview")
+
+    def do_fleet(self, argument: str) -> None:
+        self.go("fleet")
+
+    def do_broadcast(self, argument: str) -> None:
+        self.go("broadcast")
+        if argument and isinstance(self.page, BroadcastScreen):
+            self.page.channel = argument
+
+    def do_journal(self, argument: str) -> None:
+        self.go("journal")
+        if argument and self.page is not None:
+            self.page.set_filter(argument)
+
+    def do_inside(self, argument: str) -> None:
+        node = self._node(argument)
+        if node is not None:
+            self.go("fleet")
+            self.push_screen(InsideScreen(node))
+
+    def do_why(self, argument: str) -> None:
+        if isinstance(self.page, FleetScreen):
+            self.page.toggle_why()
+
+    def do_filter(self, argument: str) -> None:
+        page = self.page
+        if page is not None and argument:
+            page.set_filter(argument)
+        elif page is not None:
+            page.bar.open("/", page.filter_text)
+
+    def do_clear(self, argument: str) -> None:
+        if self.page is not None:
+            self.page.set_filter("")
+
+    def do_follow(self, argument: str) -> None:
+        if isinstance(self.page, JournalScreen):
+            self.page.toggle_follow()
+
+    def do_back(self, argument: str) -> None:
+        page = self.page
+        if page is None or page.step_back():
+            return
+        if isinstance(page, InsideScreen):
+            self.pop_screen()
+        elif self.current_mode != "overview":
+            self.go("overview")
+
+    # --- the fleet
+
+    def do_add(self, argument: str) -> None:
+        word = argument.strip().lower() or "edge"
+        if word not in (Role.EDGE, Role.ORIGIN):
+            self.say(f"{word!r} is not a role here: add edge, or add origin", "error")
+            return
+        role = Role(word)
+
+        def told(made: DrainView) -> str:
+            return (
+                f"{made.node} asked for: it takes viewers when it is in service"
+                if role is Role.EDGE
+                else (f"{made.node} asked for: it takes broadcasts when it is in service")
+            )
+
+        self.perform(self._client().fleet_add(role), told)
+
+    def do_drain(self, argument: str) -> None:
+        name, _, deadline = argument.partition(" ")
+        node, view = self._node(name), self.look()
+        if node is None:
+            return
+        state = view.state.nodes[node].state
+        if state == NodeState.DRAINING:
+            self.say(f"{node} is draining already: u undoes it", "warning")
+        elif state not in (NodeState.IN_SERVICE, NodeState.SUSPECT):
+            self.say(f"{node} is {state.replace('_', ' ')}: only a node in service can be drained", "warning")
+        else:
+            self.ask(DrainDialog(view, node, deadline.strip() or "5m"), self._drain)
+
+    def _drain(self, wanted: Drain) -> None:
+        def told(view: DrainView) -> str:
+            left = figures.plural(view.viewers, "connection")
+            return f"{view.node} is {view.state.replace('_', ' ')}: {left} on it"
+
+        self.perform(self._client().drain(wanted.node, wanted.deadline_s), told)
+
+    def do_undo(self, argument: str) -> None:
+        node = self._node(argument)
+        if node is None:
+            return
+        if self.look().state.nodes[node].state != NodeState.DRAINING:
+            self.say(f"{node} is not draining: there is nothing to undo", "warning")
+            return
+        self.perform(self._client().undrain(node), lambda v: f"{v.node} is {v.state.replace('_', ' ')} again")
+
+    def _node(self, name: str) -> str | None:
+        """The node that is meant: the one named, or the chosen one. Says so when there is none."""
+        nodes = self.look().state.nodes
+        node = name.strip() or (self.page.chosen_node() if self.page is not None else None)
+        if not node:
+            self.say("No node is chosen: choose one on the Fleet page (2), or name it", "warning")
+        elif node not in nodes:
+            self.say(f"There is no node {node}: the Fleet page (2) lists them", "error")
+        else:
+            return node
+        return None
+
+    # --- broadcasts
+
+    def do_start(self, argument: str) -> None:
+        if self.options.api:
+            self.say(
+                "This stage runs elsewhere: publish to it with `showcaller publish SOURCE --channel NAME`",
+                "warning",
+            )
+            return
+        on_air = frozenset({*self.look().state.streams, *(c for c, p in self.pending.items() if not p.error)})
+        if argument:
+            try:
+                self._start(dialogs.make_spec(commands.parse_publish(argument), on_air))
+            except ValueError as error:
+                self.say(str(error), "error", "Not started")
+            return
+        words = self.last_words
+        if words.channel in on_air:
+            free = next(
+                f"{words.channel}-{n}" for n in range(2, 1000) if f"{words.channel}-{n}" not in on_air
+            )
+            words = commands.PublishWords(words.source, free, words.bitrate, words.loop, words.copy)
+        self.ask(dialogs.StartDialog(words, on_air), self._start)
+
+    def _start(self, spec: PublisherSpec) -> None:
+        self.last_words = dialogs.words_of(spec)
+        self.pending[spec.channel] = Pending(spec, time.time())
+        self.go("broadcast")
+        if isinstance(self.page, BroadcastScreen):
+            self.page.channel = spec.channel
+        self._publish(spec)
+
+    @work(group="publish", exit_on_error=False)
+    async def _publish(self, spec: PublisherSpec) -> None:
+        try:
+            await start_publisher(self.options.stage.home, self._client(), spec)
+        except ConsoleError as error:
+            self.post_message(PublishFailed(spec.channel, error))
+        else:
+            self.post_message(PublishStarted(spec.channel))
+
+    def on_publish_started(self, message: PublishStarted) -> None:
+        self.pending.pop(message.channel, None)
+        self.say(f"{message.channel} is on air")
+
+    def on_publish_failed(self, message: PublishFailed) -> None:
+        known = self.pending.get(message.channel)
+        if known is not None:
+            self.pending[message.channel] = Pending(known.spec, known.since, str(message.error))
+        self.say(str(message.error), "error", f"{message.channel} did not come on air")
+
+    def do_stop(self, argument: str) -> None:
+        channel, view = self._channel(argument), self.look()
+        if channel is None:
+            return
+        stream = view.state.streams.get(channel)
+        if stream is None:
+            failed = self.pending.get(channel)
+            if failed is not None and failed.error:
+                self.pending.pop(channel)
+            else:
+                self.say(f"{channel} is not on air", "warning")
+            return
+
+        def told(ended: StopView) -> str:
+            return f"{ended.channel} has ended; {figures.plural(ended.viewers, 'viewer')} were watching"
+
+        def stop(choice: str) -> None:
+            self.perform(self._client().stop_stream(channel), told)
+
+        choices = [CANCEL, Choice("stop", "Stop", "danger")]
+        self.ask(Ask(f"Stop {channel}", dialogs.stop_lines(channel, stream.viewers), choices), stop)
+
+    def do_token(self, argument: str) -> None:
+        channel = argument.strip() or (self.page.chosen_channel() if self.page is not None else None)
+
+        def show(view: TokenView) -> str:
+            self.push_screen(
+                Tell("A token to publish with", dialogs.token_lines(view.whip, view.token, view.expires))
+            )
+            self.copy_to_clipboard(view.token)
+            return "Token made, and copied where the terminal allows it"
+
+        self.perform(self._client().create_token(channel or dialogs.DEFAULT_CHANNEL), show)
+
+    def do_open(self, argument: str) -> None:
+        address = self._watch(argument)
+        if address is None:
+            return
+        if not has_browser():
+            self.copy_to_clipboard(address)
+            self.say(f"No browser here: copied {address}. Open it on a machine with one")
+            return
+        self.open_url(address)
+        self.say(f"Opened {address}")
+
+    def do_copy(self, argument: str) -> None:
+        address = self._watch(argument)
+        if address is not None:
+            self.copy_to_clipboard(address)
+            self.say(f"Copied {address} (where the terminal allows it)")
+
+    def _watch(self, argument: str) -> str | None:
+        channel = self._channel(argument)
+        if channel is None:
+            return None
+        view = self.look()
+        stream = view.state.streams.get(channel)
+        return stream.watch if stream is not None else f"{view.state.watch.rstrip('/')}/{channel}"
+
+    def _channel(self, name: str) -> str | None:
+        channel = name.strip() or (self.page.chosen_channel() if self.page is not None else None)
+        if not channel:
+            several = len(self.look().state.streams) > 1
+            self.say(
+                "Which one? Choose it on the Broadcast page (3), or name it"
+                if several
+                else "Nothing is on air: b starts a broadcast",
+                "warning",
+            )
+        return channel or None
+
+    def do_next_channel(self, argument: str) -> None:
+        if isinstance(self.page, BroadcastScreen):
+            self.page.turn(1)
+
+    def do_last_channel(self, argument: str) -> None:
+        if isinstance(self.page, BroadcastScreen):
+            self.page.turn(-1)
+
+    def do_reset(self, argument: str) -> None:
+        if isinstance(self.page, BroadcastScreen):
+            self.page.reset_counters()
+
+    # --- this console
+
+    def do_command(self, argument: str) -> None:
+        if self.page is not None:
+            self.page.bar.open(":")
+
+    def do_help(self, argument: str) -> None:
+        self.push_screen(HelpScreen(self.page.NAME if self.page is not None else ""))
+
+    def do_palette(self, argument: str) -> None:
+        self.action_command_palette()
+
+    def do_theme(self, argument: str) -> None:
+        names = [palette.name for palette in PALETTES]
+        if argument and argument not in names:
+            self.say(f"No palette {argument!r}: {', '.join(names)}", "error")
+            return
+        if not argument:
+            place = names.index(self.theme) if self.theme in names else -1
+            argument = names[(place + 1) % len(names)]
+        self.theme = argument
+        self.remember_palette(argument)
+        self.say(f"Palette: {next(p.title for p in PALETTES if p.name == argument)}")
+
+    def do_quit(self, argument: str) -> None:
+        view = self.look()
+        if self.options.api:
+            self.exit(0)
+            return
+
+        def leave(choice: str) -> None:
+            if choice == "leave":
+                self.exit(
+                    0, message=f"The stage goes on at {view.state.api}. End it with: showcaller stage down"
+                )
+            else:
+                self.run_worker(self.run_action("end_stage"))
+
+        self.ask(QuitDialog(view), leave)
+
+    def action_leave_start(self) -> None:
+        """Leave before the console is up, or after the stage would not come up."""
+        self.exit(0, message="What has been started goes on: see showcaller stage status")
+
+    def action_end_stage(self) -> None:
+        if not isinstance(self.screen, StartScreen):
+            self.push_screen(StartScreen("Ending the stage", "end_stage"))
+        self.end_stage()
+
+    def report_step(self, line: str) -> None:
+        self.post_message(StageStep(line))
+
+    @work(exclusive=True, group="stage", exit_on_error=False)
+    async def end_stage(self) -> None:
+        self.post_message(StageStep("ending the stage"))
+        self.workers.cancel_group(self, "supervision")  # or it would follow the supervisor with another one
+        try:
+            await down(self.options.stage.home, report=self.report_step)
+        except ConsoleError as error:
+            self.post_message(StageFailed(error))
+        else:
+            self.exit(0, message="The stage has ended.")
+
+
+def has_browser() -> bool:
+    """Whether a browser with a window can be opened: a text browser would fight for the terminal."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    import webbrowser
+
+    with contextlib.suppress(webbrowser.Error):
+        return webbrowser.get() is not None
+    return False

@@ -1,0 +1,123 @@
+"""What travels inside the console: workers post these and touch no widget; screens post what a person asked
+for. A message that only says "newer" replaces the one before it in the queue."""
+
+from textual.message import Message
+
+from console.core.errors import ConsoleError
+from console.core.live import Link
+from console.core.target import Target
+from controlplane.wire.api import LiveMessage, NodeInside
+
+
+class Act(Message):
+    """A person asked for an action of the registry (console.actions), with an argument or none."""
+
+    def __init__(self, action: str, argument: str = "") -> None:
+        super().__init__()
+        self.action, self.argument = action, argument
+
+
+class CommandEntered(Message):
+    """A line was entered after `:`."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__()
+        self.line = line
+
+
+class Remeasured(Message):
+    """A part of a page has another size: what it says may have to be cut elsewhere."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Remeasured)
+
+
+class FilterChanged(Message):
+    """The text after `/` is another one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, FilterChanged)
+
+
+class StageStep(Message):
+    """Bringing the stage up, or ending it, came one step further."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__()
+        self.line = line
+
+
+class StageReady(Message):
+    """There is a stream manager to speak to."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.target = target
+
+
+class StageFailed(Message):
+    def __init__(self, error: ConsoleError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class FeedArrived(Message):
+    """The live feed said something: every one counts, none may be passed over."""
+
+    def __init__(self, item: LiveMessage) -> None:
+        super().__init__()
+        self.item = item
+
+
+class LinkChanged(Message):
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        self.link = link
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, LinkChanged)
+
+
+class FeedRefused(Message):
+    """The manager does not take our token: trying again does not help."""
+
+    def __init__(self, error: ConsoleError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class InsideArrived(Message):
+    """What is inside the node that is looked at; or why that cannot be told."""
+
+    def __init__(self, node: str, inside: NodeInside | None, error: ConsoleError | None = None) -> None:
+        super().__init__()
+        self.node, self.inside, self.error = node, inside, error
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, InsideArrived) and message.node == self.node
+
+
+class Said(Message):
+    """An action ended: words for the person."""
+
+    def __init__(self, words: str, *, severity: str = "information", title: str = "") -> None:
+        super().__init__()
+        self.words, self.severity, self.title = words, severity, title
+
+
+class PublishFailed(Message):
+    """A broadcast that was asked for from here did not come on air."""
+
+    def __init__(self, channel: str, error: ConsoleError) -> None:
+        super().__init__()
+        self.channel, self.error = channel, error
+
+
+class PublishStarted(Message):
+    def __init__(self, channel: str) -> None:
+        super().__init__()
+        self.channel = channel

@@ -1,0 +1,1 @@
+"""What is on air, how it is sent, what viewers get."""

@@ -1,0 +1,1 @@
+"""The nodes: how full, how well; add one, drain one."""

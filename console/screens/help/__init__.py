@@ -1,0 +1,1 @@
+"""Every key and command, made from the registry of actions."""

@@ -1,0 +1,198 @@
+"""The lines of the Overview. Pure: a View in, spans out."""
+
+from console.screens.shared import figures, words
+from console.screens.shared.chart import SPAN_S, Sample
+from console.screens.shared.view import Load, View
+from console.screens.shared.words import Line, Span
+from controlplane.wire.nodes import NodeState, Role
+
+FULL = 0.85  # of the room: time to add a node
+
+
+def now_lines(view: View, width: int) -> list[Line]:
+    """How many are connected and what it costs, in all."""
+    load = view.load()
+    wide = width >= 100
+    numbers = f"{figures.count(load.connections)} / {figures.count(load.capacity)}"
+    fixed = 13 + len(numbers) + 2 + 8 + (56 if wide else 20)
+    full, empty = figures.bar(max(6, min(40, width - fixed)), load.fraction)
+    first: Line = [
+        ("connections  ", "$muted"),
+        (numbers, "bold"),
+        ("  ", ""),
+        (full, words.load(load.fraction)),
+        (empty, "$muted"),
+        (f" {figures.share(load.fraction):>5}", ""),
+        ("   egress ", "$muted"),
+        (f"{figures.rate(load.egress_bps):<9}", "bold"),
+    ]
+    lost: Line = [("   loss ", "$muted"), (figures.loss(load.loss), _loss_style(load.loss))]
+    watching = view.state.viewers
+    watch: Line = [("   watching ", "$muted"), (figures.count(watching), "bold")]
+    second: Line = [("latency      ", "$muted"), *latency_spans(view)]
+    if wide:
+        return [[*first, *lost, *watch], second]
+    return [first, [*second, *lost, *(watch if width >= 72 else [])]]
+
+
+def latency_spans(view: View) -> Line:
+    """Glass to glass as the viewers measure it, of the stream furthest behind, and how old that is."""
+    stream = view.latency()
+    if stream is None:
+        why = "nobody has measured yet" if view.state.viewers else "nobody watches"
+        return [("- ", ""), (why, "$muted")]
+    figure = stream.latency_ms
+    of = f" on {stream.channel}" if len(view.state.streams) > 1 else ""
+    old = None if figure.age_s is None else figure.age_s + (view.age_s or 0.0)
+    return [
+        ("p50 ", "$muted"),
+        (figures.milliseconds(figure.p50).removesuffix(" ms"), "bold"),
+        ("  p95 ", "$muted"),
+        (figures.milliseconds(figure.p95), "bold"),
+        (f"{of}, {figures.age(old)} old", "$muted"),
+    ]
+
+
+def _loss_style(loss: float | None) -> str:
+    if loss is None:
+        return "$muted"
+    return "bold $bad" if loss > 0.05 else "bold $warn" if loss > 0.01 else "bold"
+
+
+def needs(view: View) -> list[Line]:
+    """What is wrong, worst first, in words and with the next key. Empty when nothing is."""
+    lines: list[tuple[int, Line]] = []
+
+    def add(rank: int, glyph: Span, text: str, key: str = "") -> None:
+        lines.append((rank, [glyph, (" " + text, ""), (f"  {key}" if key else "", "$accent")]))
+
+    bad, warn = ("✗", "bold $bad"), ("▲", "bold $warn")
+    if view.refused:
+        add(0, bad, f"The stream manager does not take our token: {view.refused}")
+    elif view.stale:
+        add(0, warn, f"The stream manager does not answer ({view.as_of}). Trying again by itself.")
+    for role in (Role.ORIGIN, Role.EDGE):
+        load = view.load(role)
+        if load.in_service == 0:
+            means = "nobody can publish" if role is Role.ORIGIN else "nobody new can watch"
+            coming = f"; {figures.plural(load.coming, 'node')} on the way" if load.coming else ""
+            add(1, bad, f"No {role} in service: {means}{coming}.", "" if load.coming else "2 fleet")
+        elif load.fraction is not None and load.fraction > FULL:
+            full = f"{figures.count(load.connections)} of {figures.count(load.capacity)}"
+            add(3, warn, f"The {role}s are {figures.share(load.fraction)} full ({full}).", "+ add an edge")
+    for stream in view.streams:
+        look = words.stream(stream.state)
+        if stream.state in ("stalled", "reconnecting"):
+            kept = f"{figures.plural(stream.viewers, 'viewer')} keep the last picture"
+            add(
+                2,
+                (look.glyph, f"bold {look.style}"),
+                f"{stream.channel} is {look.word}; {kept}.",
+                "3 broadcast",
+            )
+        report = stream.report
+        if report is not None and report.message:
+            add(3, warn, f"{stream.channel}: {report.message}", "3 broadcast")
+    for channel, pending in view.pending.items():
+        if pending.error:
+            add(2, bad, f"{channel} did not come on air: {pending.error}", "3 broadcast")
+    for node in view.nodes:
+        if node.state in (NodeState.SUSPECT, NodeState.FAULTY):
+            look = words.node(node.state)
+            since = figures.age(view.now - node.state_since)
+            on_it = f", {figures.plural(node.connections, 'connection')} on it" if node.connections else ""
+            why = f": {node.state_reason}" if node.state_reason else ""
+            add(
+                2,
+                (look.glyph, f"bold {look.style}"),
+                f"{node.id} {look.word} for {since}{on_it}{why}",
+                "2 fleet",
+            )
+    lines.sort(key=lambda item: item[0])
+    return [line for _, line in lines]
+
+
+def all_well(view: View) -> Line:
+    nodes = sum(node.state == NodeState.IN_SERVICE for node in view.nodes)
+    coming = view.load().coming
+    more = f", {coming} on the way" if coming else ""
+    return [("● ", "$good"), (f"Nothing. {figures.plural(nodes, 'node')} in service{more}.", "")]
+
+
+def role_lines(view: View, width: int) -> list[Line]:
+    """One line a role: how many nodes, how full, what goes out."""
+    loads = [(role, view.load(role)) for role in view.roles()]
+    longest = max((len(_nodes_words(load)) for _, load in loads), default=0)
+    return [
+        _role_line(role, load, [float(p.connections) for p in view.history(role)], width, longest)
+        for role, load in loads
+    ]
+
+
+def _nodes_words(load: Load) -> str:
+    words_ = f"{load.in_service} in service"
+    words_ += f", {load.coming} coming" if load.coming else ""
+    return words_ + (f", {load.draining} draining" if load.draining else "")
+
+
+def _role_line(role: Role, load: Load, past: list[float], width: int, name_width: int) -> Line:
+    numbers = f"{figures.count(load.connections)} / {figures.count(load.capacity)}"
+    bar_width = max(6, min(30, width - name_width - 42))
+    full, empty = figures.bar(bar_width, load.fraction)
+    line: Line = [
+        (f"{role:<7}", "bold"),
+        (f"{_nodes_words(load):<{name_width}} ", ""),
+        (f"{numbers:>11} ", ""),
+        (full, words.load(load.fraction)),
+        (empty, "$muted"),
+        (f" {figures.share(load.fraction):>5}", ""),
+    ]
+    room = width - sum(len(text) for text, _ in line)
+    if room >= 11:
+        line.append((f"  {figures.rate(load.egress_bps):>9}", ""))
+    room -= 13
+    if room >= 8 and past:
+        line += [
+            ("  ", ""),
+            (figures.spark(past[-600:], min(24, room), max(4.0, max(past[-600:]) * 1.25)), "$accent"),
+        ]
+    return line
+
+
+def stream_lines(view: View, width: int) -> list[Line]:
+    """One line a broadcast; where there is none, what to do."""
+    lines: list[Line] = []
+    for stream in view.streams:
+        look = words.stream(stream.state)
+        line: Line = [
+            (f"{look.glyph} ", look.style),
+            (f"{stream.channel:<10} ", "bold"),
+            (f"{look.word:<13}", look.style),
+            (f"{figures.lasting(view.now - stream.since)} ", ""),
+            (f"{figures.rate(stream.bitrate_bps):>10}", ""),
+            (f"  {'-' if stream.fps is None else format(stream.fps, '.1f'):>4} fps", ""),
+            (f"  {figures.plural(stream.viewers, 'viewer'):>9}", "bold"),
+        ]
+        if width - sum(len(text) for text, _ in line) > len(stream.watch) + 3:
+            line.append((f"   {stream.watch}", "$second"))
+        lines.append(line)
+    for channel, pending in view.pending.items():
+        if channel not in view.state.streams and not pending.error:
+            lines.append([("… ", "$accent"), (f"{channel:<10} ", "bold"), ("starting", "$accent")])
+    if not lines:
+        return [
+            [("Nothing is on air. ", "$muted"), ("b", "bold $accent"), (" starts a broadcast.", "$muted")]
+        ]
+    return lines
+
+
+def samples(view: View) -> list[Sample]:
+    """Connections against capacity of the edges over the last 30 minutes, the present moment last."""
+    points = view.history(Role.EDGE)
+    out = [
+        Sample(view.now - p.at, p.connections, p.capacity) for p in points if 0 <= view.now - p.at <= SPAN_S
+    ]
+    load = view.load(Role.EDGE)
+    if view.state.ready and not view.stale:
+        out.append(Sample(0.0, load.connections, load.capacity))
+    return out

@@ -1,0 +1,1 @@
+"""Leaving the console: what becomes of the stage."""

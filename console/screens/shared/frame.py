@@ -1,0 +1,337 @@
+"""The frame around every screen: where we are and how sure that is, the pages, the next keys, and a line to
+enter a command or a filter. Every piece can be clicked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.suggester import SuggestFromList
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from console import actions, commands
+from console.actions import Action
+from console.messages import Act, CommandEntered, FilterChanged, Remeasured
+from console.screens.shared import figures, words
+from console.screens.shared.ink import content
+from console.screens.shared.view import View
+from console.screens.shared.words import Line, Span
+from controlplane.wire.api import JournalEntry
+
+LEAST_COLUMNS, LEAST_ROWS = 60, 16
+TITLES = {"overview": "Overview", "fleet": "Fleet", "broadcast": "Broadcast", "journal": "Journal"}
+
+
+def fit(parts: Sequence[tuple[int, Span]], width: int, gap: int = 3) -> Line:
+    """The parts in their order, with a gap between; those of the highest rank are left out until it fits."""
+    kept = [(rank, span) for rank, span in parts if span[0]]
+    while len(kept) > 1 and sum(len(span[0]) for _, span in kept) + gap * (len(kept) - 1) > width:
+        kept.remove(max(reversed(kept), key=lambda part: part[0]))
+    line: Line = []
+    for number, (_, span) in enumerate(kept):
+        line += [(" " * gap, ""), span] if number else [span]
+    return line
+
+
+def link_words(view: View) -> Span:
+    """The link and its age: "● live 0.4 s", "▲ as of 21:04:17, 12 s ago, retry 3"."""
+    if view.refused:
+        return ("✗ no permission", "bold $bad")
+    if not view.state.ready:
+        again = f", retry {view.link.attempts}" if view.link.attempts else ""
+        return (f"… connecting{again}", "$accent")
+    if view.stale:
+        return (f"▲ {view.as_of}", "bold $warn")
+    return (f"link ● {figures.age(view.age_s)}", "$good")
+
+
+def header_line(view: View, width: int) -> Line:
+    where = view.state.api or "http"
+    rights = (
+        f"writes off: {view.writes_off}" if view.writes_off and view.state.ready else "operator, may write"
+    )
+    parts: list[tuple[int, Span]] = [
+        (1, ("showcaller", "bold $accent")),
+        (5, ("remote stage" if view.remote else "local stage", "$muted")),
+        (3, (where if view.state.ready else "", "")),
+        (4, (rights if view.state.ready else "", "$muted" if not view.writes_off else "$warn")),
+        (0, link_words(view)),
+    ]
+    clock = figures.clock(view.wall) if view.wall else ""
+    left = fit(parts, max(10, width - len(clock) - 4))
+    gap = max(1, width - 2 - len(words.plain(left)) - len(clock))
+    return [(" ", ""), *left, (" " * gap, ""), (clock, "$muted")]
+
+
+def on_air_words(view: View) -> Span:
+    """The right end of the pages' line: what is on air and how many watch."""
+    streams = view.streams
+    if not streams:
+        return ("", "")
+    if len(streams) == 1:
+        stream = streams[0]
+        look = words.stream(stream.state)
+        on_air = figures.lasting(view.now - stream.since)
+        watching = figures.plural(stream.viewers, "viewer")
+        return (f"{look.glyph} {stream.channel} {look.word} {on_air}  {watching}", f"bold {look.style}")
+    live = sum(stream.state == "live" for stream in streams)
+    return (f"● {live} of {len(streams)} on air  {figures.plural(view.state.viewers, 'viewer')}", "bold $air")
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Spans that do an action when they are clicked."""
+
+    action: str
+    line: Line
+
+
+class Bar(Widget):
+    """One line of spans and spots; drawn again only when it says something else."""
+
+    DEFAULT_CSS = "Bar { height: 1; width: 100%; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._parts: list[Span | Spot] = []
+        self._zones: list[tuple[int, int, str]] = []  # from cell, to cell, action
+
+    def draw(self, parts: Sequence[Span | Spot]) -> None:
+        if list(parts) == self._parts:
+            return
+        self._parts, self._zones, place = list(parts), [], 0
+        for part in self._parts:
+            length = cell_len(words.plain(part.line) if isinstance(part, Spot) else part[0])
+            if isinstance(part, Spot):
+                self._zones.append((place, place + length, part.action))
+            place += length
+        self.refresh()
+
+    def render(self) -> Content:
+        line: Line = []
+        for part in self._parts:
+            line += part.line if isinstance(part, Spot) else [part]
+        return content(line)
+
+    def on_click(self, event: events.Click) -> None:
+        for start, end, action in self._zones:
+            if start <= event.x < end:
+                event.stop()
+                self.post_message(Act(action))
+
+
+class Header(Bar):
+    def show(self, view: View) -> None:
+        self.draw(header_line(view, self.size.width or 80))
+
+
+class Tabs(Bar):
+    """The pages and their number keys; where a terminal is too small it says so instead."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(id="tabs")
+        self._page = page
+
+    def show(self, view: View) -> None:
+        columns, rows = self.app.size
+        if columns < LEAST_COLUMNS or rows < LEAST_ROWS:
+            text = f" ▲ {columns}x{rows} is small: {LEAST_COLUMNS}x{LEAST_ROWS} shows all. Keys work"
+            self.draw([(figures.clip(text, columns), "bold $warn")])
+            return
+        parts: list[Span | Spot] = [(" ", "")]
+        length = 1
+        for number, page in enumerate(actions.PAGES, 1):
+            here = page == self._page or (page == "fleet" and self._page == "node")
+            text = f" {number} {TITLES[page]} "
+            parts.append(Spot(page, [(text, "bold reverse" if here else "$muted")]))
+            length += len(text)
+        text, style = on_air_words(view)
+        room = columns - length - 2
+        text = figures.clip(text, room) if room > 12 else ""
+        gap = max(0, columns - length - len(text) - 1)
+        self.draw([*parts, (" " * gap, ""), (text, style)])
+
+
+class KeyLine(Bar):
+    """The next keys: those of the page, then the ones that are always there."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(id="keys")
+        self._page = page
+        self._view = View()
+
+    def show(self, view: View) -> None:
+        self._view = view
+        width = self.size.width or 80
+        rest = actions.footer(self._page)
+        always = [actions.BY_ID[name] for name in actions.ALWAYS]
+        off = bool(view.writes_off)
+
+        def length(items: list[Action]) -> int:
+            return sum(len(self._key(a)) + len(a.label) + 3 + 5 * (a.writes and off) for a in items) + 1
+
+        while rest and length(rest + always) > width:
+            rest.pop()
+        parts: list[Span | Spot] = [(" ", "")]
+        for action in rest + always:
+            dead = action.writes and off
+            word = f" {action.label}: off" if dead else f" {action.label}"
+            key: Span = (self._key(action), "$muted" if dead else "bold $accent")
+            parts += [Spot(action.id, [key, (word, "$muted" if dead else "")]), ("  ", "")]
+        self.draw(parts)
+
+    @staticmethod
+    def _key(action: Action) -> str:
+        return actions.key_name(action.keys[0])
+
+
+class Entry(Input):
+    """The line to enter something in: up and down go through what was entered before."""
+
+    BINDINGS = [
+        Binding("up", "older", show=False),
+        Binding("down", "newer", show=False),
+        Binding("escape", "leave", show=False),
+        Binding("tab", "cursor_right", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(id="entry", compact=True, suggester=SuggestFromList(commands.suggestions()))
+        self._place = 0
+
+    @property
+    def past(self) -> list[str]:
+        """What was entered before, on whichever page."""
+        kept: list[str] = getattr(self.app, "entered", [])
+        return kept
+
+    def action_older(self) -> None:
+        self._recall(self._place - 1)
+
+    def action_newer(self) -> None:
+        self._recall(self._place + 1)
+
+    def _recall(self, place: int) -> None:
+        if 0 <= place <= len(self.past):
+            self._place = place
+            self.value = self.past[place] if place < len(self.past) else ""
+            self.cursor_position = len(self.value)
+
+    def remember(self, line: str) -> None:
+        if line and self.past[-1:] != [line]:
+            self.past.append(line)
+        self._place = len(self.past)
+
+    def action_leave(self) -> None:
+        self.post_message(Act("back"))
+
+
+class CommandBar(Horizontal):
+    """Shown while a command (`:`) or a filter (`/`) is entered, and as long as a filter hides something."""
+
+    DEFAULT_CSS = """
+    CommandBar { height: 1; display: none; background: $raised; }
+    CommandBar.-open { display: block; }
+    CommandBar > #prompt { width: 2; color: $accent; text-style: bold; padding-left: 1; }
+    CommandBar > #entry { width: 1fr; background: $raised; }
+    CommandBar > #said { width: auto; max-width: 70%; padding: 0 1; color: $warn; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="command")
+        self.kind = ""  # ":" or "/" while open
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="prompt")
+        yield Entry()
+        yield Static("", id="said", markup=False)
+
+    @property
+    def entry(self) -> Entry:
+        return self.query_one(Entry)
+
+    def open(self, kind: str, value: str = "") -> None:
+        self.kind = kind
+        self.query_one("#prompt", Static).update(Content(kind))
+        self.say("")
+        self.add_class("-open")
+        with self.prevent(Input.Changed):
+            self.entry.value = value
+        self.entry.remember("")
+        self.entry.placeholder = "a command, e.g. drain edge-2" if kind == ":" else "show only what holds ..."
+        self.entry.suggester = SuggestFromList(commands.suggestions()) if kind == ":" else None
+        self.screen.set_focus(self.entry)  # at once: the next key belongs to it
+
+    def close(self) -> None:
+        self.kind = ""
+        self.remove_class("-open")
+        if self.entry.has_focus:
+            self.screen.set_focus(None)
+
+    def say(self, text: str) -> None:
+        self.query_one("#said", Static).update(Content(text))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.say("")
+        if self.kind == "/":
+            self.post_message(FilterChanged(event.value))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        line = event.value.strip()
+        self.entry.remember(line)
+        if self.kind == "/":
+            self.close()
+        else:
+            self.post_message(CommandEntered(line))
+
+
+class Panel(Static):
+    """A titled box of lines; drawn again only when they differ."""
+
+    DEFAULT_CSS = """
+    Panel { height: auto; border: round $line; border-title-color: $foreground; padding: 0 1;
+            border-title-style: bold; border-subtitle-color: $muted; }
+    """
+
+    def __init__(self, title: str, *, id: str | None = None) -> None:
+        super().__init__("", id=id, markup=False)
+        self.border_title = title
+        self._lines: list[Line] | None = None
+
+    @property
+    def lines(self) -> list[Line]:
+        return self._lines or []
+
+    def show(self, lines: list[Line]) -> None:
+        if lines != self._lines:
+            self._lines = lines
+            self.update(Content("\n").join([content(line) for line in lines]))
+
+    def title(self, text: str) -> None:
+        if str(self.border_title) != text:
+            self.border_title = text
+
+    def on_resize(self) -> None:
+        self.post_message(Remeasured())
+
+    @property
+    def room(self) -> int:
+        """Cells across inside the border."""
+        return max(10, self.content_size.width or self.size.width - 4)
+
+
+def entry_lines(entries: Sequence[JournalEntry], width: int, rows: int) -> list[Line]:
+    """Journal entries, one a line, as many as there are rows."""
+    lines: list[Line] = []
+    for entry in entries[:rows]:
+        head = f"{figures.clock(entry.at)}  {figures.clip(entry.actor, 14):<14} "
+        lines.append([(head, "$muted"), (figures.clip(entry.message, max(8, width - len(head))), "")])
+    return lines or [[("Nothing is written about it yet.", "$muted")]]

@@ -1,0 +1,109 @@
+"""A page: the frame and a body. The app gives it a View several times a second; it never asks for one."""
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.screen import Screen
+
+from console.messages import FilterChanged, Remeasured
+from console.screens.shared.frame import CommandBar, Header, KeyLine, Tabs
+from console.screens.shared.view import View
+
+
+class Page(Screen[None]):
+    NAME = ""
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (30, "-tall"), (44, "-high")]
+    AUTO_FOCUS = ""
+
+    DEFAULT_CSS = """
+    Page { background: $background; color: $foreground; layout: vertical; }
+    Page > Header, Page > #keys { background: $raised; }
+    Page > #body { height: 1fr; layout: vertical; overflow: hidden; }
+    Page.-flat > #body, Page.-tiny > #body { overflow: auto; }
+    Page.-stale > #body { opacity: 60%; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = View()
+        self.filter_text = ""
+
+    def compose(self) -> ComposeResult:
+        yield Header(id="header")
+        yield Tabs(self.NAME)
+        with Container(id="body"):
+            yield from self.body()
+        yield CommandBar()
+        yield KeyLine(self.NAME)
+
+    def body(self) -> ComposeResult:
+        yield from ()
+
+    # --- what the app calls
+
+    def show(self, view: View) -> None:
+        """Draw this view. Cheap when little differs."""
+        self.view = view
+        if not self.is_mounted:
+            return
+        self.set_class(view.stale, "-stale")
+        self.query_one(Header).show(view)
+        self.query_one(Tabs).show(view)
+        self.query_one(KeyLine).show(view)
+        self.show_body(view)
+
+    def show_body(self, view: View) -> None:
+        raise NotImplementedError
+
+    def chosen_node(self) -> str | None:
+        """The node an action is about, when none is named."""
+        return None
+
+    def chosen_channel(self) -> str | None:
+        """The broadcast an action is about, when none is named: the only one."""
+        channels = list(self.view.state.streams)
+        return channels[0] if len(channels) == 1 else None
+
+    @property
+    def bar(self) -> CommandBar:
+        return self.query_one(CommandBar)
+
+    def step_back(self) -> bool:
+        """Close what is open, one thing at a time. False when there is nothing to close here."""
+        if self.bar.kind == "/" or (not self.bar.kind and self.filter_text):
+            self.bar.close()
+            self.set_filter("")
+            self.focus_body()
+            return True
+        if self.bar.kind:
+            self.bar.close()
+            self.focus_body()
+            return True
+        return False
+
+    def focus_body(self) -> None:
+        """Where keys go when no line is being entered."""
+
+    # --- events
+
+    def on_mount(self) -> None:
+        self.show(self.view)
+        self.focus_body()
+
+    def on_screen_resume(self) -> None:
+        self.show(self.view)
+
+    def on_resize(self) -> None:
+        self.post_message(Remeasured())
+
+    def on_remeasured(self, message: Remeasured) -> None:
+        message.stop()
+        self.show(self.view)
+
+    def on_filter_changed(self, message: FilterChanged) -> None:
+        message.stop()
+        self.set_filter(message.text)
+
+    def set_filter(self, text: str) -> None:
+        self.filter_text = text
+        self.show(self.view)

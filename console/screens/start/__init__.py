@@ -1,0 +1,1 @@
+"""Bringing the stage up, step by step, before there is anything to look at."""

@@ -1,0 +1,141 @@
+"""`showcaller` where there is no terminal, and `showcaller serve`."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.wire.processes import read_alive
+from tests.console.cli.test_words import Cli
+from tests.support.stage import command_line, environment
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.stage
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    home = tmp_path / "home"
+    yield home
+    Cli(home)("stage", "down")
+    left = read_alive(home / "run" / "processes")
+    for record in left:
+        os.kill(record.pid, signal.SIGKILL)
+    assert left == []
+
+
+def start(home: Path, *words: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command_line(*words),
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def names(home: Path) -> set[str]:
+    return {record.name for record in read_alive(home / "run" / "processes")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_without_a_terminal_the_show_runs_until_a_signal_and_leaves_nothing(
+    home: Path, number: signal.Signals
+) -> None:
+    console = start(home, "--port", "0", "--json")
+    assert console.stdout is not None
+    lines = [json.loads(console.stdout.readline()) for _ in range(3)]
+    assert lines[-1]["state"] == "live"
+    assert lines[-1]["watch"].endswith("/watch/main")
+    assert {"supervisor", "manager", "origin-1", "edge-1", "publisher-main"} <= names(home)
+    console.send_signal(number)
+    _, said = console.communicate(timeout=60)
+    assert console.returncode == 0, said
+    assert names(home) == set()
+
+
+def test_a_signal_while_the_stage_is_still_starting_leaves_nothing(home: Path) -> None:
+    console = start(home, "--port", "0")
+    wait_until(lambda: "manager" in names(home), 30, "the manager has been started")
+    console.send_signal(signal.SIGTERM)
+    _, said = console.communicate(timeout=60)
+    assert console.returncode == 0, said
+    assert names(home) == set()
+
+
+def test_a_stage_that_was_there_before_is_left_running(home: Path) -> None:
+    cli = Cli(home)
+    assert cli("stage", "up", "--port", "0").returncode == 0
+    console = start(home)
+    assert console.stdout is not None
+    assert "/watch/main" in console.stdout.readline()
+    console.send_signal(signal.SIGTERM)
+    _, said = console.communicate(timeout=60)
+    assert console.returncode == 0
+    assert "left running" in said
+    assert "publisher-main" not in names(home)
+    assert {"supervisor", "manager", "origin-1", "edge-1"} <= names(home)
+
+
+def test_serve_runs_one_stream_manager_that_local_commands_find(home: Path) -> None:
+    cli = Cli(home)
+    server = start(home, "serve", "--port", "0", "--json")
+    assert server.stdout is not None
+    ready = json.loads(server.stdout.readline())
+    assert ready["ready"]
+    view = json.loads(cli("stage", "status", "--json").stdout)
+    assert view["api"] == ready["api"]
+    assert cli("nodes").returncode == 0
+    second = cli("serve", "--port", "0")
+    assert second.returncode == 1
+    assert "stage down" in second.stderr
+    server.send_signal(signal.SIGINT)
+    server.communicate(timeout=30)
+    assert server.returncode == 0
+    assert names(home) == set()
+
+
+def test_a_manager_that_is_served_is_ended_by_stage_down(home: Path) -> None:
+    server = start(home, "serve", "--port", "0", "--json")
+    assert server.stdout is not None
+    server.stdout.readline()
+    assert Cli(home)("stage", "down").returncode == 0
+    server.communicate(timeout=30)
+    assert names(home) == set()
+
+
+def test_serve_on_a_port_in_use_says_so(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = Cli(home)("serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "in use" in done.stderr
+
+
+def test_with_the_default_port_taken_the_next_free_one_is_used_and_said(home: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # another program has it already: all the same here
+            stack.enter_context(socket.create_server(("127.0.0.1", 8080)))
+        done = Cli(home)("stage", "up", "--json")
+    assert done.returncode == 0, done.stderr
+    api = json.loads(done.stdout)["api"]
+    assert not api.endswith(":8080")
+    assert "port 8080 is in use by" in done.stderr
+    assert api.rpartition(":")[2] in done.stderr
+
+
+def test_a_settings_file_counts_and_a_mistake_in_it_is_said(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "console.toml").write_text("[stage]\nport = 0\nlisten = '127.0.0.2'\n")
+    done = Cli(home)("stage", "up", "--json")
+    assert json.loads(done.stdout)["api"].startswith("http://127.0.0.2:")
+    (home / "config" / "console.toml").write_text("[stage]\nprot = 0\n")
+    wrong = Cli(home)("stage", "up")
+    assert wrong.returncode == 1
+    assert "stage.prot" in wrong.stderr

@@ -1,0 +1,58 @@
+"""What a step would do, in words."""
+
+from console.core.effects import effect_of_add, effect_of_down, effect_of_drain, effect_of_stop
+from controlplane.wire.api import LatencyView, NodeView, StreamView
+from controlplane.wire.nodes import NodeState, Role
+
+
+def node(name: str, connections: int | None = 0, state: NodeState = NodeState.IN_SERVICE) -> NodeView:
+    role = Role(name.split("-")[0])
+    return NodeView(
+        id=name,
+        role=role,
+        region="local",
+        state=state,
+        connections=connections,
+        capacity=400,
+        egress_bps=None,
+        age_s=0.1,
+    )
+
+
+def stream(channel: str, viewers: int) -> StreamView:
+    return StreamView(
+        channel=channel,
+        state="live",
+        origin=None,
+        publisher=None,
+        bitrate_bps=None,
+        fps=None,
+        viewers=viewers,
+        watch="",
+        latency_ms=LatencyView(),
+    )
+
+
+def test_a_drain_says_how_many_are_on_the_node_and_what_is_left() -> None:
+    nodes = [node("edge-1"), node("edge-2", 3), node("origin-1", 1)]
+    assert effect_of_drain(nodes, "edge-2") == "edge-2: 3 viewers; 2 -> 1 edges"
+
+
+def test_draining_the_last_one_says_that_nobody_serves() -> None:
+    assert "nobody serves as edge" in effect_of_drain([node("edge-1", 1)], "edge-1")
+
+
+def test_a_node_that_drains_already_is_not_counted_among_those_that_serve() -> None:
+    nodes = [node("edge-1"), node("edge-2", None, NodeState.DRAINING), node("edge-3")]
+    assert effect_of_drain(nodes, "edge-2") == "edge-2: 0 viewers; 2 -> 2 edges"
+
+
+def test_an_added_node_says_how_many_there_will_be() -> None:
+    assert effect_of_add([node("edge-1")], Role.EDGE) == "one more edge: 1 -> 2 edges, room for 400 -> 800"
+
+
+def test_stopping_says_for_how_many() -> None:
+    assert effect_of_stop([stream("main", 3)], "main") == "ends main for 3 viewers"
+    assert effect_of_stop([stream("main", 1)], "main") == "ends main for 1 viewer"
+    assert effect_of_down([]) == "nothing is on air"
+    assert effect_of_down([stream("a", 1), stream("b", 2)]) == "ends a (1 viewer) and b (2 viewers)"

@@ -1,0 +1,136 @@
+"""The live feed: in turn, resumed, and back by itself. A scripted server stands where only timing matters."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from websockets.asyncio.server import Request, Response, ServerConnection, serve
+
+from console.core import live
+from console.core.errors import InsecureError, Rejected
+from console.core.live import Link, LinkState, LiveSource, retry_wait
+from controlplane.wire.api import LiveMessage, Snapshot
+
+Script = Callable[[ServerConnection, int], Awaitable[None]]
+
+
+def snapshot(epoch: str, n: int) -> str:
+    body = Snapshot(
+        api="a", watch="w", version="1", started_at=0.0, nodes=[], groups=[], streams=[], journal=[]
+    )
+    return LiveMessage(epoch=epoch, n=n, at=0.0, kind="snapshot", snapshot=body).model_dump_json()
+
+
+def delta(epoch: str, n: int) -> str:
+    return LiveMessage(epoch=epoch, n=n, at=0.0, kind="delta").model_dump_json()
+
+
+@asynccontextmanager
+async def feed(script: Script, asked: list[dict[str, list[str]]]) -> AsyncIterator[str]:
+    """A server that plays `script` on each connection and notes what it was asked for."""
+
+    async def play(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        assert socket.request.headers["Authorization"] == "Bearer token"
+        asked.append(parse_qs(urlsplit(socket.request.path).query))
+        await script(socket, len(asked))
+
+    async with serve(play, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+
+async def read(source: LiveSource, messages: int) -> list[LiveMessage | Link]:
+    seen: list[LiveMessage | Link] = []
+    async for item in source:
+        seen.append(item)
+        if sum(isinstance(one, LiveMessage) for one in seen) == messages:
+            break
+    return seen
+
+
+async def test_it_resumes_after_the_last_message_and_says_how_the_link_is() -> None:
+    async def script(socket: ServerConnection, time: int) -> None:
+        if time == 1:
+            await socket.send(snapshot("e", 5))
+            await socket.send(delta("e", 6))
+        else:
+            await socket.send(delta("e", 7))
+
+    asked: list[dict[str, list[str]]] = []
+    async with feed(script, asked) as api, LiveSource(api, "token", jitter=lambda: 1.0) as source:
+        assert source.age_s is None
+        seen = await read(source, 3)
+        assert source.age_s is not None
+        assert source.age_s < 5
+    assert asked[:2] == [{}, {"epoch": ["e"], "since": ["6"]}]
+    states = [item.state for item in seen if isinstance(item, Link)]
+    assert states == [LinkState.CONNECTING, LinkState.UP, LinkState.DOWN, LinkState.UP]
+    assert [item.n for item in seen if isinstance(item, LiveMessage)] == [5, 6, 7]
+
+
+@pytest.mark.parametrize("wrong", [delta("e", 8), delta("other", 6), delta("e", 5)])
+async def test_a_message_out_of_turn_makes_it_start_over(wrong: str) -> None:
+    async def script(socket: ServerConnection, time: int) -> None:
+        await socket.send(snapshot("e", 5))
+        if time == 1:
+            await socket.send(wrong)
+        await socket.wait_closed()
+
+    asked: list[dict[str, list[str]]] = []
+    async with feed(script, asked) as api, LiveSource(api, "token", jitter=lambda: 1.0) as source:
+        seen = await read(source, 2)
+    assert [item.kind for item in seen if isinstance(item, LiveMessage)] == ["snapshot", "snapshot"]
+    assert asked == [{}, {}]
+
+
+async def test_a_silent_feed_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SILENCE_S", 0.2)
+
+    async def script(socket: ServerConnection, time: int) -> None:
+        await socket.send(snapshot("e", time))
+        await socket.wait_closed()
+
+    asked: list[dict[str, list[str]]] = []
+    async with feed(script, asked) as api, LiveSource(api, "token", jitter=lambda: 1.0) as source:
+        seen = await read(source, 2)
+    [down] = [item for item in seen if isinstance(item, Link) and item.state is LinkState.DOWN]
+    assert "silent" in down.error
+
+
+async def test_rubbish_on_the_feed_is_a_lost_link_not_a_crash() -> None:
+    async def script(socket: ServerConnection, time: int) -> None:
+        await socket.send("{" if time == 1 else snapshot("e", 1))
+        await socket.wait_closed()
+
+    asked: list[dict[str, list[str]]] = []
+    async with feed(script, asked) as api, LiveSource(api, "token", jitter=lambda: 1.0) as source:
+        seen = await read(source, 1)
+    assert any(isinstance(item, Link) and item.state is LinkState.DOWN for item in seen)
+
+
+async def test_a_refused_token_ends_it() -> None:
+    def refuse(connection: ServerConnection, request: Request) -> Response:
+        return connection.respond(HTTPStatus.UNAUTHORIZED, "no")
+
+    async def never(socket: ServerConnection) -> None:
+        raise AssertionError("let in")
+
+    async with serve(never, "127.0.0.1", 0, process_request=refuse) as server:
+        api = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        async with LiveSource(api, "token") as source:
+            with pytest.raises(Rejected, match="token"):
+                await read(source, 1)
+
+
+def test_it_never_opens_a_feed_in_clear_to_another_machine() -> None:
+    with pytest.raises(InsecureError):
+        LiveSource("http://192.0.2.1:8080", "token")
+
+
+def test_waits_double_and_are_bounded() -> None:
+    waits = [retry_wait(attempts, 0.0) for attempts in range(1, 40)]
+    assert waits[:3] == [0.25, 0.5, 1.0]
+    assert max(waits) == live.LAST_RETRY_S
+    assert retry_wait(3, 1.0) < retry_wait(3, 0.0)

@@ -1,0 +1,196 @@
+"""Dialogs: what they state, where they start, what they refuse."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import Input
+
+from console.commands import PublishWords
+from console.screens.broadcast.dialogs import FieldError, check_path, complete, make_spec, shared_start
+from console.screens.fleet.drain import DrainDialog
+from console.screens.shared.dialog import Dialog
+from controlplane.wire.nodes import NodeState
+from tests.console.screens.conftest import OpenStand
+from tests.console.screens.stand import node, quiet, snapshot, stream
+
+
+def focus(it: Any) -> str:
+    return str(it.app.focused.id)
+
+
+async def test_a_drain_states_its_effect_and_starts_on_cancel(stand: OpenStand) -> None:
+    first = snapshot(nodes=[node("origin-1"), node("edge-1", connections=10), node("edge-2", connections=3)])
+    async with stand(first, page="2") as it:
+        await it.press("down", "down", "d")
+        await it.until_shown(
+            "edge-2: 3 viewers; 2 -> 1 edges", "They go to edge-1. Room there: 390.", "Deadline"
+        )
+        assert focus(it) == "cancel"
+        await it.press("enter")
+        assert not isinstance(it.app.screen, Dialog)
+
+
+async def test_draining_the_last_one_says_so(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2") as it:
+        await it.press("down", "d")
+        await it.until_shown("1 -> 0 edges", "It is the last edge in service")
+
+
+async def test_too_little_room_elsewhere_says_so(stand: OpenStand) -> None:
+    first = snapshot(nodes=[node("edge-1", connections=399), node("edge-2", connections=300)])
+    async with stand(first, page="2") as it:
+        await it.press("down", "d")
+        await it.until_shown("That is not room enough for all of them: add one first (+).")
+
+
+async def test_a_deadline_that_is_none_is_refused(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2") as it:
+        await it.press("colon")
+        await it.type("drain edge-1 soon")
+        await it.press("enter")
+        await it.until_shown("Drain edge-1")
+        await it.press("right", "enter")
+        await it.until_shown("'soon' is not a time: write 60s, 5m or 1h")
+        assert isinstance(it.app.screen, DrainDialog)
+        assert focus(it) == "deadline"
+
+
+async def test_what_cannot_be_drained_says_why(stand: OpenStand) -> None:
+    async with stand(snapshot(), page="2") as it:
+        await it.press("down", "down", "d")
+        await it.until_shown("edge-2 is draining already: u undoes it")
+        await it.press("end", "d")
+        await it.until_shown("edge-4 is booting: only a node in service can be drained")
+
+
+async def test_undo_of_what_does_not_drain(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2") as it:
+        await it.press("u")
+        await it.until_shown("origin-1 is not draining")
+
+
+async def test_stopping_states_the_viewers_and_starts_on_cancel(stand: OpenStand) -> None:
+    async with stand(snapshot(), page="3") as it:
+        await it.press("S")
+        await it.until_shown("main: 371 viewers watching now.")
+        assert focus(it) == "cancel"
+        await it.press("escape")
+        assert not isinstance(it.app.screen, Dialog)
+
+
+async def test_quitting_says_what_ends_and_does_not_start_there(stand: OpenStand) -> None:
+    async with stand(snapshot(streams=[stream(viewers=3)])) as it:
+        await it.press("q")
+        await it.until_shown(
+            "On air: main, 3 viewers.", "Ending the stage ends the broadcast for all of them."
+        )
+        assert focus(it) == "leave"
+        await it.press("escape")
+        assert it.app.is_running
+        await it.press("q", "enter")
+        await it.pilot.pause()
+        assert it.app.return_code == 0
+
+
+async def test_a_remote_stage_is_left_without_asking(stand: OpenStand) -> None:
+    async with stand(quiet(), remote=True) as it:
+        await it.press("b")
+        await it.until_shown("This stage runs elsewhere")
+        await it.press("q")
+        await it.pilot.pause()
+        assert it.app.return_code == 0
+
+
+async def test_a_call_nobody_answers_is_told_with_the_next_step(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2") as it:
+        await it.press("plus")
+        await it.until_shown("Not done", "no stream manager answers")
+
+
+# --- starting a broadcast
+
+
+async def test_the_path_is_completed_and_checked_while_it_is_typed(stand: OpenStand, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "fight night.mkv").write_bytes(b"x" * 200_000)
+    (tmp_path / "films" / "fight song.mkv").write_bytes(b"x")
+    async with stand(quiet(), size=(120, 40)) as it:
+        await it.press("b", "right", "space")
+        field = it.app.screen.query_one("#file", Input)
+        field.focus()
+        field.value = f"{tmp_path}/fil"
+        await it.press("tab")
+        assert field.value == f"{tmp_path}/films/"
+        await it.press("tab")
+        assert field.value == f"{tmp_path}/films/fight "
+        await it.until_shown("2: fight night.mkv  fight song.mkv")
+        field.value = f"{tmp_path}/films/fight n"
+        await it.press("tab")
+        await it.until_shown("● fight night.mkv, 0.2 MB")
+        await it.press("tab")
+        assert focus(it) == "channel"
+
+
+async def test_an_unusable_file_keeps_the_dialog_open(stand: OpenStand, tmp_path: Path) -> None:
+    async with stand(quiet(), size=(120, 40)) as it:
+        await it.press("b", "right", "space")
+        it.app.screen.query_one("#file", Input).value = str(tmp_path / "none.mkv")
+        it.app.screen.query_one("#start").focus()
+        await it.press("enter")
+        await it.until_shown("✗ no file ")
+        assert focus(it) == "file"
+
+
+async def test_a_channel_on_air_is_not_offered_again(stand: OpenStand) -> None:
+    async with stand(snapshot(), size=(120, 40)) as it:
+        await it.press("b")
+        assert it.app.screen.query_one("#channel", Input).value == "main-2"
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "says"),
+    [
+        (PublishWords(channel="x", bitrate="0"), "bitrate", "between"),
+        (PublishWords(channel="x", bitrate="much"), "bitrate", "is not a bitrate"),
+        (PublishWords(channel="Main Feed"), "channel", "small letters"),
+        (PublishWords(channel="main"), "channel", "on air already"),
+        (PublishWords(source="/"), "file", "is a folder"),
+        (PublishWords(source="/nowhere/at/all.mp4"), "file", "no file"),
+    ],
+)
+def test_what_cannot_be_broadcast(words: PublishWords, field: str, says: str) -> None:
+    with pytest.raises(FieldError, match=says) as caught:
+        make_spec(words, frozenset({"main"}))
+    assert caught.value.field == field
+
+
+def test_an_empty_file_is_told(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    assert check_path(str(empty)) == (f"{empty} is empty", "")
+
+
+def test_copy_asks_for_no_bitrate(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"x")
+    spec = make_spec(PublishWords(str(clip), "main", "nonsense", copy=True, loop=True), frozenset())
+    assert (spec.copy_mode, spec.bitrate_bps, spec.loop, spec.source) == (True, None, True, str(clip))
+
+
+def test_completion_hides_hidden_files_and_survives_what_is_not_there(tmp_path: Path) -> None:
+    for name in (".secret", "a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    assert complete(f"{tmp_path}/") == [f"{tmp_path}/a.mp4", f"{tmp_path}/b.mp4"]
+    assert complete(f"{tmp_path}/.s") == [f"{tmp_path}/.secret"]
+    assert complete("/nowhere/at/all") == []
+    assert shared_start(["abc", "abd"]) == "ab"
+    assert shared_start([]) == ""
+
+
+async def test_a_line_starts_a_broadcast_only_when_it_can_be_meant(stand: OpenStand) -> None:
+    async with stand(snapshot(nodes=[node("edge-1", NodeState.IN_SERVICE)]), size=(120, 40)) as it:
+        await it.press("colon")
+        await it.type("publish test main")
+        await it.press("enter")
+        await it.until_shown("main is on air already")

@@ -1,0 +1,105 @@
+"""Figures as people read them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from console.screens.shared import figures
+from console.screens.shared.words import Line, plain, wrap
+
+
+@pytest.mark.parametrize(
+    ("bps", "text"),
+    [(None, "-"), (0.0, "0 bps"), (940.0, "940 bps"), (4.484e6, "4.48 Mbps"), (44.8e6, "44.8 Mbps"),
+     (999.96e6, "1.00 Gbps"), (5.31e9, "5.31 Gbps"), (999.4, "999 bps"), (128_000.0, "128 kbps")],
+)  # fmt: skip
+def test_rates(bps: float | None, text: str) -> None:
+    assert figures.rate(bps) == text
+
+
+def test_an_unknown_figure_is_never_zero() -> None:
+    for write in (
+        figures.rate,
+        figures.count,
+        figures.share,
+        figures.loss,
+        figures.milliseconds,
+        figures.age,
+    ):
+        assert write(None) == figures.UNKNOWN
+    assert figures.short_rate(None) == figures.lasting(None) == figures.clock(None) == figures.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.44, "0.4 s"),
+        (12.3, "12 s"),
+        (99.0, "99 s"),
+        (100.0, "1 min"),
+        (7800.0, "2 h 10"),
+        (4 * 86400.0, "4 d"),
+        (-3.0, "0.0 s"),
+    ],
+)
+def test_ages(seconds: float, text: str) -> None:
+    assert figures.age(seconds) == text
+
+
+@given(st.integers(0, 60), st.floats(0, 3))
+def test_a_bar_has_its_width_and_shows_the_first_one(width: int, fraction: float) -> None:
+    full, empty = figures.bar(width, fraction)
+    assert len(full + empty) == width
+    if fraction > 0 and width:
+        assert full
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=200), st.integers(1, 80))
+def test_sparks_fit_and_keep_the_peak(values: list[int], width: int) -> None:
+    line = figures.spark(values, width)
+    assert len(line) <= width
+    if values and max(values) > 0:
+        assert "█" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("60s", 60), ("5m", 300), ("5 min", 300), ("1h", 3600), ("90", 90)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert figures.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "2d", "25h", "nan", "inf"])
+def test_a_duration_that_is_none_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match=r"time"):
+        figures.parse_duration(text)
+
+
+@pytest.mark.parametrize(("text", "bps"), [("4.5M", 4.5e6), ("800k", 8e5), ("6000000", 6e6), ("2 Mbps", 2e6)])
+def test_bitrates_are_read(text: str, bps: float) -> None:
+    assert figures.parse_rate(text) == pytest.approx(bps)
+
+
+@pytest.mark.parametrize("text", ["", "0", "fast", "-4M", "1G", "10", "nan", "inf"])
+def test_a_bitrate_that_is_none_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match="bitrate"):
+        figures.parse_rate(text)
+
+
+@given(st.text(max_size=300), st.integers(1, 40))
+def test_wrapping_loses_nothing_and_fits(text: str, width: int) -> None:
+    line: Line = [(text, "$muted")]
+    lines = wrap(line, width)
+    assert "".join(plain(part) for part in lines) == text
+    assert all(len(plain(part).rstrip(" ")) <= width for part in lines)
+
+
+def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
+    assert figures.harmless("edge-1\x1b[2J\x07\u202eevil") == "edge-1·[2J··evil"
+    assert figures.harmless("Überträger 放送 ●") == "Überträger 放送 ●"
+
+
+@given(st.text(max_size=60), st.integers(1, 40))
+def test_clipping_counts_cells(text: str, width: int) -> None:
+    assert cell_len(figures.clip(text, width)) <= max(width, 1)

@@ -1,0 +1,56 @@
+"""Every page at three sizes of terminal, and each dialog, as text."""
+
+import pytest
+
+from controlplane.wire.api import Snapshot
+from tests.console.screens.compare import assert_golden
+from tests.console.screens.conftest import OpenStand
+from tests.console.screens.stand import bare, quiet, snapshot
+
+SIZES = [(80, 24), (120, 40), (200, 50)]
+PAGES = {"overview": "1", "fleet": "2", "broadcast": "3", "journal": "4"}
+STAGES = {"busy": snapshot, "quiet": quiet, "bare": bare}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("page", PAGES)
+async def test_a_busy_evening(stand: OpenStand, page: str, size: tuple[int, int]) -> None:
+    async with stand(snapshot(), size=size, page=PAGES[page]) as it:
+        await it.pilot.pause(0.1)
+        assert_golden(f"{page}-busy-{size[0]}x{size[1]}", it.text())
+
+
+@pytest.mark.parametrize("stage", ["quiet", "bare"])
+@pytest.mark.parametrize("page", PAGES)
+async def test_a_stage_with_little_on_it(stand: OpenStand, page: str, stage: str) -> None:
+    first: Snapshot = STAGES[stage]()
+    async with stand(first, size=(80, 24), page=PAGES[page]) as it:
+        await it.pilot.pause(0.1)
+        assert_golden(f"{page}-{stage}-80x24", it.text())
+
+
+DIALOGS = {
+    "drain": ("2", "down", "d"),
+    "start-test": ("b",),
+    "start-file": ("b", "right", "space"),
+    "stop": ("3", "S"),
+    "quit": ("q",),
+    "help": ("question_mark",),
+}
+
+
+@pytest.mark.parametrize("dialog", DIALOGS)
+async def test_dialogs(stand: OpenStand, dialog: str) -> None:
+    async with stand(snapshot(), size=(80, 24)) as it:
+        await it.press(*DIALOGS[dialog])
+        await it.pilot.pause(0.2)
+        assert_golden(f"dialog-{dialog}-80x24", it.text())
+
+
+async def test_the_link_is_lost(stand: OpenStand) -> None:
+    async with stand(snapshot(), size=(120, 40), page="2") as it:
+        it.clock.now += 12
+        it.feed.down(3)
+        await it.until_shown("retry 3")
+        await it.pilot.pause(0.1)
+        assert_golden("fleet-stale-120x40", it.text())
