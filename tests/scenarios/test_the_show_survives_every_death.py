@@ -1,0 +1,62 @@
+"""kill -9 of each process in turn: the show goes on, or comes back, and the browser never reloads.
+
+One stage, one broadcast, one watch page; each process of the stage is killed in turn. The suite is patient
+(15 s); `make bench` measures how long it really takes.
+"""
+
+import pytest
+
+from controlplane.wire.processes import alive
+from tests.support.chromium import OpenPage
+from tests.support.show import PATIENCE_S, in_service, kill, mark, never_reloaded, plays_on
+from tests.support.stage import Stage
+from tests.support.wait import wait_for
+
+# A worker is the one process of its node that has the packets; its agent starts another.
+VICTIMS = [
+    "edge-1/worker-0",
+    "origin-1/worker-0",
+    "edge-1",
+    "encoder-main",
+    "origin-1",
+    "publisher-main",
+    "manager",
+    "supervisor",
+]
+
+
+@pytest.mark.browser
+@pytest.mark.stage
+async def test_the_show_survives_every_death(stage: Stage, watch_page: OpenPage) -> None:
+    stage.publish_test("main")
+    watch = await watch_page(f"{stage.watch}/main")
+    await plays_on(watch, "opening the page")
+    await mark(watch)
+
+    for name in VICTIMS:
+        kill(stage.process(name))
+        await plays_on(watch, f"the death of {name}")
+        if name == "supervisor":  # nobody needs it to watch; the next `stage up` starts one that adopts all
+            status = stage.json("stage", "status")
+            assert "manager" in {process["name"] for process in status["processes"]}
+            assert stage.json("stage", "up", timeout=60)["state"] == "up"
+
+        await wait_for(
+            lambda: in_service(stage) == ["edge", "origin"],
+            PATIENCE_S,
+            f"one origin and one edge in service after the death of {name}",
+        )
+        (stream,) = stage.json("streams")
+        assert stream["channel"] == "main"
+
+    assert await never_reloaded(watch)
+    # Each of the dead came back as another process, with the same name or, for nodes, under a new one.
+    names = {record.name for record in stage.processes() if alive(record)}
+    assert {"manager", "supervisor", "publisher-main", "encoder-main"} <= names
+
+    stage.stop("main")
+
+    async def waiting() -> bool:
+        return await watch.state() in ("waiting", "ended")
+
+    await wait_for(waiting, PATIENCE_S, "the page says that the broadcast has ended")
