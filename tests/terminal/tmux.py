@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.support.wait import NotInTime
 
 COMMAND_S = 10.0
@@ -22,6 +24,7 @@ class Terminal:
 
     socket: Path
     size: tuple[int, int]
+    _server: psutil.Process | None = None
 
     def _tmux(self, *words: str) -> str:
         command = ["tmux", "-S", str(self.socket), "-f", os.devnull, *words]
@@ -36,6 +39,7 @@ class Terminal:
         line = f"{shlex.join(words)}; printf '\\nended with %s\\n' $?; exec sleep 3600"
         columns, rows = self.size
         self._tmux("new-session", "-d", "-x", str(columns), "-y", str(rows), "sh", "-c", line)
+        self._server = psutil.Process(int(self._tmux("display-message", "-p", "#{pid}")))
 
     def keys(self, *names: str) -> None:
         for name in names:
@@ -75,13 +79,21 @@ class Terminal:
         return text
 
     def end(self) -> None:
-        """End the window and all that runs in it; nothing when it is gone already."""
+        """End the window and all that runs in it; nothing when it is gone already.
+
+        The server answers before it has ended, and a new one is refused at its socket until then: its end is
+        waited for, so that the same window can be started again at once.
+        """
+        if self._server is None:
+            return
         subprocess.run(
             ["tmux", "-S", str(self.socket), "kill-server"],
             capture_output=True,
             timeout=COMMAND_S,
             check=False,
         )
+        self._server.wait(COMMAND_S)
+        self._server = None
 
 
 @contextmanager
