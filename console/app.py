@@ -55,7 +55,8 @@ from console.screens.start.screen import StartScreen
 from controlplane.wire.api import LiveMessage
 from themes import MONOCHROME, PALETTES, Palette
 
-DRAW_S = 0.5
+DRAW_S = 0.2  # what arrives is on screen that soon, and no more often
+TICK_S = 0.5  # for what only the clock changes: ages, and a feed that says nothing
 INSIDE_S = 1.0
 REFUSED_RETRY_S = 3.0
 
@@ -167,6 +168,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         self._heard_at: float | None = None  # when the newest message came
         self._refused = ""
         self._drawn_at = 0.0
+        self._draw_due = False
         self._inside_at = 0.0
         self._drawing = False
         for palette in (*PALETTES, MONOCHROME):
@@ -213,7 +215,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
                 loop.add_signal_handler(number, self.exit, 0)  # leave the terminal as it was found
         heading = "Showcaller: a remote stage" if self.options.api else "Showcaller: bringing the stage up"
         self.push_screen(StartScreen(heading, "connect"))
-        self.set_interval(DRAW_S, self._tick)
+        self.set_interval(TICK_S, self._tick)
         self.action_connect()
 
     def action_connect(self) -> None:
@@ -269,8 +271,12 @@ class ConsoleApp(Handlers, inherit_bindings=False):
     def on_feed_arrived(self, message: FeedArrived) -> None:
         self._state = self._state.apply(message.item)
         self._heard_at = self._clock()
-        if time.monotonic() - self._drawn_at >= DRAW_S * 0.8:
+        wait = self._drawn_at + DRAW_S - time.monotonic()
+        if wait <= 0:
             self._draw()
+        elif not self._draw_due:
+            self._draw_due = True
+            self.set_timer(wait, self._draw)
 
     def on_link_changed(self, message: LinkChanged) -> None:
         self._link = message.link
@@ -320,10 +326,11 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         ):
             self._inside_at = time.monotonic()
             self._look_inside(page.node)
-        if time.monotonic() - self._drawn_at >= DRAW_S * 0.8:
+        if time.monotonic() - self._drawn_at >= TICK_S * 0.8:
             self._draw()
 
     def _draw(self) -> None:
+        self._draw_due = False
         page = self.page
         if page is not None:
             self._drawn_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""What nodes call: enrol once, report each second, subscribe to a channel. And what operators ask of them."""
+"""What nodes call: enrol once, report twice a second, subscribe. And what operators ask of them."""
 
 from fastapi import APIRouter
 

@@ -13,7 +13,7 @@ from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import GONE, REPORTING
 from controlplane.domain.streams.model import Session, Stream, StreamState
 from controlplane.wire.api import HistoryPoint, JournalEntry
-from controlplane.wire.nodes import NodeReport, Role, SessionKind, StreamReport
+from controlplane.wire.nodes import NodeReport, Role, SessionKind, SessionReport, StreamReport
 from controlplane.wire.publishing import PublisherReport
 
 JOURNAL_SHOWN = 200
@@ -25,7 +25,8 @@ class Heard:
 
     report: NodeReport | None
     at: float  # monotonic; for a node that has not reported yet, when we began to listen
-    sessions: frozenset[str] = frozenset()
+    sessions: tuple[SessionReport, ...] | None = None  # as it told of them last; None: not yet
+    sessions_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -118,8 +119,19 @@ class Board:
     def watching(self, channel: str) -> list[Session]:
         return [self.sessions[name] for name in self._watching.get(channel, ())]
 
-    def viewers(self) -> int:
+    def sessions_watching(self) -> int:
+        """WHEP sessions in all, those included that have not connected yet."""
         return sum(len(sessions) for sessions in self._watching.values())
+
+    def viewers(self, channel: str) -> int:
+        """Who watches a channel, as the edges count them: whoever has no connection does not."""
+        return sum(
+            said.viewers
+            for node in self.reporting()
+            if (report := self.report_of(node.id)) is not None
+            for said in report.streams
+            if said.channel == channel and said.kind == "relayed"  # an origin serves our edges, not viewers
+        )
 
     def report_of(self, node: str) -> NodeReport | None:
         heard = self.heard.get(node)

@@ -14,9 +14,11 @@ from controlplane.services.books import Books, Change
 from controlplane.services.tokens import Tokens, new_secret, sha256
 from controlplane.wire.nodes import EnrolAnswer, EnrolRequest, NodeState
 
+REPORT_INTERVAL_S = 0.5  # with the feed's and the screen's share, no figure on screen is older than a second
+
 
 class Enrolment:
-    def __init__(self, books: Books, tokens: Tokens, report_interval_s: float = 1.0) -> None:
+    def __init__(self, books: Books, tokens: Tokens, report_interval_s: float = REPORT_INTERVAL_S) -> None:
         self._books = books
         self._tokens = tokens
         self._interval = report_interval_s

@@ -1,8 +1,9 @@
 """The live feed of consoles: a snapshot, then numbered deltas (wire.api.LiveMessage).
 
-Four times a second the rows of the nodes whose report has come since are sent, with the streams and groups,
-so that a figure is on screen within a quarter of a second of its report; once a second beside that the rows
-of nodes that are silent, whose age is their news. What happens between, a state or a journal entry, is sent a
+Ten times a second the rows of the nodes whose report has come since are sent, with the streams and groups;
+once a second beside that the rows of nodes that are silent, whose age is their news. What this adds to the
+age of a figure, the node's own interval and the console's redraw stay under a second together (see
+docs/decisions/0009-how-old-a-figure-may-be.md). What happens between, a state or a journal entry, is sent a
 few hundredths of a second later with whatever happened beside it. Every message is made and encoded once,
 however many consoles listen, and kept for a while, so that a console that lost its connection goes on where
 it was. While nobody has listened for a minute none is made.
@@ -28,10 +29,10 @@ from controlplane.wire.api import HistoryPoint, JournalEntry, LiveMessage
 
 log = structlog.get_logger(__name__)
 
-KEPT = 1200  # messages: about five quiet minutes
+KEPT = 1200  # messages: two minutes at the least
 QUEUE = 240
-BEAT_S = 0.25
-BEATS_A_SECOND = 4
+BEAT_S = 0.1
+BEATS_A_SECOND = 10
 SILENT_S = 1.2  # older than this, a report is late
 IDLE_S = 60.0
 GATHER_S = 0.03

@@ -92,7 +92,7 @@ class Pages:
 
     def _channel_event(self, channel: str) -> Event:
         on_air = shown_on_air(self._board.streams.get(channel))
-        return "state", {"on_air": on_air, "viewers": len(self._board.watching(channel))}
+        return "state", {"on_air": on_air, "viewers": self._board.viewers(channel)}
 
     # what pages read
 

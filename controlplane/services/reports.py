@@ -1,4 +1,4 @@
-"""What nodes report each second, and what they are told in return.
+"""What nodes report twice a second, and what they are told in return.
 
 A report only costs a database transaction when something has happened: a node came into service, a session
 ended, a stream changed its state. Everything else stays on the board.
@@ -21,6 +21,7 @@ from controlplane.wire.nodes import (
     NodeState,
     ReportAnswer,
     SessionKind,
+    SessionReport,
     StreamReport,
 )
 
@@ -53,30 +54,49 @@ class Reports:
         before = self._board.heard.get(node.id)
         if before is not None and before.report is not None and report.seq < before.report.seq:
             return ReportAnswer()  # overtaken on the way
-        known = frozenset(session.id for session in report.sessions if session.state != "closed")
-        self._board.heard[node.id] = Heard(report, self._clock.monotonic(), known)
+        heard = self._heard(report, before)
+        self._board.heard[node.id] = heard
         if node.state not in LEAVING:
-            news = self._news(node, report, known, before)
+            news = self._news(node, report, before)
             if news:
                 await self._books.change(self._write, node.id, news)
         return ReportAnswer(orders=self._orders(node.id, report))
 
-    def _news(self, node: Node, report: NodeReport, known: frozenset[str], before: Heard | None) -> _News:
+    def _heard(self, report: NodeReport, before: Heard | None) -> Heard:
+        """A report with the sessions that it tells of, or else with those of an earlier one."""
+        now = self._clock.monotonic()
+        if report.sessions is not None:
+            return Heard(report, now, tuple(report.sessions), now)
+        if before is not None:
+            return Heard(report, now, before.sessions, before.sessions_at)
+        return Heard(report, now)
+
+    def _news(self, node: Node, report: NodeReport, before: Heard | None) -> _News:
         news = _News(into_service=node.state in (NodeState.BOOTING, NodeState.SUSPECT))
-        ended = set(report.ended) | {s.id for s in report.sessions if s.state == "closed"}
-        now = self._clock.now()
-        for session in self._board.sessions_on(node.id):
-            missing = (
-                session.id not in known
-                and before is not None
-                and before.report is not None
-                and session.id not in before.sessions
-                and now - session.created_at > SETTLED_S
-            )
-            if session.id in ended or missing:
-                news.ended.append(session)
+        ended = set(report.ended)
+        missing: set[str] = set()
+        if report.sessions is not None:
+            ended |= {said.id for said in report.sessions if said.state == "closed"}
+            missing = self._missing(node, report.sessions, before)
+        news.ended = [
+            session
+            for session in self._board.sessions_on(node.id)
+            if session.id in ended or session.id in missing
+        ]
         news.streams = [said for said in report.streams if self._streams.differs(node.id, said)]
         return news
+
+    def _missing(self, node: Node, told: list[SessionReport], before: Heard | None) -> set[str]:
+        """Sessions on this node, not brand new, that it has now not told of twice running."""
+        if before is None or before.sessions is None:
+            return set()
+        known = {said.id for said in told} | {said.id for said in before.sessions if said.state != "closed"}
+        now = self._clock.now()
+        return {
+            session.id
+            for session in self._board.sessions_on(node.id)
+            if session.id not in known and now - session.created_at > SETTLED_S
+        }
 
     async def _write(self, change: Change, node_id: str, news: _News) -> None:
         node = await change.tx.node(node_id)
@@ -118,7 +138,7 @@ class Reports:
         ]
         orders += [
             NodeOrder(kind="end_session", session=said.id, reason="the stream manager does not know it")
-            for said in report.sessions
+            for said in report.sessions or ()
             if node.state in REPORTING
             and said.kind in (SessionKind.WHIP, SessionKind.WHEP)  # relays may be a node's own affair
             and said.state != "closed"

@@ -175,11 +175,11 @@ class Streams:
         if session.id in self._board.sessions:
             self._board.latency[session.id] = LatencyPost(post.latency_ms, self._clock.monotonic())
         interval = post_interval_s(
-            self._board.viewers(),
+            self._board.sessions_watching(),
             base_s=self._viewers.latency_interval_s,
             posts_per_s=self._viewers.latency_posts_per_s,
         )
-        return ViewerOrder(interval_s=interval, viewers=len(self._board.watching(session.channel)))
+        return ViewerOrder(interval_s=interval, viewers=self._board.viewers(session.channel))
 
     # what an operator says
 
@@ -192,7 +192,7 @@ class Streams:
                 raise NotFound(
                     f"{channel} is not on air. showcaller streams shows what is.", code="not_on_air"
                 )
-            viewers = len(self._board.watching(channel))
+            viewers = self._board.viewers(channel)
             # Kept for as long as any token may live; expired ones are refused anyway.
             await change.tx.revoke(stream.jti, channel, change.now + 31 * 86_400)
             why = f"stopped by {actor}, with {counted(viewers, 'viewer')}"

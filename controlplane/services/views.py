@@ -81,9 +81,9 @@ class Views:
             return NodeInside(node=self.node(node))
         return NodeInside(
             node=self.node(node),
-            reported_at=self._clock.now() - (self._clock.monotonic() - heard.at),
+            reported_at=self._clock.now() - (self._clock.monotonic() - heard.sessions_at),
             workers=report.workers,
-            sessions=report.sessions,
+            sessions=list(heard.sessions or ()),
             streams=report.streams,
         )
 
@@ -124,7 +124,7 @@ class Views:
             publisher=report.publisher if report is not None else stream.publisher,
             bitrate_bps=None if said is None else said.bitrate_bps,
             fps=None if said is None else said.fps,
-            viewers=self.viewers(stream.channel),
+            viewers=board.viewers(stream.channel),
             watch=f"{self.addresses.watch}/{stream.channel}",
             latency_ms=self.latency(stream.channel),
             since=stream.since,
@@ -139,16 +139,6 @@ class Views:
 
     def streams(self) -> list[StreamDetail]:
         return [self.stream(stream) for _, stream in sorted(self._board.streams.items())]
-
-    def viewers(self, channel: str) -> int:
-        """Who watches, as the edges count them."""
-        return sum(
-            said.viewers
-            for node in self._board.reporting()
-            if (report := self._board.report_of(node.id)) is not None
-            for said in report.streams
-            if said.channel == channel and said.kind == "relayed"  # an origin serves our edges, not viewers
-        )
 
     def latency(self, channel: str) -> LatencyView:
         """Over the viewers' latest posts; the age is that of the newest one."""

@@ -189,7 +189,7 @@ class Snapshot(Message):
 class LiveMessage(Message):
     """One message of the live feed, `GET /api/v1/live` (WebSocket, bearer in the Authorization header).
 
-    The feed opens with `kind="snapshot"`, then sends numbered deltas once a second or at once for events:
+    The feed opens with `kind="snapshot"`, then sends numbered deltas as reports come, and at once for events:
     `n` rises by one a message within one `epoch` (one life of a manager). `?epoch=E&since=N` resumes after N;
     when that is no longer possible the feed opens with a snapshot again.
 

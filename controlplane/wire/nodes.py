@@ -1,9 +1,10 @@
 """What a node and the stream manager say to each other.
 
 A node is launched with a one-use enrolment token; it enrols once (`POST /api/v1/nodes/enrol`), is given an
-id of its own and a credential, and from then on reports each second (`POST /api/v1/nodes/{id}/report`). The
-answer to a report carries orders back. The manager reaches the node at its control endpoint (`control_url`),
-authenticated by `control_secret`, to make and end sessions.
+id of its own and a credential, and from then on reports twice a second (`POST /api/v1/nodes/{id}/report`):
+its figures each time, its sessions one by one each second. The answer to a report carries orders back. The
+manager reaches the node at its control endpoint (`control_url`), authenticated by `control_secret`, to make
+and end sessions.
 
 Rates are bits per second, times are seconds (Unix time where a moment is meant), fractions are 0..1.
 """
@@ -64,7 +65,7 @@ class EnrolAnswer(Message):
     node_id: str  # as the manager named it at launch, e.g. "edge-1"
     credential: str  # the node's bearer token toward the manager
     control_secret: str  # the manager's bearer token toward the node's control endpoint
-    report_interval_s: float = 1.0
+    report_interval_s: float = 0.5
 
 
 class SessionReport(Message):
@@ -94,8 +95,8 @@ class StreamReport(Message):
     video_codec: str | None = None  # "H264"
     width: int | None = None
     height: int | None = None
-    viewers: int = 0
-    loss: float | None = None  # fraction of packets that never came, over the last report interval
+    viewers: int = 0  # whose connection stands
+    loss: float | None = None  # fraction of packets that never came, over the last second
     keyframe_age_s: float | None = None
 
 
@@ -106,11 +107,11 @@ class NodeReport(Message):
     egress_bps: float
     ingress_bps: float
     loss: float | None = None  # mean of the viewers' own loss figures
-    cpu: float | None = None  # cores used by agent and workers over the last interval
+    cpu: float | None = None  # cores used by agent and workers over the last second
     rtt_ms: float | None = None  # median of the viewers' round trips
     loop_delay_ms: float | None = None  # worst delay of a worker's packet loop over the interval
     gso: bool | None = None  # whether sends use UDP_SEGMENT
-    sessions: list[SessionReport] = []
+    sessions: list[SessionReport] | None = []  # None: not in this report, they are as they were
     ended: list[str] = []  # sessions that ended since the last acknowledged report
     streams: list[StreamReport] = []
     workers: list[WorkerInfo] = []

@@ -1,4 +1,4 @@
-"""The agent of a node: runs its workers, enrols, reports each second, serves the control endpoint.
+"""The agent of a node: runs its workers, enrols, reports twice a second, serves the control endpoint.
 
 It touches no packet. It outlives the stream manager: while that is away the media goes on and reports are
 tried again each second. Its workers do not outlive it: each ends when its pipe closes.
@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 ENROL_WITHIN = 60.0  # seconds
 REJECTED_FOR = 60.0  # a manager that knows us no more for that long has replaced us
 LAST_REPORT_WITHIN = 0.5
+SESSIONS_EVERY = 0.9  # every second report at the usual interval
 
 
 class AgentFailed(Exception):
@@ -81,6 +82,7 @@ class Agent:
         self._stop_reason = ""
         self._started = time.time()
         self._rejected_since: float | None = None
+        self._sessions_due = 0.0
 
     # -- life
 
@@ -197,9 +199,14 @@ class Agent:
             await asyncio.sleep(next_at - time.monotonic())
 
     async def _report_once(self) -> None:
-        answers = await self._crew.reports()
+        sessions = time.monotonic() >= self._sessions_due
+        if sessions:
+            self._sessions_due = time.monotonic() + SESSIONS_EVERY
+        answers = await self._crew.reports(sessions=sessions)
         sent = list(self._crew.ended)
-        report = self._reports.build(answers, self._crew.infos(), sent, time.monotonic(), time.time())
+        report = self._reports.build(
+            answers, self._crew.infos(), sent, time.monotonic(), time.time(), sessions=sessions
+        )
         try:
             answer = await self._manager.report(report)
         except ManagerAway as error:
@@ -227,7 +234,7 @@ class Agent:
         """Tell the manager what ended, if it listens: nothing is left but to go."""
         if self._enrolled is None:
             return
-        report = self._reports.build([], [], self._crew.ended, time.monotonic(), time.time())
+        report = self._reports.build([], [], self._crew.ended, time.monotonic(), time.time(), sessions=True)
         with contextlib.suppress(ManagerAway, ManagerRefused):
             await self._manager.report(report, timeout=LAST_REPORT_WITHIN)
 

@@ -145,23 +145,24 @@ class Crew:
             if worker.alive and worker.port
         ]
 
-    async def reports(self) -> list[tuple[int, dict[str, Any]]]:
+    async def reports(self, *, sessions: bool) -> list[tuple[int, dict[str, Any]]]:
         """What each worker says now (or said last), with its pid."""
-        await asyncio.gather(*(self._ask_report(index) for index in list(self._workers)))
+        await asyncio.gather(*(self._ask_report(index, sessions) for index in list(self._workers)))
         return [(self._workers[index].pid, answer) for index, answer in sorted(self._answers.items())]
 
-    async def _ask_report(self, index: int) -> None:
+    async def _ask_report(self, index: int, sessions: bool) -> None:
         worker = self._workers[index]
         if not worker.alive:
             return
         try:
-            self._answers[index] = await worker.ask({"op": "report"}, ASK_REPORT_WITHIN)
+            said = await worker.ask({"op": "report", "sessions": sessions}, ASK_REPORT_WITHIN)
         except WorkerGone:
             self._missed[index] += 1
             if self._missed[index] >= STUCK_AFTER and worker.alive:
                 log.error("worker_stuck", worker=index, pid=worker.pid)
                 worker.process.kill()
         else:
+            self._answers[index] = self._answers.get(index, {"sessions": []}) | said  # those last told of
             self._missed[index] = 0
 
     # -- sessions

@@ -1,7 +1,8 @@
-"""What a worker tells its agent once a second: rates over the interval, everything else as it is now."""
+"""What a worker tells its agent: rates over the last second, everything else as it is now."""
 
 import statistics
 import time
+from collections import deque
 from typing import Any
 
 from controlplane.wire.nodes import SessionKind
@@ -9,36 +10,48 @@ from media.core.session import Address
 from media.fanout.stream import LiveStream
 from media.node.peer import Peer
 
+WINDOW_S = 1.0  # a group of pictures or two: shorter, and a rate is mostly the size of the last key frame
+_NEARLY = 0.9  # readings come by a timer, a little early or late
+
 
 class Meter:
-    """Turns growing counts into rates: the difference to the last reading of the same key, a second."""
+    """Turns growing counts into rates over the last `WINDOW_S`, however often they are read.
+
+    A reading is compared with the newest one that is a window old, or with the oldest there is.
+    """
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[float, float]] = {}
+        self._readings: dict[str, deque[tuple[float, float]]] = {}  # value, moment; oldest first
         self._seen: set[str] = set()
 
     def begin(self) -> None:
         self._seen.clear()
 
-    def rate(self, key: str, value: float, now: float) -> float | None:
-        """None at the first reading."""
+    def _since(self, key: str, value: float, now: float) -> tuple[float, float] | None:
+        """The change of a count and the seconds it took; None at the first reading."""
         self._seen.add(key)
-        before = self._last.get(key)
-        self._last[key] = (value, now)
-        if before is None or now <= before[1]:
+        readings = self._readings.setdefault(key, deque())
+        while len(readings) > 1 and now - readings[1][1] >= WINDOW_S * _NEARLY:
+            readings.popleft()
+        oldest = readings[0] if readings else None
+        readings.append((value, now))
+        return None if oldest is None else (value - oldest[0], now - oldest[1])
+
+    def rate(self, key: str, value: float, now: float) -> float | None:
+        """A second; None at the first reading."""
+        since = self._since(key, value, now)
+        if since is None or since[1] <= 0:
             return None
-        return max(0.0, value - before[0]) / (now - before[1])
+        return max(0.0, since[0]) / since[1]
 
     def change(self, key: str, value: float, now: float) -> float | None:
-        self._seen.add(key)
-        before = self._last.get(key)
-        self._last[key] = (value, now)
-        return None if before is None else value - before[0]
+        since = self._since(key, value, now)
+        return None if since is None else since[0]
 
     def end(self) -> None:
         """Forget what was not read since `begin`."""
-        for key in [key for key in self._last if key not in self._seen]:
-            del self._last[key]
+        for key in [key for key in self._readings if key not in self._seen]:
+            del self._readings[key]
 
 
 def _bits(rate: float | None) -> float | None:

@@ -8,7 +8,7 @@ Agent -> worker (`op`)
     resubscribe  channel, reason                          an edge's relay is made anew
     subscribed   channel, attempt, session, origin, answer   a subscribe went well
     refused      channel, attempt, problem                it did not
-    report       ref                                      answered by report
+    report       ref, sessions (whether each is wanted)   answered by report
     shutdown                                              close all sessions, then end
 
 Worker -> agent (`ev`)

@@ -23,8 +23,13 @@ class ReportBuilder:
         ended: list[str],
         now: float,
         wall: float,
+        *,
+        sessions: bool,
     ) -> NodeReport:
-        """`answers` pairs a worker's pid with its report; `now` is steady, `wall` Unix seconds."""
+        """`answers` pairs a worker's pid with its report; `now` is steady, `wall` Unix seconds.
+
+        `sessions`: whether the workers were asked for each of them.
+        """
         self._seq += 1
         meter = self._meter
         meter.begin()
@@ -49,7 +54,9 @@ class ReportBuilder:
             rtt_ms=statistics.median(trips) if trips else None,
             loop_delay_ms=max((answer["loop_delay_ms"] for answer in reports), default=None),
             gso=all(answer["gso"] for answer in reports) if reports else None,
-            sessions=[SessionReport.model_validate(row) for answer in reports for row in answer["sessions"]],
+            sessions=[SessionReport.model_validate(row) for answer in reports for row in answer["sessions"]]
+            if sessions
+            else None,
             ended=ended,
             streams=_merge([row for answer in reports for row in answer["streams"]]),
             workers=workers,

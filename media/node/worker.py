@@ -90,7 +90,7 @@ class Worker:
             case "refused":
                 engine.refused(message["channel"], message["attempt"], message["detail"])
             case "report":
-                answer = {"ev": "report"} | engine.report()
+                answer = {"ev": "report"} | engine.report(sessions=message["sessions"])
             case other:
                 log.warning("unknown_message", op=other)
         if "ref" in message:

@@ -139,7 +139,9 @@ class FakeNode:
             sessions=[
                 SessionReport(id=s.id, kind=s.kind, channel=s.channel, state="connected")
                 for s in sessions.values()
-            ],
+            ]
+            if self._seq % 2
+            else None,  # as a node does: its sessions one by one in every second report
             ended=ended,
             streams=list(self._streams(sessions)),
         )

@@ -69,7 +69,7 @@ LAUNCHING = frozenset({REQUESTED, CREATING, BOOTING})
 """On the way up."""
 
 REPORTING = frozenset({IN_SERVICE, SUSPECT, DRAINING})
-"""Expected to report each second, and reachable at a control endpoint."""
+"""Expected to report twice a second, and reachable at a control endpoint."""
 
 COUNTED = LAUNCHING | {IN_SERVICE, SUSPECT}
 """Count toward the number their group should have."""

@@ -96,6 +96,7 @@ async def test_latency_is_what_the_viewers_posted_last(show: Show) -> None:
     await show.on_air()
     paths = [(await show.whep()).headers["Location"] for _ in range(20)]
     assert (await show.get("/streams"))[0]["latency_ms"] == {"p50": None, "p95": None, "age_s": None}
+    await wait_for(lambda: show.board.viewers("main") == 20, 5, "the edge has told of its viewers")
     for value, path in enumerate(paths, 1):
         for latency in (9999, value * 10):
             posted = await show.http.post(f"{path}/latency", json={"latency_ms": latency})

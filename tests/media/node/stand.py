@@ -35,7 +35,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from controlplane.wire.nodes import EnrolRequest, NodeReport, SubscribeRequest
+from controlplane.wire.nodes import EnrolRequest, NodeReport, SessionReport, SubscribeRequest
 from controlplane.wire.processes import read_alive, start_time
 from tests.support.wait import wait_for
 
@@ -62,6 +62,12 @@ class EnrolledNode:
     @property
     def last(self) -> NodeReport | None:
         return self.reports[-1] if self.reports else None
+
+    @property
+    def sessions(self) -> list[SessionReport]:
+        """As it told of them last: not every report does."""
+        told = (report.sessions for report in reversed(self.reports) if report.sessions is not None)
+        return next(told, [])
 
 
 class Manager:
@@ -334,13 +340,17 @@ class Watcher:
                 self.samples += frame.samples
 
     async def watch(self, manager: Manager, node: str, channel: str) -> None:
+        await self.offer_only(manager, node, channel)
+        await self.connection.setRemoteDescription(RTCSessionDescription(self.answer, "answer"))
+
+    async def offer_only(self, manager: Manager, node: str, channel: str) -> None:
+        """Ask for a session and do nothing about the answer."""
         prefer_h264(self.connection.addTransceiver("video", direction="recvonly"))
         self.connection.addTransceiver("audio", direction="recvonly")
         await self.connection.setLocalDescription(await self.connection.createOffer())
         self.answer = await manager.session(
             node, "whep", channel, self.connection.localDescription.sdp, self.session
         )
-        await self.connection.setRemoteDescription(RTCSessionDescription(self.answer, "answer"))
 
     async def sees(self, frames: int, within: float = 15.0) -> None:
         wanted = self.frames + frames

@@ -32,8 +32,8 @@ async def test_a_viewer_at_an_edge_sees_and_hears_what_is_published_at_the_origi
         assert origin.last is not None
         assert edge.last.connections == 1
         assert origin.last.connections == 1
-        assert {s.kind.value for s in edge.last.sessions} == {"whep", "relay_in"}
-        assert {s.kind.value for s in origin.last.sessions} == {"whip", "relay_out"}
+        await until(lambda: {s.kind.value for s in edge.sessions} == {"whep", "relay_in"}, "edge sessions")
+        await until(lambda: {s.kind.value for s in origin.sessions} == {"whip", "relay_out"}, "and origin")
         (stream,) = edge.last.streams
         assert (stream.kind, stream.state, stream.viewers) == ("relayed", "live", 1)
         assert (stream.width, stream.height, stream.video_codec) == (640, 360, "H264")
@@ -47,8 +47,8 @@ async def test_a_viewer_at_an_edge_sees_and_hears_what_is_published_at_the_origi
 
         await viewer.close()
         await until(lambda: viewer.session in edge.ended, "the viewer's end is reported")
-        await until(lambda: edge.last and not edge.last.sessions, "the edge lets go of the relay", 12)
-        await until(lambda: origin.last and len(origin.last.sessions) == 1, "the origin is told")
+        await until(lambda: edge.last and not edge.sessions, "the edge lets go of the relay", 12)
+        await until(lambda: len(origin.sessions) == 1, "the origin is told")
     finally:
         await publisher.close()
         await viewer.close()
@@ -112,6 +112,25 @@ async def test_a_viewer_may_come_before_the_publisher(nodes: Stand) -> None:
         await viewer.close()
 
 
+async def test_who_never_connects_is_a_session_and_no_viewer(nodes: Stand) -> None:
+    await nodes.node("origin", "origin-1")
+    await nodes.node("edge", "edge-1")
+    publisher, viewer, silent = Publisher(), Watcher(), Watcher()
+    try:
+        await publisher.publish(nodes.manager, "origin-1", "main")
+        await silent.offer_only(nodes.manager, "edge-1", "main")
+        await viewer.watch(nodes.manager, "edge-1", "main")
+        edge = nodes.manager.nodes["edge-1"]
+        await until(lambda: edge.last and edge.last.connections == 1, "one is connected")
+        await until(lambda: [s.kind.value for s in edge.sessions].count("whep") == 2, "both have a session")
+        assert {s.id: s.state for s in edge.sessions}[silent.session] != "connected"
+        await until(lambda: edge.last and [s.viewers for s in edge.last.streams] == [1], "one watches")
+    finally:
+        await publisher.close()
+        await viewer.close()
+        await silent.close()
+
+
 async def test_ending_a_channel_ends_its_viewers_and_its_publisher(nodes: Stand) -> None:
     await nodes.node("origin", "origin-1")
     await nodes.node("edge", "edge-1")
@@ -144,15 +163,13 @@ async def test_two_workers_of_an_edge_share_one_relay_from_the_origin(nodes: Sta
             await viewer.watch(nodes.manager, "edge-1", "main")
             await viewer.sees(5)
         edge, origin = nodes.manager.nodes["edge-1"], nodes.manager.nodes["origin-1"]
-        seen = len(edge.reports)
-        await until(lambda: len(edge.reports) > seen + 1, "reports of both")
+        kinds = ["relay_in", "relay_in", "relay_out", "whep", "whep"]
+        await until(lambda: sorted(s.kind.value for s in edge.sessions) == kinds, "the sessions of both")
+        await until(lambda: edge.last and edge.last.connections == 2, "and that they are connected")
         assert edge.last is not None
         assert origin.last is not None
-        assert edge.last.connections == 2
         assert len({worker.udp_port for worker in edge.last.workers}) == 2
-        kinds = sorted(session.kind.value for session in edge.last.sessions)
-        assert kinds == ["relay_in", "relay_in", "relay_out", "whep", "whep"]
-        assert [s.kind.value for s in origin.last.sessions].count("relay_out") == 1
+        assert [s.kind.value for s in origin.sessions].count("relay_out") == 1
         assert [(s.channel, s.state) for s in edge.last.streams] == [("main", "live")]
     finally:
         await publisher.close()
