@@ -22,7 +22,9 @@ async def test_what_comes_right_after_a_draw_is_drawn_without_waiting_for_the_cl
         await it.until_shown("203/400")
 
 
-async def test_a_storm_of_messages_is_drawn_at_its_own_pace(stand: OpenStand, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_storm_of_messages_is_drawn_at_its_own_pace(
+    stand: OpenStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draws: list[int] = []
     async with stand(snapshot(), page="2") as it:
         show = it.page.show

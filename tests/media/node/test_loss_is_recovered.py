@@ -54,9 +54,7 @@ async def test_five_in_a_hundred_lost_at_both_ends_cost_hardly_a_frame(nodes: St
         assert publisher.pattern.frames - made < 1.25 * (viewer.frames - seen) + 15
 
         edge, origin = nodes.manager.nodes["edge-1"], nodes.manager.nodes["origin-1"]
-        await until(
-            lambda: any(s.nacks for s in edge.sessions), "the viewer's NACKs count"
-        )
+        await until(lambda: any(s.nacks for s in edge.sessions), "the viewer's NACKs count")
         assert origin.last is not None
         (stream,) = origin.last.streams
         assert stream.loss is None or stream.loss < 0.02  # what is lost on the way in is got back
