@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from controlplane.wire.processes import ProcessRecord, alive, read_all
@@ -46,6 +47,7 @@ def command_line(*words: str) -> list[str]:
 @dataclass
 class Stage:
     home: Path
+    under: tuple[str, ...] = ()  # a command that runs the others, as in ("env", "-u", "LANG")
     api: str = ""
     watch: str = ""
     seen: dict[tuple[int, float], ProcessRecord] = field(default_factory=dict)
@@ -55,7 +57,7 @@ class Stage:
     ) -> subprocess.CompletedProcess[str]:
         """One command against this stage. Its words on stderr are part of the failure."""
         done = subprocess.run(
-            command_line(*words),
+            [*self.under, *command_line(*words)],
             env=environment(self.home),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -78,6 +80,18 @@ class Stage:
         view = self.json("stage", "up", "--port", "0", timeout=UP_S)
         assert view["state"] == "up", view
         self.api, self.watch = view["api"], view["watch"]
+
+    def get(self, path: str, api: str = "") -> Any:
+        """What the operator's API says at a path below /api/v1."""
+        token = (self.home / "config" / "operator.token").read_text().strip()
+        answer = httpx.get(
+            f"{api or self.api}/api/v1/{path}",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=COMMAND_S,
+            trust_env=False,
+        )
+        answer.raise_for_status()
+        return answer.json()
 
     def down(self) -> None:
         self.look()
@@ -116,10 +130,10 @@ class Stage:
 
 
 @contextmanager
-def running_stage() -> Iterator[Stage]:
+def running_stage(*under: str) -> Iterator[Stage]:
     """A stage that is up; taken down at the end, whatever happened, and checked to have left nothing."""
     folder = Path(tempfile.mkdtemp(prefix="showcaller-test-"))
-    stage = Stage(folder / "home")
+    stage = Stage(folder / "home", under)
     try:
         stage.up()
         yield stage
