@@ -2,8 +2,8 @@
 
     python -m tests.support.old_kernel showcaller stage up
 
-A seccomp filter answers `setsockopt(SOL_UDP, UDP_SEGMENT)` with ENOPROTOOPT, as such a kernel does; every other
-system call goes its way. Filters outlive fork and exec (seccomp(2)). Linux on x86-64 and 64-bit ARM.
+A seccomp filter answers `setsockopt(SOL_UDP, UDP_SEGMENT)` with ENOPROTOOPT, as such a kernel does; every
+other system call goes its way. Filters outlive fork and exec (seccomp(2)). Linux on x86-64 and 64-bit ARM.
 """
 
 import ctypes
