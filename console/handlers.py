@@ -20,6 +20,7 @@ from console.core.client import Client
 from console.core.errors import ConsoleError
 from console.core.stage import PublisherSpec, down, start_publisher
 from console.core.target import ConsoleOptions
+from console.core.units import show_state
 from console.messages import PublishFailed, PublishStarted, Said, StageFailed, StageStep
 from console.screens.broadcast import dialogs
 from console.screens.broadcast.screen import BroadcastScreen
@@ -180,14 +181,14 @@ class Handlers(App[int]):
         if state == NodeState.DRAINING:
             self.say(f"{node} is draining already: u undoes it", "warning")
         elif state not in (NodeState.IN_SERVICE, NodeState.SUSPECT):
-            self.say(f"{node} is {state.replace('_', ' ')}: only a node in service can be drained", "warning")
+            self.say(f"{node} is {show_state(state)}: only a node in service can be drained", "warning")
         else:
             self.ask(DrainDialog(view, node, deadline.strip() or "5m"), self._drain)
 
     def _drain(self, wanted: Drain) -> None:
         def told(view: DrainView) -> str:
             left = figures.plural(view.viewers, "connection")
-            return f"{view.node} is {view.state.replace('_', ' ')}: {left} on it"
+            return f"{view.node} is {show_state(view.state)}: {left} on it"
 
         self.perform(self._client().drain(wanted.node, wanted.deadline_s), told)
 
@@ -198,7 +199,7 @@ class Handlers(App[int]):
         if self.look().state.nodes[node].state != NodeState.DRAINING:
             self.say(f"{node} is not draining: there is nothing to undo", "warning")
             return
-        self.perform(self._client().undrain(node), lambda v: f"{v.node} is {v.state.replace('_', ' ')} again")
+        self.perform(self._client().undrain(node), lambda v: f"{v.node} is {show_state(v.state)} again")
 
     def _node(self, name: str) -> str | None:
         """The node that is meant: the one named, or the chosen one. Says so when there is none."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -40,8 +41,7 @@ TokenFile = Annotated[
     typer.Option(
         "--token-file",
         metavar="FILE",
-        envvar="SHOWCALLER_TOKEN_FILE",
-        help="File with its operator token (or set SHOWCALLER_TOKEN).",
+        help="File with its operator token (or set SHOWCALLER_TOKEN_FILE, or SHOWCALLER_TOKEN).",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
@@ -72,6 +72,16 @@ TlsCert = Annotated[
     Path | None, typer.Option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate.")
 ]
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key.")]
+
+
+@dataclass
+class BeforeCommand:
+    """What `showcaller` was given before the command's own name."""
+
+    token_file: Path | None = None
+
+
+before_command = BeforeCommand()
 
 
 def home() -> Home:
@@ -115,7 +125,7 @@ def stage_options(
 def console_options(api: str | None, token_file: Path | None) -> "ConsoleOptions":
     from console.core.target import ConsoleOptions
 
-    return ConsoleOptions(stage=stage_options(), api=api, token_file=token_file)
+    return ConsoleOptions(stage=stage_options(), api=api, token_file=token_file or before_command.token_file)
 
 
 def target(api: str | None, token_file: Path | None) -> "Target":

@@ -25,7 +25,9 @@ POLL_S = 0.25
 @app.command()
 def add(
     role: str = typer.Argument(help="origin or edge.", metavar="ROLE"),
-    region: str | None = typer.Option(None, "--region", help="Where. Default: the stage's own."),
+    region: str | None = typer.Option(
+        None, "--region", metavar="REGION", help="Where. Default: the stage's own."
+    ),
     wait: bool = Wait,
     dry_run: DryRun = False,
     json: Json = False,
@@ -135,6 +137,7 @@ def _find(nodes: "list[NodeDetail]", node: str) -> "NodeDetail":
 
 async def _wait_in_service(client: "Client", view: "DrainView") -> "DrainView":
     from console.core.errors import StageError, TimedOut
+    from console.core.units import show_state
     from controlplane.wire.nodes import NodeState
 
     deadline = time.monotonic() + ADD_WAIT_S
@@ -142,11 +145,13 @@ async def _wait_in_service(client: "Client", view: "DrainView") -> "DrainView":
     while state is not NodeState.IN_SERVICE:
         if state in (NodeState.FAULTY, NodeState.TERMINATING, NodeState.TERMINATED):
             raise StageError(
-                f"{view.node} did not come into service: it is {state}", f"See `showcaller logs {view.node}`"
+                f"{view.node} did not come into service: it is {show_state(state)}",
+                f"See `showcaller logs {view.node}`",
             )
         if time.monotonic() > deadline:
             raise TimedOut(
-                f"{view.node} is still {state} after {ADD_WAIT_S:.0f} s", f"See `showcaller logs {view.node}`"
+                f"{view.node} is still {show_state(state)} after {ADD_WAIT_S:.0f} s",
+                f"See `showcaller logs {view.node}`",
             )
         await asyncio.sleep(POLL_S)
         state = await _state_of(client, view.node)
@@ -155,6 +160,7 @@ async def _wait_in_service(client: "Client", view: "DrainView") -> "DrainView":
 
 async def _wait_gone(client: "Client", view: "DrainView", deadline_s: float) -> "DrainView":
     from console.core.errors import StageError, TimedOut
+    from console.core.units import show_state
     from controlplane.wire.nodes import NodeState
 
     limit = deadline_s + DRAIN_MARGIN_S
@@ -164,7 +170,8 @@ async def _wait_gone(client: "Client", view: "DrainView", deadline_s: float) -> 
             raise StageError(f"the drain of {view.node} was taken back", "It is in service")
         if time.monotonic() > until:
             raise TimedOut(
-                f"{view.node} is still {state} after {limit:.0f} s", f"See `showcaller logs {view.node}`"
+                f"{view.node} is still {show_state(state)} after {limit:.0f} s",
+                f"See `showcaller logs {view.node}`",
             )
         await asyncio.sleep(POLL_S)
     return view.model_copy(update={"state": state, "viewers": 0})
@@ -178,12 +185,12 @@ async def _state_of(client: "Client", node: str) -> "NodeState":
 
 
 def _show(view: "DrainView", *, as_json: bool) -> None:
-    from console.core.units import count, show_duration
+    from console.core.units import count, show_duration, show_state
 
     if as_json:
         output.print_json(view.model_dump(mode="json"))
         return
-    words = f"{view.node}  {view.state.replace('_', ' ')}"
+    words = f"{view.node}  {show_state(view.state)}"
     if view.viewers:
         words += f"  {count(view.viewers, 'viewer')}"
     if view.deadline_s is not None and view.state == "draining":

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def journal(
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on as things happen, until Ctrl-C."),
-    lines: int = typer.Option(50, "--lines", "-n", min=0, max=1000, help="How many of the latest entries."),
+    lines: int = typer.Option(
+        50, "--lines", "-n", metavar="N", min=0, max=1000, help="How many of the latest entries."
+    ),
     json: Json = False,
     api: Api = None,
     token_file: TokenFile = None,

@@ -17,7 +17,9 @@ def logs(
         None, metavar="[NAME]", help="manager, supervisor, edge-1, publisher-main ..."
     ),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on as lines come, until Ctrl-C."),
-    lines: int = typer.Option(200, "--lines", "-n", min=0, help="How many of the last lines; 0 for all."),
+    lines: int = typer.Option(
+        200, "--lines", "-n", metavar="N", min=0, help="How many of the last lines; 0 for all."
+    ),
     json: Json = False,
 ) -> None:
     """The log of a process of this machine's stage. Without a NAME: which logs there are."""

@@ -7,8 +7,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -28,9 +26,6 @@ from console.cli import (
 )
 from console.cli.context import Announce, Json, Listen, Port, TlsCert, TlsKey
 from console.core.errors import ConsoleError
-
-if TYPE_CHECKING:
-    from console.core.stage import StageOptions
 
 EPILOG = "Without a command: the console, or without a terminal a test broadcast until a signal comes."
 
@@ -85,28 +80,48 @@ def root(
 ) -> int:
     """Run a live watch party from a terminal."""
     if ctx.invoked_subcommand is not None:
+        _refuse_before_command(
+            ctx.invoked_subcommand,
+            {
+                "--port": port is not None,
+                "--listen": listen is not None,
+                "--announce": bool(announce),
+                "--tls-cert": tls_cert is not None,
+                "--tls-key": tls_key is not None,
+                "--json": json,
+            },
+        )
         if api is not None:  # given before the command: as if it had been given after it
             os.environ["SHOWCALLER_API"] = api
-        if token_file is not None:
-            os.environ["SHOWCALLER_TOKEN_FILE"] = str(token_file)
+        context.before_command.token_file = token_file
         return 0
-    options = context.stage_options(port, listen, announce, tls_cert, tls_key)
+    from console.core.target import ConsoleOptions
+
+    options = ConsoleOptions(
+        stage=context.stage_options(port, listen, announce, tls_cert, tls_key), api=api, token_file=token_file
+    )
     if sys.stdin.isatty() and sys.stdout.isatty():
-        return _console(options, api, token_file)
+        from console.app import run
+
+        return run(options)
     if api is not None:
         from console.core.errors import UsageError
 
         raise UsageError("the console needs a terminal", "Without one, use the plain commands (see --help)")
     from console.cli.headless import run_headless
 
-    return run_headless(options, as_json=json)
+    return run_headless(options.stage, as_json=json)
 
 
-def _console(options: "StageOptions", api: str | None, token_file: Path | None) -> int:
-    from console.app import run
-    from console.core.target import ConsoleOptions
+def _refuse_before_command(command: str, given: dict[str, bool]) -> None:
+    """These are of the command they follow: before it they would be passed over."""
+    from console.core.errors import UsageError
 
-    return run(ConsoleOptions(stage=options, api=api, token_file=token_file))
+    for option, is_given in given.items():
+        if is_given:
+            raise UsageError(
+                f"{option} stands before the command", f"If {command} takes it, it goes after that word"
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

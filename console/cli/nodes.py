@@ -6,7 +6,7 @@ from console.cli.context import Api, Json, TokenFile
 
 def nodes(json: Json = False, api: Api = None, token_file: TokenFile = None) -> None:
     """The nodes: role, state, connections against capacity, egress."""
-    from console.core.units import show_bitrate, show_duration, show_number
+    from console.core.units import show_bitrate, show_duration, show_number, show_state
     from controlplane.wire.api import NodeView
 
     found = context.call(api, token_file, lambda client: client.nodes())
@@ -23,7 +23,7 @@ def nodes(json: Json = False, api: Api = None, token_file: TokenFile = None) -> 
                 node.id,
                 node.role,
                 node.region,
-                node.state.replace("_", " "),
+                show_state(node.state),
                 show_number(node.connections),
                 show_number(node.capacity),
                 show_bitrate(node.egress_bps),

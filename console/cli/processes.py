@@ -47,14 +47,16 @@ def node(
     manager: str | None = typer.Option(
         None, "--manager", metavar="URL", help="The stream manager it joins. Default: this machine's stage."
     ),
-    name: str | None = typer.Option(None, "--name", help="What it is called in logs."),
+    name: str | None = typer.Option(None, "--name", metavar="NAME", help="What it is called in logs."),
     announce: Announce = None,
-    udp_port: int | None = typer.Option(None, "--udp-port", min=0, max=65535, help="For media."),
+    udp_port: int | None = typer.Option(None, "--udp-port", metavar="N", min=0, max=65535, help="For media."),
     control_port: int | None = typer.Option(
-        None, "--control-port", min=0, max=65535, help="For the manager."
+        None, "--control-port", metavar="N", min=0, max=65535, help="For the manager."
     ),
-    workers: int | None = typer.Option(None, "--workers", min=1, max=256, help="Packet processes."),
-    capacity: int | None = typer.Option(None, "--capacity", min=1, help="Connections it takes."),
+    workers: int | None = typer.Option(
+        None, "--workers", metavar="N", min=1, max=256, help="Packet processes."
+    ),
+    capacity: int | None = typer.Option(None, "--capacity", metavar="N", min=1, help="Connections it takes."),
     token_file: TokenFile = None,
 ) -> int:
     """One node in the foreground, until Ctrl-C.
@@ -64,12 +66,18 @@ def node(
     """
     from console.core.client import check_api_url
     from console.core.errors import UsageError
-    from console.core.stage.start import require_linux
+    from console.core.stage.start import check_announce, require_linux
     from controlplane.wire.nodes import Role
 
     if role not in (Role.ORIGIN, Role.EDGE):
         raise UsageError(f"there are no nodes of role {role!r}", "Accepted: origin, edge")
+    if token_file is not None and manager is None:
+        raise UsageError(
+            "--token-file is for a stream manager elsewhere, and none is named",
+            "Name it with --manager URL, or leave --token-file out",
+        )
     require_linux()
+    check_announce(announce or [])
     token = os.environ.get("SHOWCALLER_ENROL_TOKEN")
     if not token:
         target = context.target(manager, token_file)
@@ -99,7 +107,7 @@ def node(
 
 def probe(
     what: str = typer.Argument(help="A channel of the stage, or a WHEP address.", metavar="CHANNEL|URL"),
-    seconds: float = typer.Option(20.0, "--seconds", min=1, max=3600, help="How long to watch."),
+    seconds: float = typer.Option(20.0, "--seconds", metavar="N", min=1, max=3600, help="How long to watch."),
     json: Json = False,
     api: Api = None,
     token_file: TokenFile = None,

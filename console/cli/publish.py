@@ -26,7 +26,7 @@ def publish(
     loop: bool = typer.Option(False, "--loop", help="Begin again when the file ends."),
     copy: bool = typer.Option(False, "--copy", help="Send an H.264 file without B-frames as it is."),
     size: str | None = typer.Option(None, "--size", metavar="WxH", help="Picture size, e.g. 1280x720."),
-    fps: float | None = typer.Option(None, "--fps", min=1, max=60, help="Frames a second."),
+    fps: float | None = typer.Option(None, "--fps", metavar="N", min=1, max=60, help="Frames a second."),
     detach: bool = typer.Option(False, "--detach", help="Return when it is live; the stage keeps it on air."),
     json: Json = False,
     api: Api = None,

@@ -53,7 +53,7 @@ def _list(as_json: bool, api: str | None, token_file: context.TokenFile) -> None
 
 @app.command()
 def stop(
-    channel: str = typer.Argument(help="The channel to end."),
+    channel: str = typer.Argument(help="The channel to end.", metavar="CHANNEL"),
     yes: Yes = False,
     dry_run: DryRun = False,
     json: Json = False,

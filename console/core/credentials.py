@@ -6,6 +6,7 @@ is told so, once.
 """
 
 import hashlib
+import logging
 import os
 import secrets
 import sys
@@ -15,6 +16,8 @@ from console.core.errors import StageError
 from console.core.paths import Home, unusable
 
 SERVICE = "showcaller"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def keyring_state() -> tuple[bool, str]:
 
         backend = keyring.get_keyring()
     except Exception as error:  # a broken backend may raise anything at import
+        log.info("no keyring works: %s: %s", type(error).__name__, error)
         return False, str(error) or type(error).__name__
     if isinstance(backend, fail.Keyring | null.Keyring):
         return False, "no keyring service answers"
@@ -93,7 +97,8 @@ def _from_keyring(home: Home) -> str | None:
 
     try:
         return keyring.get_password(SERVICE, _account(home)) or None
-    except Exception:  # locked, dismissed, or its service is gone: as if there were none
+    except Exception as error:  # locked, dismissed, or its service is gone: as if there were none
+        log.info("the keyring was not read: %s: %s", type(error).__name__, error)
         return None
 
 
@@ -105,5 +110,6 @@ def _into_keyring(home: Home, token: str) -> bool:
     try:
         keyring.set_password(SERVICE, _account(home), token)
         return keyring.get_password(SERVICE, _account(home)) == token
-    except Exception:
+    except Exception as error:  # the same: a file keeps the token then
+        log.info("the keyring did not take the token: %s: %s", type(error).__name__, error)
         return False

@@ -20,7 +20,14 @@ class ConsoleOptions:
 
     stage: StageOptions  # home, port, listen ...: how to bring the embedded stage up
     api: str | None = None  # a manager elsewhere: then no stage is brought up
-    token_file: Path | None = None
+    token_file: Path | None = None  # goes with `api`; a token of this machine's stage is found by itself
+
+    def __post_init__(self) -> None:
+        if self.token_file is not None and not self.api:
+            raise UsageError(
+                "--token-file is for a stream manager elsewhere, and none is named",
+                "Name it with --api URL, or leave --token-file out: this machine's own is found by itself",
+            )
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,14 @@ def find_target(options: ConsoleOptions, environment: Mapping[str, str] = os.env
 
 def _remote_token(options: ConsoleOptions, environment: Mapping[str, str]) -> str:
     token = environment.get("SHOWCALLER_TOKEN", "")
-    if options.token_file is not None:
+    named = environment.get("SHOWCALLER_TOKEN_FILE")
+    path = options.token_file or (Path(named) if named else None)
+    if path is not None:
         try:
-            token = options.token_file.read_text()
+            token = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
-            raise UsageError(f"cannot read the token file {options.token_file}: {reason}") from error
+            raise UsageError(f"cannot read the token file {path}: {reason}") from error
     token = token.strip()
     if not token:
         raise UsageError(

@@ -94,6 +94,11 @@ def show_number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
+def show_state(state: str) -> str:
+    """A state of the wire as people read it: "in service"."""
+    return state.replace("_", " ")
+
+
 def count(number: int, thing: str) -> str:
     """ "1 viewer", "3 viewers"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

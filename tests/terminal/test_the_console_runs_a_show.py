@@ -41,8 +41,8 @@ def test_start_broadcast_scale_drain_stop_quit(console: Console, tmp_path: Path)
     # A broadcast of a file, by its path, looped.
     window.keys("b")
     window.until("Start a broadcast")
-    window.keys("Right", "Space")
-    window.until("choose a file")
+    window.keys("Right")
+    window.until("▸ File", "choose a file")
     window.type(str(tmp_path) + "/fi")
     window.keys("Tab")  # completes the path
     window.until("● fight night.mp4")

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from console.core.stage.control import SupervisorGone, SupervisorStatus, ask, as
 from console.core.stage.finish import down
 from console.core.stage.look import NEEDED, status
 from console.core.stage.model import Place, Report, StageOptions, locate, silent
+from console.core.units import show_state
 from console.core.version import version
 from controlplane.wire import processes as records
 from controlplane.wire.api import NodeDetail, StageView
@@ -46,7 +48,7 @@ async def up(options: StageOptions, *, report: Report = silent, timeout_s: float
     require_linux()
     deadline = time.monotonic() + timeout_s
     home = options.home
-    check_options_alone(options)
+    await asyncio.to_thread(check_options_alone, options)  # a name may have to be looked up
     await asyncio.to_thread(home.prepare)
     operator = await asyncio.to_thread(ensure_operator_token, home)
     if operator.notice:
@@ -100,13 +102,34 @@ def check_options_alone(options: StageOptions) -> None:
     for path in (options.tls_cert, options.tls_key):
         if path is not None and not path.is_file():
             raise UsageError(f"there is no file {path}")
-    for address in options.announce:
+    check_listen(options.listen)
+    check_announce(options.announce)
+
+
+def check_listen(address: str | None) -> None:
+    """UsageError when this names no machine at all; whether it is one of this machine's shows at the bind."""
+    if address is None:
+        return
+    try:
+        socket.getaddrinfo(address or "?", 0)
+    except (OSError, UnicodeError):
+        raise UsageError(
+            f"--listen {address!r} is not an address", "Give one of this machine's own, or 0.0.0.0 for all"
+        ) from None
+
+
+def check_announce(addresses: Sequence[str]) -> None:
+    """UsageError when a viewer could not send to one of these."""
+    for address in addresses:
         try:
-            ipaddress.ip_address(address)
+            usable = not (ip := ipaddress.ip_address(address)).is_unspecified and not ip.is_multicast
         except ValueError:
+            usable = False
+        if not usable:
             raise UsageError(
-                f"--announce {address!r} is not an IP address", "Give the one viewers reach this machine by"
-            ) from None
+                f"--announce {address!r} is not the IP address of a machine",
+                "Give the one viewers reach this machine by",
+            )
 
 
 # --- the supervisor
@@ -357,7 +380,7 @@ def _waiting_for(nodes: list[NodeDetail], serving: set[Role]) -> list[str]:
         of_role = [node for node in nodes if node.role == role]
         for node in of_role[-2:]:
             reason = f", {node.state_reason}" if node.state_reason else ""
-            words.append(f"{node.id} ({node.state.replace('_', ' ')}{reason})")
+            words.append(f"{node.id} ({show_state(node.state)}{reason})")
         if not of_role:
             words.append(f"an {role}")
     return words

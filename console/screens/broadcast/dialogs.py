@@ -10,12 +10,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
 from textual.suggester import Suggester
-from textual.widgets import Input, Label, RadioSet, Static
+from textual.widgets import Input, Label, Static
 
 from console.commands import PublishWords
 from console.core.stage import PublisherSpec
 from console.screens.shared import figures
-from console.screens.shared.dialog import CANCEL, Checkbox, Choice, Dialog, RadioButton
+from console.screens.shared.dialog import CANCEL, Checkbox, Choice, Dialog, RadioButton, RadioSet
 from console.screens.shared.words import Line
 
 DEFAULT_CHANNEL = "main"

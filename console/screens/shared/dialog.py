@@ -133,6 +133,19 @@ class RadioButton(widgets.RadioButton):
         return "●" if self.value else " "
 
 
+class RadioSet(widgets.RadioSet):
+    """An arrow chooses at once: a mark that only walks would be a colour and nothing else."""
+
+    BINDINGS = [
+        Binding("down,right", "turn(1)", show=False),
+        Binding("up,left", "turn(-1)", show=False),
+    ]
+
+    def action_turn(self, step: int) -> None:
+        buttons = list(self.query(RadioButton))
+        buttons[(self.pressed_index + step) % len(buttons)].value = True
+
+
 class Checkbox(widgets.Checkbox):
     """The same for a tick."""
 

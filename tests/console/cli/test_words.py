@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from console.cli import fleet
+from controlplane.wire.api import DrainView
+from controlplane.wire.nodes import NodeState
 from tests.support.stage import command_line, environment
 
 
@@ -54,6 +57,17 @@ def cli(tmp_path: Path) -> Cli:
         (["nodes", "--api", "https://stage.example"], "--token-file"),
         (["nodes", "--api", "https://stage.example", "--token-file", "/nonexistent"], "token file"),
         (["node", "--role", "edge", "--manager", "http://127.0.0.1:1"], "--token-file"),
+        (["nodes", "--token-file", "/nonexistent"], "--api"),
+        (["--token-file", "/nonexistent", "nodes"], "--api"),
+        (["--token-file", "/nonexistent"], "--api"),
+        (["node", "--role", "edge", "--token-file", "/nonexistent"], "--manager"),
+        (["node", "--role", "edge", "--announce", "bogus"], "IP address"),
+        (["node", "--role", "edge", "--announce", "0.0.0.0"], "IP address"),
+        (["stage", "up", "--announce", "bogus"], "IP address"),
+        (["stage", "up", "--listen", "not an address"], "0.0.0.0"),
+        (["stage", "up", "--listen", ""], "0.0.0.0"),
+        (["serve", "--listen", "not an address"], "0.0.0.0"),
+        (["--port", "0", "nodes"], "after"),
         (["nonsense"], "--help"),
     ],
 )
@@ -71,6 +85,28 @@ def test_words_that_cannot_be_meant_are_refused_with_what_is_accepted(
         error: dict[str, Any] = json.loads(as_json.stderr)["error"]
         assert error["exit"] == as_json.returncode == 2
         assert error["what"]
+
+
+def test_a_node_taken_back_is_in_service_in_words_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    view = DrainView(node="edge-2", state=NodeState.IN_SERVICE, viewers=1, deadline_s=None)
+    fleet._show(view, as_json=False)
+    assert capsys.readouterr().out == "edge-2  in service  1 viewer\n"
+    fleet._show(view, as_json=True)
+    assert json.loads(capsys.readouterr().out)["state"] == "in_service"
+
+
+def test_json_before_the_command_is_not_passed_over(cli: Cli) -> None:
+    done = cli("--json", "nodes")
+    assert done.returncode == 2
+    assert "--json" in json.loads(done.stderr)["error"]["what"]
+
+
+def test_a_token_file_named_in_the_environment_waits_for_a_manager_elsewhere(cli: Cli) -> None:
+    local = cli("nodes", SHOWCALLER_TOKEN_FILE="/nonexistent")
+    assert local.returncode == 3  # as without it: no stage is up here
+    remote = cli("nodes", "--api", "https://stage.example", SHOWCALLER_TOKEN_FILE="/nonexistent")
+    assert remote.returncode == 2
+    assert "/nonexistent" in remote.stderr
 
 
 @pytest.mark.parametrize(

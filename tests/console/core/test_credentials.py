@@ -41,6 +41,15 @@ class ForgetfulKeyring(MemoryKeyring):
         pass
 
 
+class LockedKeyring(MemoryKeyring):
+    """Answers like a service that has just gone away."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise OSError("the keyring is locked")
+
+    set_password = get_password  # type: ignore[assignment]
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     home = Home(tmp_path / "home")
@@ -108,3 +117,15 @@ def test_a_damaged_token_file_is_said(home: Home, use_keyring) -> None:  # type:
     (home.config / "operator.token").write_text("short")
     with pytest.raises(StageError, match="Remove it"):
         ensure_operator_token(home)
+
+
+def test_a_keyring_that_fails_is_logged_and_a_file_keeps_the_token(  # type: ignore[no-untyped-def]
+    home: Home, use_keyring, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_keyring(LockedKeyring())
+    with caplog.at_level("INFO", logger="console"):
+        made = ensure_operator_token(home)
+    assert operator_token(home) == made.token
+    assert (home.config / "operator.token").is_file()
+    assert any(record.name == "console.core.credentials" for record in caplog.records)
+    assert made.token not in caplog.text

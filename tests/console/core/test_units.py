@@ -12,7 +12,9 @@ from console.core.units import (
     parse_size,
     show_bitrate,
     show_duration,
+    show_state,
 )
+from controlplane.wire.nodes import NodeState
 
 
 @pytest.mark.parametrize(
@@ -100,3 +102,8 @@ def test_a_bitrate_is_shown_with_three_figures(bps: float | None, text: str) -> 
 )
 def test_a_duration_is_shown_short(seconds: float | None, text: str) -> None:
     assert show_duration(seconds) == text
+
+
+def test_a_state_is_shown_in_words() -> None:
+    assert [show_state(state) for state in (NodeState.IN_SERVICE, "draining")] == ["in service", "draining"]
+    assert not any("_" in show_state(state) for state in NodeState)

@@ -116,7 +116,7 @@ async def test_the_path_is_completed_and_checked_while_it_is_typed(stand: OpenSt
     (tmp_path / "films" / "fight night.mkv").write_bytes(b"x" * 200_000)
     (tmp_path / "films" / "fight song.mkv").write_bytes(b"x")
     async with stand(quiet(), size=(120, 40)) as it:
-        await it.press("b", "right", "space")
+        await it.press("b", "right")
         field = it.app.screen.query_one("#file", Input)
         field.focus()
         field.value = f"{tmp_path}/fil"
@@ -132,9 +132,18 @@ async def test_the_path_is_completed_and_checked_while_it_is_typed(stand: OpenSt
         assert focus(it) == "channel"
 
 
+async def test_an_arrow_chooses_the_kind_of_source_at_once(stand: OpenStand) -> None:
+    async with stand(quiet(), size=(120, 40)) as it:
+        await it.press("b", "right")
+        await it.until_shown("▐●▌ File", "▸ File")
+        await it.press("shift+tab", "left")
+        await it.until_shown("▐●▌ Test pattern")
+        assert focus(it) == "kind"
+
+
 async def test_an_unusable_file_keeps_the_dialog_open(stand: OpenStand, tmp_path: Path) -> None:
     async with stand(quiet(), size=(120, 40)) as it:
-        await it.press("b", "right", "space")
+        await it.press("b", "right")
         it.app.screen.query_one("#file", Input).value = str(tmp_path / "none.mkv")
         it.app.screen.query_one("#start").focus()
         await it.press("enter")

@@ -32,7 +32,7 @@ async def test_a_stage_with_little_on_it(stand: OpenStand, page: str, stage: str
 DIALOGS = {
     "drain": ("2", "down", "d"),
     "start-test": ("b",),
-    "start-file": ("b", "right", "space"),
+    "start-file": ("b", "right"),
     "stop": ("3", "S"),
     "quit": ("q",),
     "help": ("question_mark",),

@@ -1,13 +1,17 @@
 """The registry of actions, and what is made from it: keys, footer, help, palette, command line."""
 
 import re
+from typing import Any
 
 import pytest
 
 from console import actions, commands
 from console.actions import ACTIONS, BY_ID, PAGES, key_name
 from console.app import ConsoleApp
+from console.handlers import Handlers
 from console.screens.help.screen import help_lines
+from console.screens.shared.dialog import Dialog
+from console.screens.shared.page import Page
 from console.screens.shared.words import plain
 from tests.console.screens.conftest import OpenStand
 from tests.console.screens.stand import snapshot
@@ -31,6 +35,17 @@ def test_footers_name_actions_that_work_there() -> None:
             assert page in BY_ID[name].pages, f"{name} on {page}"
     for name in actions.ALWAYS:
         assert BY_ID[name].pages == actions.EVERYWHERE
+
+
+def below(kind: type[Any]) -> set[type[Any]]:
+    return {deeper for child in kind.__subclasses__() for deeper in (child, *below(child))}
+
+
+def test_every_page_and_dialog_has_what_it_must_have_of_its_own() -> None:
+    assert not [page for page in below(Page) if page.show_body is Page.show_body]
+    assert not [dialog for dialog in below(Dialog) if dialog.chosen is Dialog.chosen]
+    assert ConsoleApp.look is not Handlers.look
+    assert ConsoleApp.remember_palette is not Handlers.remember_palette
 
 
 def test_what_changes_the_stage_has_a_plain_command() -> None:
