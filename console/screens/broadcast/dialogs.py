@@ -188,10 +188,6 @@ class StartDialog(Dialog[PublisherSpec]):
         if event.input.id == "file":
             self._describe()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.query_one("#start").focus()
-
     def chosen(self, choice: str) -> None:
         path = self.query_one("#file", Input).value
         words = PublishWords(

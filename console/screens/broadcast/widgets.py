@@ -47,6 +47,8 @@ def sending_lines(stream: StreamDetail, view: View, width: int) -> list[Line]:
         kind = "as it is" if report.copy_mode else (stream.video_codec or "")
         source = "test pattern" if report.source == "test" else report.source
         about = " ".join(part for part in (size, kind) if part)
+        if len(source) + 13 + len(about) > width:
+            about = size
         lines.append(
             [
                 ("source     ", "$muted"),
@@ -178,7 +180,7 @@ def viewer_lines(stream: StreamDetail, view: View, width: int) -> list[Line]:
             (figures.milliseconds(figure.p95), "bold"),
             (f", {figures.age(old)} old", "$muted"),
         ]
-    edges = ", ".join(stream.edges) or "no edge yet: the first viewer fetches it"
+    edges = ", ".join(stream.edges) or "no edge until a viewer comes"
     carrying = [view.state.nodes[edge] for edge in stream.edges if edge in view.state.nodes]
     lossy = [(n.loss, n.connections or 0) for n in carrying if n.loss is not None and n.connections]
     weight = sum(number for _, number in lossy)
@@ -245,7 +247,12 @@ def pending_lines(channel: str, pending: Pending, wall: float, width: int) -> li
             [("✗ ", "bold $bad"), (f"{channel} did not come on air.", "bold")],
             [(pending.error, "")],
             [],
-            [("b", "bold $accent"), (" tries again with the same values.", "$muted")],
+            [
+                ("b", "bold $accent"),
+                (" tries again with the same values, ", "$muted"),
+                ("shift+s", "bold $accent"),
+                (" forgets it.", "$muted"),
+            ],
         ]
     return [
         [

@@ -43,6 +43,7 @@ class JournalScreen(Page):
         if view.stale:
             parts.append(f"▲ {view.as_of}")
         box.border_title = "   ".join(parts)
+        box.border_subtitle = "enter shows all of an entry" if self._rows else ""
         if view.refused:
             table.show_words([("✗ No permission: ", "bold $bad"), (view.refused, "")])
         elif not view.state.ready:

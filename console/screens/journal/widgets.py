@@ -10,9 +10,9 @@ from controlplane.wire.api import JournalEntry
 COLUMNS = (
     Column("at", "at", 8),
     Column("actor", "who", 14, rank=1),
-    Column("subject", "what", 10),
-    Column("kind", "kind", 18, rank=2),
-    Column("message", "happened", 24, grows=True),
+    Column("subject", "what", 10, rank=2),  # the message names it too
+    Column("kind", "kind", 18, rank=3),
+    Column("message", "happened", 40, grows=True),
 )
 TROUBLE = ("faulty", "failed", "suspect", "stalled", "blocked", "error")
 

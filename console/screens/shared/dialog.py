@@ -10,7 +10,7 @@ from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Label, Static
+from textual.widgets import Button, Input, Label, Static
 
 from console.screens.shared.ink import paragraphs
 from console.screens.shared.words import Line
@@ -30,6 +30,9 @@ def button_label(choice: Choice, focused: bool) -> Content:
 
 
 CANCEL = Choice("cancel", "Cancel")
+BOX_WIDTH = 76  # as #box has it below
+BOX_EDGES = 6  # its border and padding, both sides
+CHOICE_EDGES = 5  # a button's padding and the gap before it
 
 
 class Dialog(ModalScreen[T], Generic[T]):
@@ -38,8 +41,10 @@ class Dialog(ModalScreen[T], Generic[T]):
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal")]
     BINDINGS = [
         Binding("escape", "choose('cancel')", "Cancel", show=False),
-        Binding("left", "app.focus_previous", show=False),
-        Binding("right", "app.focus_next", show=False),
+        Binding("left,up", "app.focus_previous", show=False),
+        Binding("right,down", "app.focus_next", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
         Binding("ctrl+c,ctrl+q", "choose('cancel')", show=False),
     ]
     DEFAULT_CSS = """
@@ -52,7 +57,8 @@ class Dialog(ModalScreen[T], Generic[T]):
     Dialog #wrong.-said { display: block; }
     Dialog #choices { height: 1; width: 100%; align-horizontal: right; margin: 1 0 1 0; }
     Dialog.-flat #choices { margin: 0; }
-    Dialog.-tiny #choices { layout: vertical; height: auto; }
+    Dialog #choices.-stacked { layout: vertical; height: auto; }
+    Dialog #choices.-stacked Button { margin-left: 0; }
     Dialog #choices Button { width: auto; min-width: 8; height: 1; border: none; margin-left: 3; padding: 0 1;
         background: $raised; color: $foreground; text-style: none; }
     Dialog #choices Button.danger { color: $bad; }
@@ -84,6 +90,12 @@ class Dialog(ModalScreen[T], Generic[T]):
     def fields(self) -> ComposeResult:
         yield from ()
 
+    def on_resize(self) -> None:
+        """Choices that do not stand beside each other stand below each other: none may be out of sight."""
+        room = min(BOX_WIDTH, self.app.size.width) - BOX_EDGES
+        beside = sum(len(button_label(choice, False)) + CHOICE_EDGES for choice in self._choices)
+        self.query_one("#choices").set_class(beside > room, "-stacked")
+
     def on_mount(self) -> None:
         self.query_one(f"#{self._focus}").focus()
 
@@ -113,6 +125,19 @@ class Dialog(ModalScreen[T], Generic[T]):
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()
         self.action_choose(event.button.id or "cancel")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter in a field goes on to what acts; it does not act yet."""
+        event.stop()
+        self.query_one(f"#{self._choices[-1].id}").focus()
+
+    def action_page(self, step: int) -> None:
+        """Move in a box that is taller than the terminal."""
+        box = self.query_one("#box")
+        if step < 0:
+            box.scroll_page_up(animate=False)
+        else:
+            box.scroll_page_down(animate=False)
 
     def action_choose(self, choice: str) -> None:
         if choice == "cancel":

@@ -132,6 +132,36 @@ async def test_the_path_is_completed_and_checked_while_it_is_typed(stand: OpenSt
         assert focus(it) == "channel"
 
 
+async def test_enter_in_the_deadline_goes_on_to_drain_and_a_wrong_one_is_said(stand: OpenStand) -> None:
+    async with stand(snapshot(), size=(120, 40)) as it:
+        await it.press("2", "home", "down", "d", "shift+tab")
+        assert focus(it) == "deadline"
+        await it.press("ctrl+u", "x", "enter")
+        assert focus(it) == "drain"
+        await it.press("enter")
+        await it.until_shown("✗ ")
+        assert focus(it) == "deadline"
+
+
+async def test_every_choice_is_in_sight_in_a_narrow_terminal(stand: OpenStand) -> None:
+    async with stand(snapshot(), size=(60, 16)) as it:
+        await it.press("q")
+        await it.until_shown("[ Cancel ]", "[▸Leave it running ]", "[ End the stage ]")
+        await it.press("down")
+        assert focus(it) == "end"
+        await it.press("up", "up")
+        assert focus(it) == "cancel"
+
+
+async def test_a_box_taller_than_the_terminal_can_be_read_from_its_top(stand: OpenStand) -> None:
+    async with stand(snapshot(), size=(60, 10)) as it:
+        await it.press("q")
+        await it.press("pageup", "pageup")
+        await it.until_shown("On air")
+        await it.press("pagedown", "pagedown")
+        await it.until_shown("[ End the stage ]")
+
+
 async def test_an_arrow_chooses_the_kind_of_source_at_once(stand: OpenStand) -> None:
     async with stand(quiet(), size=(120, 40)) as it:
         await it.press("b", "right")
