@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from media.core.errors import ParseError
 
 SR, RR, SDES, BYE, APP, RTPFB, PSFB, XR = 200, 201, 202, 203, 204, 205, 206, 207
+MAX_NACK_ENTRIES = 1024  # each up to 17 packets: four times what a datagram carries, and 4 ms to read
 NTP_UNIX_OFFSET = 2_208_988_800  # seconds from 1900 to 1970
 
 _REPORT = struct.Struct("!IIIIII")
@@ -333,6 +334,8 @@ def _reports(body: bytes, at: int, count: int) -> tuple[ReceptionReport, ...]:
 def _nacked(fci: bytes) -> tuple[int, ...]:
     if len(fci) % 4:
         raise ParseError("NACK is not a whole number of entries")
+    if len(fci) > 4 * MAX_NACK_ENTRIES:
+        raise ParseError("NACK is longer than any path's datagrams")
     wanted = []
     for pid, mask in struct.iter_unpack("!HH", fci):
         wanted.append(pid)

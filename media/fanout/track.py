@@ -26,7 +26,8 @@ from media.fanout.sender import MAX_PACKET, FanoutSender, ViewerClass
 from media.fanout.senderclock import SenderClock
 from media.fanout.viewer import Subscription
 
-WRAP_MARGIN = {"video": 512, "audio": 64}  # packets: about a second of each
+WRAP_MARGIN = (64, 512)  # packets, at least and at most; between them a second of the track
+NACKS_READ = 512  # packets of one NACK that are looked for: twice what a viewer may have at once
 FLUSH_AFTER = 0.002  # seconds an unfinished frame waits for its next packet
 JOIN_PATIENCE = 0.3  # seconds a joiner waits for a live key frame before it gets the group of pictures so far
 WISH_AGAIN = 0.5
@@ -165,7 +166,7 @@ class Track:
             self._send(batch, now)
         self._flush_at = now + FLUSH_AFTER if self._batcher.pending else None
         if self._waiting and self.kind == "audio":
-            self._start_waiting(number + 1)
+            self._start_waiting(number + 1, now)
 
     def _keyframe(self, number: int, timestamp: int, payload: bytes, *, late: bool, now: float) -> None:
         sps = sps_of(payload)
@@ -193,19 +194,24 @@ class Track:
         self.flush(now)
         self.ring.gop_start = number
         if self._waiting:
-            self._start_waiting(number)
+            self._start_waiting(number, now)
 
-    def _start_waiting(self, number: int) -> None:
+    def _start_waiting(self, number: int, now: float) -> None:
         """The viewers that wait begin with this number, which is the next one to be sent."""
-        if not self._may_start_at(number):
+        if not self._may_start_at(number, now):
             return
         for subscription in self._waiting:
             subscription.start = number
             self._go_live(subscription)
         self._waiting.clear()
 
-    def _may_start_at(self, number: int) -> bool:
-        return (number & 0xFFFF) < 0x10000 - WRAP_MARGIN[self.kind]
+    def _may_start_at(self, number: int, now: float) -> bool:
+        least, most = WRAP_MARGIN
+        return (number & 0xFFFF) < 0x10000 - max(least, min(most, round(self._packet_rate(now))))
+
+    def _packet_rate(self, now: float) -> float:
+        """Packets a second, since the start."""
+        return 0.0 if self._first_at is None else self.counters.packets / max(1.0, now - self._first_at)
 
     def _send(self, batch: Batch, now: float) -> None:
         if self._live:
@@ -262,7 +268,7 @@ class Track:
     def _burst_from_ring(self, subscription: Subscription, now: float) -> bool:
         """Begin to send the group of pictures so far to a waiting viewer; False when that cannot be done."""
         start = self.ring.gop_start
-        if start is None or self._gated or not self._may_start_at(start) or not self.ring.holds_gop():
+        if start is None or self._gated or not self._may_start_at(start, now) or not self.ring.holds_gop():
             return False
         self._waiting.remove(subscription)
         subscription.start = subscription.cursor = start
@@ -291,8 +297,8 @@ class Track:
     ) -> int:
         """Answer a viewer's NACK from the ring; returns how many packets went out again."""
         packets: list[bytes] = []
-        rate = 0.0 if self._first_at is None else self.counters.packets / max(1.0, now - self._first_at)
-        for sequence in sequences:
+        rate = self._packet_rate(now)
+        for sequence in sequences[:NACKS_READ]:
             number = self.ring.find(sequence)
             if number is None or subscription.start is None or number < subscription.start:
                 continue

@@ -123,3 +123,9 @@ def _poke(data: bytes) -> None:
         return
     for packet in packets:
         rtcp.parse_compound(packet.to_bytes())
+
+
+def test_a_nack_longer_than_any_datagram_is_refused() -> None:
+    every_second = tuple(range(0, 0x10000, 17))
+    with pytest.raises(ParseError):
+        rtcp.parse_compound(rtcp.Nack(1, 2, every_second).to_bytes())

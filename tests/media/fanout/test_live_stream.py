@@ -165,7 +165,7 @@ def test_a_storm_of_joiners_makes_one_request_in_half_a_second(stage: Stage) -> 
 def test_no_viewer_starts_shortly_before_the_sequence_wraps(stage: Stage) -> None:
     stage.frames(1, key=True)
     ring = stage.stream.video.ring
-    while (left := 0x10000 - 300 - (ring.newest & 0xFFFF)) > 0:  # in steps that are no ambiguous jumps
+    while (left := 0x10000 - 60 - (ring.newest & 0xFFFF)) > 0:  # in steps that are no ambiguous jumps
         stage.camera.sequence = (stage.camera.sequence + min(left, 20_000)) & 0xFFFF
         stage.frames(1)
     stage.advance(1.0)
@@ -179,6 +179,39 @@ def test_no_viewer_starts_shortly_before_the_sequence_wraps(stage: Stage) -> Non
     headers = receiver.headers(stage.socket)
     assert headers
     assert headers[0].sequence < 1000
+
+
+def test_near_the_wrap_of_a_slow_stream_a_viewer_waits_for_seconds_only(stage: Stage) -> None:
+    stage.frames(1, key=True, packets=2)
+    ring = stage.stream.video.ring
+    while (left := 0x10000 - 300 - (ring.newest & 0xFFFF)) > 0:
+        stage.camera.sequence = (stage.camera.sequence + min(left, 20_000)) & 0xFFFF
+        stage.frames(1, packets=1)
+    stage.frames(90, packets=1)
+    receiver, _ = stage.join(1)
+    stage.frames(1, key=True, packets=2)  # some 200 packets, seven seconds, before the wrap
+    headers = receiver.headers(stage.socket)
+    assert headers
+    assert headers[0].sequence > 0x8000
+    stage.frames(300, packets=1)
+    headers += receiver.headers(stage.socket)
+    assert headers[-1].sequence < 0x8000  # and it goes on over it
+    late, _ = stage.join(2)
+    stage.frames(1, key=True, packets=2)
+    assert late.packets(stage.socket)
+
+
+def test_a_nack_of_thousands_is_not_looked_through(stage: Stage) -> None:
+    _, viewer = stage.join(1)
+    stage.frames(1, key=True)
+    stage.frames(3)
+    asked = stage.stream.video.ring.newest & 0xFFFF
+    strange = tuple((asked + 1 + n) & 0xFFFF for n in range(512))
+    stage.stream.feedback(viewer, [rtcp.Nack(1, stage.stream.video.ssrc, (*strange, asked))], stage.now)
+    assert viewer.video is not None
+    assert viewer.video.resent == 0
+    stage.stream.feedback(viewer, [rtcp.Nack(1, stage.stream.video.ssrc, (asked,))], stage.now)
+    assert viewer.video.resent == 1
 
 
 def test_a_nack_is_answered_by_rtx_with_the_very_packet(stage: Stage) -> None:
