@@ -196,9 +196,11 @@ class Agent:
         while True:
             await self._report_once()
             next_at = max(next_at + interval, time.monotonic())
-            await asyncio.sleep(next_at - time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._crew.died.wait(), next_at - time.monotonic())
 
     async def _report_once(self) -> None:
+        self._crew.died.clear()
         sessions = time.monotonic() >= self._sessions_due
         if sessions:
             self._sessions_due = time.monotonic() + SESSIONS_EVERY

@@ -43,6 +43,8 @@ class Crew:
         self._missed: dict[int, int] = {}
         self._where: dict[str, int] = {}  # session -> index of its worker
         self._connections: set[str] = set()  # sessions of publishers and viewers, as capacity counts them
+        self._publishes: dict[str, str] = {}  # session of a publisher -> its channel
+        self.died = asyncio.Event()  # a worker has, with sessions on it: the manager is to hear of it at once
         self._stopping = False
         self._ready = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,6 +92,8 @@ class Crew:
         if not self._stopping:
             code = worker.process.returncode
             log.error("worker_died", worker=index, pid=worker.pid, code=code, sessions=len(lost))
+            if lost:
+                self.died.set()
             if self._ready:
                 self.spawn(self._replace(worker))
 
@@ -130,6 +134,7 @@ class Crew:
         self.ended += list(self._where)
         self._where.clear()
         self._connections.clear()
+        self._publishes.clear()
         self._answers.clear()
 
     # -- figures
@@ -174,13 +179,21 @@ class Crew:
                     self.ended.append(message["id"])
             case "subscribe":
                 self.spawn(self._subscribe(worker, message))
+            case "dropped":
+                self._dropped(worker, message["channel"])
             case other:
                 log.warning("unknown_event", ev=other)
 
     def _forget(self, session: str) -> bool:
         """A session has ended; False when it was not known."""
         self._connections.discard(session)
+        self._publishes.pop(session, None)
         return self._where.pop(session, None) is not None
+
+    def _dropped(self, worker: Worker, channel: str) -> None:
+        """The worker has the channel no more; unless a publisher of it is on its way, it is no home."""
+        if self.home.get(channel) == worker.plan.index and channel not in self._publishes.values():
+            del self.home[channel]
 
     def home_of(self, channel: str) -> Worker | None:
         worker = self._workers.get(self.home.get(channel, -1))
@@ -188,9 +201,8 @@ class Crew:
 
     def choose(self, request: SessionRequest) -> Worker:
         """The worker that has the channel's source; a viewer of an edge goes where there is most room."""
-        again = (
-            request.kind is SessionKind.WHIP and request.channel in self.home
-        )  # it replaces its own session
+        # A publisher that is here already replaces its own session.
+        again = request.kind is SessionKind.WHIP and request.channel in self._publishes.values()
         counted = request.kind is not SessionKind.RELAY_OUT and not again
         if self._capacity is not None and counted and len(self._connections) >= self._capacity:
             raise ControlError(
@@ -211,13 +223,17 @@ class Crew:
         self._where[request.id] = worker.plan.index
         if request.kind is not SessionKind.RELAY_OUT:
             self._connections.add(request.id)
+        new_home = request.kind is SessionKind.WHIP and request.channel not in self.home
+        if request.kind is SessionKind.WHIP:
+            self._publishes[request.id] = request.channel
+            self.home[request.channel] = worker.plan.index  # from now on: a second one is to come here too
         try:
             answer = await self._ask(worker, {"op": "session", **request.model_dump(mode="json")})
         except ControlError:
             self._forget(request.id)
+            if new_home:
+                self._dropped(worker, request.channel)
             raise
-        if request.kind is SessionKind.WHIP:
-            self.home[request.channel] = worker.plan.index
         text: str = answer["answer"]
         return text
 

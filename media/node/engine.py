@@ -361,6 +361,7 @@ class Engine:
         if entry is not None:
             self.timers.cancel(entry.stream)
             self._touched.discard(entry.stream)
+            self._emit({"ev": "dropped", "channel": channel})
 
     # -- packets and time
 

@@ -19,6 +19,7 @@ Worker -> agent (`ev`)
     report       ref, ...                                 see figures.py
     subscribe    channel, attempt, offer                  ask who has the channel
     ended        id, kind, channel, reason
+    dropped      channel                              it is not on this worker any more
     failed       message                                  the worker cannot start
 
 The worker ends when the socket closes: no worker outlives its agent.

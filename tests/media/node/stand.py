@@ -78,6 +78,7 @@ class Manager:
         self.tokens: dict[str, str] = {}  # one-use token -> node id
         self.origin_of: dict[str, str] = {}  # channel -> node id
         self.refused = 0
+        self.report_interval = 0.25
         self.url = ""
         self._server: uvicorn.Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -125,7 +126,7 @@ class Manager:
                 "node_id": name,
                 "credential": node.credential,
                 "control_secret": node.secret,
-                "report_interval_s": 0.25,
+                "report_interval_s": self.report_interval,
             }
         )
 

@@ -212,3 +212,18 @@ async def test_what_cannot_be_served_is_refused_with_a_reason(nodes: Stand) -> N
     finally:
         await publisher.close()
         await viewer.close()
+
+
+async def test_a_publisher_that_has_left_has_no_place_kept_over_the_limit(nodes: Stand) -> None:
+    await nodes.node("origin", "origin-1", "--capacity", "1")
+    first, second, third = Publisher(), Publisher(), Publisher()
+    try:
+        await first.publish(nodes.manager, "origin-1", "main")
+        gone = await nodes.manager.call("origin-1", "DELETE", f"/v1/sessions/{first.session}")
+        assert gone.status_code == 204
+        await second.publish(nodes.manager, "origin-1", "other")
+        with pytest.raises(SessionRefused) as refused:
+            await third.publish(nodes.manager, "origin-1", "main")
+        assert refused.value.problem["code"] == "node_full"
+    finally:
+        await asyncio.gather(*(publisher.close() for publisher in (first, second, third)))

@@ -113,3 +113,17 @@ async def test_a_killed_worker_is_replaced_and_reported(nodes: Stand) -> None:
     await until(
         lambda: edge.last and [w.pid for w in edge.last.workers] == node.worker_pids(), "it is reported"
     )
+
+
+async def test_a_workers_death_is_told_at_once(nodes: Stand) -> None:
+    nodes.manager.report_interval = 600.0
+    node = await nodes.node("edge", "edge-1")
+    viewer = Watcher()
+    try:
+        await viewer.offer_only(nodes.manager, "edge-1", "main")
+        (worker,) = node.worker_pids()
+        os.kill(worker, signal.SIGKILL)
+        edge = nodes.manager.nodes["edge-1"]
+        await until(lambda: viewer.session in edge.ended, "its session is reported as ended")
+    finally:
+        await viewer.close()
