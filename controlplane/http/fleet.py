@@ -25,13 +25,13 @@ async def groups(here: Here, _: Operator) -> list[GroupView]:
     return here.views.groups()
 
 
-@routes.post("/fleet", responses=documented(401, 404, 409, 422, 503))
+@routes.post("/fleet", responses=documented(401, 404, 409, 413, 422, 503))
 async def add(request: FleetAdd, here: Here, operator: Operator) -> DrainView:
     """One more node of a role."""
     return await here.fleet.add(request.role, request.region, operator)
 
 
-@routes.post("/nodes/{id}/drain", responses=documented(401, 404, 409, 422, 503))
+@routes.post("/nodes/{id}/drain", responses=documented(401, 404, 409, 413, 422, 503))
 async def drain(id: str, here: Here, operator: Operator, request: DrainRequest | None = None) -> DrainView:
     """No new viewers; it ends when empty or at its deadline. Again with another deadline: moves it."""
     deadline = (request or DrainRequest()).deadline_s
@@ -44,7 +44,7 @@ async def undrain(id: str, here: Here, operator: Operator) -> DrainView:
     return await here.fleet.undrain(id, operator)
 
 
-@routes.post("/enrolments", status_code=201, responses=documented(401, 404, 422, 503))
+@routes.post("/enrolments", status_code=201, responses=documented(401, 404, 413, 422, 503))
 async def enrolment(request: EnrolmentRequest, here: Here, operator: Operator) -> EnrolmentView:
     """A one-use token for a node that is started by hand (showcaller node). It is shown this once."""
     node, token = await here.fleet.invite(request.role, operator)

@@ -40,19 +40,19 @@ async def one_node(id: str, here: Here, _: Operator) -> NodeInside:
     return here.views.inside(node)
 
 
-@node_routes.post("/enrol", responses=documented(403, 422, 503))
+@node_routes.post("/enrol", responses=documented(403, 413, 422, 503))
 async def enrol(request: EnrolRequest, here: Here) -> EnrolAnswer:
     """Exchange the one-use enrolment token for a credential."""
     return await here.enrolment.enrol(request)
 
 
-@node_routes.post("/{id}/report", responses=documented(401, 403, 422, 503))
+@node_routes.post("/{id}/report", responses=documented(401, 403, 413, 422, 503))
 async def report(request: NodeReport, node: SelfNode, here: Here) -> ReportAnswer:
     """A node's figures, sessions and streams; the answer carries orders."""
     return await here.reports.report(node, request)
 
 
-@node_routes.post("/{id}/subscribe", responses=documented(400, 401, 403, 404, 422, 503))
+@node_routes.post("/{id}/subscribe", responses=documented(400, 401, 403, 404, 413, 422, 503))
 async def subscribe(request: SubscribeRequest, node: SelfNode, here: Here) -> SubscribeAnswer:
     """An edge asks for a channel from the origin that has it."""
     return await here.signaling.subscribe(node, request.channel, request.offer)

@@ -50,10 +50,11 @@ def of_error(error: ControlError, path: str) -> Response:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: which problems a route answers with."""
+    """For OpenAPI: which problems a route answers with. Who may find the database busy may find it full."""
+    full = {507} if 503 in statuses else set()
     return {
         status: {"description": _WORDS[status], "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
-        for status in statuses
+        for status in sorted({*statuses} | full)
     }
 
 

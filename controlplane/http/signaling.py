@@ -6,8 +6,9 @@
     POST              /whep/{channel}/{resource}/latency   what the page measured; answered with the interval
 
 Publishing needs a publish token; watching is open, and the resource of a session is unguessable. A browser
-may call all of it from another origin. PATCH hands over trickled candidates: it needs the session's entity
-tag (428 without, 412 with another one); ICE restarts are answered with 422 by the node.
+may call all of it from another origin. A redirect would not let it, so a channel's address is served with a
+slash at its end as well. PATCH hands over trickled candidates: it needs the session's entity tag (428
+without, 412 with another one); ICE restarts are answered with 422 by the node.
 """
 
 from collections.abc import Mapping
@@ -131,11 +132,13 @@ def _publisher_name(request: Request) -> str:
 
 
 @routes.options("/whip/{channel}", status_code=204, tags=["WHIP"])
+@routes.options("/whip/{channel}/", status_code=204, tags=["WHIP"], include_in_schema=False)
 @routes.options("/whip/{channel}/{resource}", status_code=204, tags=["WHIP"], include_in_schema=False)
 async def whip_options() -> Response:
     return _options()
 
 
+@routes.post("/whip/{channel}/", status_code=201, response_class=Response, include_in_schema=False)
 @routes.post(
     "/whip/{channel}",
     status_code=201,
@@ -179,12 +182,14 @@ async def whip_delete(channel: Channel, resource: Resource, here: Here, token: P
 
 
 @routes.options("/whep/{channel}", status_code=204, tags=["WHEP"])
+@routes.options("/whep/{channel}/", status_code=204, tags=["WHEP"], include_in_schema=False)
 @routes.options("/whep/{channel}/{resource}", status_code=204, tags=["WHEP"], include_in_schema=False)
 @routes.options("/whep/{channel}/{resource}/{more}", status_code=204, tags=["WHEP"], include_in_schema=False)
 async def whep_options() -> Response:
     return _options()
 
 
+@routes.post("/whep/{channel}/", status_code=201, response_class=Response, include_in_schema=False)
 @routes.post(
     "/whep/{channel}",
     status_code=201,
@@ -224,7 +229,7 @@ async def whep_delete(channel: Channel, resource: Resource, here: Here) -> Respo
     "/whep/{channel}/{resource}/events",
     response_class=Response,
     tags=["WHEP"],
-    responses=events.OPENAPI | documented(404, 422),
+    responses=events.OPENAPI | documented(404, 422, 503),
 )
 async def whep_events(channel: Channel, resource: Resource, here: Here) -> Response:
     """What happens to the session: `state`, `move` (make a new session), `ended`."""
@@ -232,7 +237,7 @@ async def whep_events(channel: Channel, resource: Resource, here: Here) -> Respo
     return events.response(here.pages.of_session(session), CORS)
 
 
-@routes.post("/whep/{channel}/{resource}/latency", tags=["WHEP"], responses=documented(404, 422))
+@routes.post("/whep/{channel}/{resource}/latency", tags=["WHEP"], responses=documented(404, 413, 422, 503))
 async def whep_latency(
     channel: Channel, resource: Resource, post: ViewerLatency, here: Here, response: Response
 ) -> ViewerOrder:

@@ -15,6 +15,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from sqlalchemy import event
 
 from tests.controlplane.stage import AS_OPERATOR, Show, running
 from tests.support.wait import wait_for
@@ -117,3 +118,42 @@ async def test_the_journal_is_read_in_pages(show: Show) -> None:
     assert [e["id"] for e in await show.get("/journal?limit=2")] == [len(every) - 1, len(every)]
     bad = await show.http.get("/api/v1/journal?limit=0", headers=AS_OPERATOR)
     assert bad.status_code == 422
+
+
+async def test_a_database_that_cannot_be_written_is_a_documented_507(show: Show) -> None:
+    await show.on_air()
+    document = (await show.http.get("/api/v1/openapi.json")).json()
+    engine = show.stage.manager.books.store._engine  # type: ignore[attr-defined]
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def read_only(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA query_only=ON")
+
+    await engine.dispose()  # from here on SQLite itself refuses to write
+    for method, path, template, body in (
+        ("POST", "/api/v1/tokens", "/api/v1/tokens", {"channel": "main"}),
+        ("POST", "/api/v1/fleet", "/api/v1/fleet", {"role": "edge"}),
+        ("POST", "/api/v1/enrolments", "/api/v1/enrolments", {"role": "edge"}),
+        ("POST", "/api/v1/nodes/edge-1/drain", "/api/v1/nodes/{id}/drain", {}),
+        ("DELETE", "/api/v1/streams/main", "/api/v1/streams/{channel}", None),
+    ):
+        response = await show.http.request(method, path, headers=AS_OPERATOR, json=body)
+        assert (response.status_code, response.json()["code"]) == (507, "database_full"), path
+        assert "507" in document["paths"][template][method.lower()]["responses"]
+    joined = await show.whep()
+    assert (joined.status_code, joined.headers["Access-Control-Allow-Origin"]) == (507, "*")
+    assert [stream["state"] for stream in await show.get("/streams")] == ["live"]  # the show goes on
+
+
+async def test_what_is_too_large_is_a_documented_413(show: Show) -> None:
+    document = (await show.http.get("/api/v1/openapi.json")).json()
+    asked = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if "requestBody" in operation:
+                asked += 1
+                real = path.format(id="edge-1", channel="main", resource="0")
+                response = await show.http.request(method.upper(), real, content=b" " * 1_100_000)
+                assert response.status_code == 413
+                assert "413" in operation["responses"], (method, path)
+    assert asked >= 10
