@@ -27,7 +27,7 @@ async def stop(channel: Channel, here: Here, operator: Operator) -> StopView:
     return await here.streams.stop(channel, operator)
 
 
-@routes.post("/channels/{channel}/publisher", responses=documented(401, 403, 422, 503))
+@routes.post("/channels/{channel}/publisher", responses=documented(401, 403, 413, 422, 503))
 async def publisher(
     channel: Channel, report: PublisherReport, here: Here, token: PublishToken
 ) -> PublisherOrder:
@@ -36,10 +36,10 @@ async def publisher(
     return await here.streams.publisher_report(claims, report)
 
 
-@routes.post("/tokens", responses=documented(401, 422))
-async def create_token(request: TokenRequest, here: Here, _: Operator) -> TokenView:
+@routes.post("/tokens", responses=documented(401, 413, 422, 503))
+async def create_token(request: TokenRequest, here: Here, operator: Operator) -> TokenView:
     """An address and a token that publish one channel, for OBS or any other WHIP client."""
-    token, expires = here.tokens.issue(request.channel, request.ttl_s)
+    token, expires = await here.streams.permit(request.channel, request.ttl_s, operator)
     return TokenView(
         whip=f"{here.views.addresses.api}/whip/{request.channel}",
         token=token,

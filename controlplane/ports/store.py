@@ -112,6 +112,10 @@ class Transaction(Protocol):
         """False if it had ended before."""
         ...
 
+    async def purge_streams(self, ended_before: float) -> None:
+        """Delete the rows of channels that went off the air long ago."""
+        ...
+
     async def purge_sessions(self, ended_before: float) -> None: ...
 
     # journal

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import structlog
+
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import GONE, REPORTING
 from controlplane.domain.streams.model import Session, Stream, StreamState
@@ -17,6 +19,9 @@ from controlplane.wire.nodes import NodeReport, Role, SessionKind, SessionReport
 from controlplane.wire.publishing import PublisherReport
 
 JOURNAL_SHOWN = 200
+PAUSE_S = 5.0  # a gap between two looks that says we stood still ourselves
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -54,7 +59,9 @@ class Board:
     heard: dict[str, Heard] = field(default_factory=dict)  # by node
     publishers: dict[str, PublisherHeard] = field(default_factory=dict)  # by channel
     latency: dict[str, LatencyPost] = field(default_factory=dict)  # by session
+    in_state_since: dict[str, float] = field(default_factory=dict)  # by channel, monotonic: `state_since`
 
+    _looked_at: float | None = None
     _on_node: dict[str, set[str]] = field(default_factory=dict)
     _watching: dict[str, set[str]] = field(default_factory=dict)  # channel -> WHEP sessions
     _credentials: dict[str, str] = field(default_factory=dict)  # hash -> node
@@ -75,12 +82,16 @@ class Board:
         if node.id not in self.heard:
             self.heard[node.id] = Heard(None, now)
 
-    def put_stream(self, stream: Stream) -> None:
+    def put_stream(self, stream: Stream, now: float) -> None:
+        before = self.streams.get(stream.channel)
         if stream.state is StreamState.ENDED:
             self.streams.pop(stream.channel, None)
             self.publishers.pop(stream.channel, None)
-        else:
-            self.streams[stream.channel] = stream
+            self.in_state_since.pop(stream.channel, None)
+            return
+        self.streams[stream.channel] = stream
+        if before is None or (before.state, before.state_since) != (stream.state, stream.state_since):
+            self.in_state_since[stream.channel] = now
 
     def put_session(self, session: Session) -> None:
         if session.ended_at is None:
@@ -100,6 +111,18 @@ class Board:
             values.discard(value)
             if not values:
                 del index[key]
+
+    # what those who look at it every second do first
+
+    def forgive_a_pause(self, now: float) -> None:
+        """After a suspend or a stall of our own, silence and waiting are nobody's fault: ages begin anew."""
+        if self._looked_at is not None and now - self._looked_at > PAUSE_S:
+            log.warning("the stream manager stood still", seconds=round(now - self._looked_at, 1))
+            for heard in self.heard.values():
+                heard.at = now
+            for channel in self.in_state_since:
+                self.in_state_since[channel] = now
+        self._looked_at = now
 
     # questions
 

@@ -187,7 +187,7 @@ class Books:
         for group in changed.groups:
             self.board.groups[group.role, group.region] = group
         for stream in changed.streams.values():
-            self.board.put_stream(stream)
+            self.board.put_stream(stream, now)
         for session in changed.sessions.values():
             self.board.put_session(session)
         self.board.journal.extend(changed.journal)

@@ -13,6 +13,7 @@ from controlplane.services.streams import Streams
 log = structlog.get_logger(__name__)
 
 SESSIONS_KEPT_S = 120.0  # an ended session can still tell its page why
+STREAMS_KEPT_S = 86_400.0
 NODES_KEPT_S = 86_400.0  # a node that has gone can still be looked up, and told so when it speaks
 SWEEP_S = 60.0
 
@@ -43,6 +44,7 @@ class Housekeeping:
     async def sweep(self, change: Change) -> None:
         """Forget what nobody asks for any more."""
         await change.tx.purge_sessions(change.now - SESSIONS_KEPT_S)
+        await change.tx.purge_streams(change.now - STREAMS_KEPT_S)
         await change.tx.purge_nodes(change.now - NODES_KEPT_S)
         await change.tx.purge_revoked(change.now)
         await change.tx.prune_journal(self._keep)

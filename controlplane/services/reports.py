@@ -55,7 +55,8 @@ class Reports:
         if before is not None and before.report is not None and report.seq < before.report.seq:
             return ReportAnswer()  # overtaken on the way
         heard = self._heard(report, before)
-        self._board.heard[node.id] = heard
+        if node.id in self._board.nodes:  # it may have been given up since it was authenticated
+            self._board.heard[node.id] = heard
         if node.state not in LEAVING:
             news = self._news(node, report, before)
             if news:
@@ -95,7 +96,8 @@ class Reports:
         return {
             session.id
             for session in self._board.sessions_on(node.id)
-            if session.id not in known and now - session.created_at > SETTLED_S
+            # One from the future is not new: the clock was set back.
+            if session.id not in known and not 0 <= now - session.created_at <= SETTLED_S
         }
 
     async def _write(self, change: Change, node_id: str, news: _News) -> None:

@@ -16,6 +16,7 @@ from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.rules import after_silence, drain_is_over
 from controlplane.domain.nodes.states import LAUNCHING, LEAVING, REPORTING
 from controlplane.ports.provisioner import Provisioner
+from controlplane.ports.store import StoreBusy
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
 from controlplane.services.fleet import HAND_STARTED_S, Fleet
@@ -29,7 +30,6 @@ log = structlog.get_logger(__name__)
 
 KNOCK_AFTER_S = 2.5  # silence after which a node that was started by hand is asked whether it lives
 WATCHED = REPORTING | {NodeState.BOOTING}  # a process of ours is running, and its end must be noticed
-PAUSE_S = 5.0  # a gap between two rounds that says we stood still ourselves
 
 
 class Rounds:
@@ -52,13 +52,14 @@ class Rounds:
         self._streams = streams
         self._pages = pages
         self._config = config
-        self._ticked_at: float | None = None
 
     async def run(self) -> None:
         """Looks at everything once a second, and at once when something happened; until cancelled."""
         while True:
             try:
                 await self.tick()
+            except StoreBusy as error:
+                log.warning("the database is busy; the look at the fleet is repeated", error=str(error))
             except Exception:
                 log.exception("a look at the fleet failed; it is repeated in a second")
             with contextlib.suppress(TimeoutError):
@@ -68,7 +69,7 @@ class Rounds:
 
     async def tick(self) -> None:
         now = self._clock.monotonic()
-        self._forgive_a_pause(now)
+        self._board.forgive_a_pause(now)
         running = {instance.node for instance in await self._provisioner.running()}
         for name in list(self._board.nodes):
             node = self._board.nodes.get(name)  # as it is by now: each look may have waited
@@ -80,14 +81,6 @@ class Rounds:
                 log.info("a node changed meanwhile", error=str(error))
         await self._fleet.replace_missing()
 
-    def _forgive_a_pause(self, now: float) -> None:
-        """After a suspend or a long stall of our own, silence is nobody's fault: ages begin anew."""
-        if self._ticked_at is not None and now - self._ticked_at > PAUSE_S:
-            log.warning("the stream manager stood still", seconds=round(now - self._ticked_at, 1))
-            for heard in self._board.heard.values():
-                heard.at = now
-        self._ticked_at = now
-
     async def _look_at(self, node: Node, now: float, running: set[str]) -> None:
         config = self._config
         if node.managed and node.id not in running and node.state in WATCHED:
@@ -98,7 +91,7 @@ class Rounds:
                 await self._losses.lost(node.id, "its process has ended", gone=True)
         elif node.state in LAUNCHING:
             limit = config.boot_timeout_s if node.managed else HAND_STARTED_S
-            if self._clock.now() - node.state_since > limit:
+            if now - self._board.heard[node.id].at > limit:  # since it was asked for
                 failed = (
                     node.state is NodeState.REQUESTED
                 )  # it was asked for, and then nothing could be written

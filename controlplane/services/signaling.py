@@ -5,7 +5,8 @@ take it. So at any moment the database holds at least what the nodes hold, and a
 has no row is a stray that can be ended.
 
 A publisher that comes back with its own token (same jti) takes its channel over: the new session is answered
-first and only then the old one dropped, so an offer that fails leaves what is on air on air.
+first and only then the old one dropped, so an offer that fails leaves what is on air on air. Only where every
+origin is full is the old one dropped first, for its seat.
 """
 
 import hashlib
@@ -116,7 +117,13 @@ class Signaling:
         if stream is not None and on_air and stream.jti != claims.jti:
             raise ChannelOnAir(claims.channel, stream.publisher)
         present = stream.origin if stream is not None and on_air else None
-        node = await take_seat(change, Role.ORIGIN, avoid=tried, prefer=present)
+        try:
+            node = await take_seat(change, Role.ORIGIN, avoid=tried, prefer=present)
+        except NoRoom:
+            own = await self._own_seat(change, stream, tried) if stream is not None and on_air else None
+            if own is None:
+                raise
+            node = own
         session = Session(
             id=new_session_id(),
             kind=SessionKind.WHIP,
@@ -128,6 +135,16 @@ class Signaling:
         if not on_air:
             await self._begin(change, stream, session, claims, publisher)
         return session
+
+    async def _own_seat(self, change: Change, stream: Stream, tried: list[str]) -> str | None:
+        """Every origin is full, and one of the seats is this publisher's own, from before: it has that one.
+        Its session before is over then, whatever becomes of the new one."""
+        old = self._board.sessions.get(stream.session or "")
+        if old is None or old.node in tried:
+            return None
+        why = "its publisher comes back, and every other seat is taken"
+        await self._streams.publisher_gone(change, old, why, EndReason.REPLACED)
+        return old.node if await change.tx.reserve(old.node) else None  # None: all of this is undone
 
     async def _begin(
         self, change: Change, stream: Stream | None, session: Session, claims: PublishClaims, publisher: str
@@ -197,8 +214,9 @@ class Signaling:
 
         async def work(change: Change) -> list[Session]:
             stream = await change.tx.stream(channel)
-            feeds = stream is not None and stream.session == session.id and stream.state in FED
-            if stream is not None and feeds:
+            # Also while its return is waited for: whoever says good-bye does not come back.
+            fed = stream is not None and stream.session == session.id
+            if stream is not None and fed and stream.state is not StreamState.ENDED:
                 return await self._streams.end(change, stream, "its publisher ended it", actor="publisher")
             await change.end_session(session, EndReason.LEFT)
             return []

@@ -6,6 +6,7 @@ after the commit, and should one not hear it, its next report is answered with t
 """
 
 from collections import defaultdict
+from datetime import datetime
 
 import structlog
 
@@ -121,12 +122,14 @@ class Streams:
     def differs(self, node: str, report: StreamReport) -> bool:
         """Whether a stream's state must change after this report: cheap, decided on the board."""
         stream = self._board.streams.get(report.channel)
-        return stream is not None and self._state_after(stream, node, report) is not stream.state
+        if stream is None or stream.session not in self._board.sessions:
+            return False  # the last words of a session that is gone
+        return self._state_after(stream, node, report) is not stream.state
 
     @staticmethod
     def _state_after(stream: Stream, node: str, report: StreamReport) -> StreamState:
         mine = stream.origin == node and report.kind == "published"
-        if not mine or (report.session is not None and report.session != stream.session):
+        if not mine or report.session not in (None, stream.session):
             return stream.state
         return from_origin(stream, report)
 
@@ -134,6 +137,9 @@ class Streams:
         stream = await change.tx.stream(report.channel)
         if stream is None or stream.state is StreamState.ENDED:
             return
+        session = None if stream.session is None else await change.tx.session(stream.session)
+        if session is None or session.ended_at is not None:
+            return  # gone by now, perhaps by the same report
         after = self._state_after(stream, node, report)
         if after is stream.state:
             return
@@ -183,6 +189,16 @@ class Streams:
 
     # what an operator says
 
+    async def permit(self, channel: str, ttl_s: float, actor: str) -> tuple[str, datetime]:
+        """A token that publishes a channel, and until when. That it was made is in the journal, it is not."""
+        token, expires = self._tokens.issue(channel, ttl_s)
+        until = expires.isoformat(timespec="seconds")
+        text = f"{actor} made a token that publishes {channel} until {until}."
+        await self._books.change(
+            Change.note, "token.created", channel, text, actor=actor, data={"expires": until}
+        )
+        return token, expires
+
     async def stop(self, channel: str, actor: str) -> StopView:
         """End a broadcast wherever it was started, so that it stays ended: its token is revoked."""
 
@@ -206,6 +222,7 @@ class Streams:
 
     async def tick(self) -> None:
         """Once a second: nobody is waited for longer than said."""
+        self._board.forgive_a_pause(self._clock.monotonic())
         for channel, stream in list(self._board.streams.items()):
             if self._after_waiting(stream) is not stream.state:
                 await self._waited(channel)
@@ -213,8 +230,10 @@ class Streams:
     def _after_waiting(self, stream: Stream) -> StreamState:
         heard = self._board.publishers.get(stream.channel)
         known = heard is not None and heard.jti == stream.jti
-        age = self._clock.monotonic() - heard.at if heard is not None and known else None
-        return after_waiting(stream, self._clock.now(), age, self._patience)
+        now = self._clock.monotonic()
+        age = now - heard.at if heard is not None and known else None
+        waited = now - self._board.in_state_since.get(stream.channel, now)
+        return after_waiting(stream, waited, age, self._patience)
 
     async def _waited(self, channel: str) -> None:
         async def work(change: Change) -> tuple[list[Session], Session | None]:

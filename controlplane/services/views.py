@@ -81,7 +81,9 @@ class Views:
             return NodeInside(node=self.node(node))
         return NodeInside(
             node=self.node(node),
-            reported_at=self._clock.now() - (self._clock.monotonic() - heard.sessions_at),
+            reported_at=None
+            if heard.sessions is None  # the first report after our start need not tell of them
+            else self._clock.now() - (self._clock.monotonic() - heard.sessions_at),
             workers=report.workers,
             sessions=list(heard.sessions or ()),
             streams=report.streams,

@@ -12,6 +12,8 @@ Rates are bits per second, times are seconds (Unix time where a moment is meant)
 from enum import StrEnum
 from typing import Literal
 
+from pydantic import Field
+
 from controlplane.wire.base import Message
 
 
@@ -53,12 +55,12 @@ class WorkerInfo(Message):
 
 class EnrolRequest(Message):
     token: str
-    control_url: str  # http://127.0.0.1:PORT
+    control_url: str = Field(max_length=255)  # http://127.0.0.1:PORT
     addresses: list[str]  # announced media addresses, best first
     workers: list[WorkerInfo]
     version: str
-    pid: int
-    start_time: float  # see processes.ProcessRecord.start_time
+    pid: int = Field(ge=1, lt=2**31)
+    start_time: float = Field(allow_inf_nan=False)  # see processes.ProcessRecord.start_time
 
 
 class EnrolAnswer(Message):

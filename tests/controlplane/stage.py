@@ -18,6 +18,7 @@ from controlplane.adapters.provision.memory import MemoryProvisioner
 from controlplane.adapters.store import migrate
 from controlplane.compose import Stage, compose
 from controlplane.config import ManagerConfig
+from controlplane.ports.clock import Clock
 from controlplane.ports.provisioner import LaunchSpec
 from controlplane.services.tokens import sha256
 from controlplane.wire.nodes import Role
@@ -143,6 +144,7 @@ async def running(
     provisioner: MemoryProvisioner | None = None,
     bound: socket.socket | None = None,
     launches: bool = True,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Show]:
     """A manager on `folder`. Give the `nodes`, `provisioner` and port of an earlier one: it is restarted."""
     database = folder / "showcaller.db"
@@ -175,6 +177,7 @@ async def running(
             operator_sha256=sha256(OPERATOR),
             provisioner=provisioner,
             launches=launches,
+            clock=clock,
         )
         http_server = server.make(stage, bound, None)
         serving = asyncio.create_task(http_server.run_bound())

@@ -268,6 +268,11 @@ class SqlTransaction:
         if await self._changed(update(t.streams).where(where).values(**values)) == 0:
             await self._c.execute(insert(t.streams).values(**values))
 
+    async def purge_streams(self, ended_before: float) -> None:
+        s = t.streams.c
+        ended = s.state == StreamState.ENDED.value
+        await self._c.execute(delete(t.streams).where(ended, s.state_since < ended_before))
+
     # sessions
 
     async def session(self, session_id: str) -> Session | None:

@@ -43,13 +43,14 @@ class Patience:
 
 
 def after_waiting(
-    stream: Stream, now: float, publisher_age_s: float | None, patience: Patience
+    stream: Stream, waited: float, publisher_age_s: float | None, patience: Patience
 ) -> StreamState:
     """The state a stream should be in, by the clock alone.
 
-    `publisher_age_s` is how long ago its publisher last reported; None if it never did (OBS and others).
+    `waited` is how long it has been in its present state, on a steady clock: a wall clock that is set must
+    not end a stream. `publisher_age_s` is how long ago its publisher last reported; None if it never did (OBS
+    and others).
     """
-    waited = now - stream.state_since
     if stream.state is StreamState.RECONNECTING and waited >= patience.reconnect_s:
         return StreamState.ENDED
     if stream.state is StreamState.CONNECTING and waited >= patience.connect_s:

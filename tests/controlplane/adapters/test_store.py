@@ -22,7 +22,7 @@ from controlplane.domain.streams.model import EndReason, Session, Stream, Stream
 from controlplane.errors import StartError
 from controlplane.ports.store import StoreBusy, Taken
 from controlplane.wire.nodes import NodeState, Role, SessionKind
-from tests.controlplane.domain.test_rules import NODE
+from tests.controlplane.domain.test_rules import NODE, STREAM
 
 
 @pytest.fixture
@@ -117,6 +117,17 @@ async def test_nodes_that_terminated_long_ago_are_forgotten_and_no_others(store:
     assert await store.read(lambda tx: tx.node("edge-1")) is None
     assert await store.read(lambda tx: tx.node("edge-2")) is not None
     assert await store.read(lambda tx: tx.node("edge-3")) is not None
+
+
+async def test_channels_that_went_off_the_air_long_ago_are_forgotten_and_no_others(store: SqlStore) -> None:
+    ended, live = StreamState.ENDED, StreamState.LIVE
+    for channel, state, since in (("old", ended, 5.0), ("late", ended, 50.0), ("on-air", live, 5.0)):
+        stream = replace(STREAM, channel=channel, state=state, state_since=since)
+        await store.write(lambda tx, stream=stream: tx.save_stream(stream))
+    await store.write(lambda tx: tx.purge_streams(10.0))
+    assert await store.read(lambda tx: tx.stream("old")) is None
+    assert await store.read(lambda tx: tx.stream("late")) is not None
+    assert await store.read(lambda tx: tx.stream("on-air")) is not None
 
 
 async def test_a_session_ends_once(store: SqlStore) -> None:

@@ -303,3 +303,52 @@ async def test_only_hashes_of_secrets_are_in_the_database(show: Show, tmp_path: 
 
 def _all_of(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.glob("showcaller.db*"))
+
+
+async def test_a_publisher_that_comes_back_to_a_full_origin_has_its_own_seat(tmp_path: Path) -> None:
+    async with running(tmp_path, settings(fleet={"origin_capacity": 1})) as show:
+        await show.until({"origin-1": "in_service", "edge-1": "in_service"})
+        first = await show.on_air()
+        path = (await show.whep()).headers["Location"]
+        other = await show.whip("other")
+        assert (other.status_code, other.json()["code"]) == (503, "no_origin_with_room")
+
+        response = await show.whip(token=show.tokens["main"])  # the origin still has its session before
+        assert response.status_code == 201
+        second = response.headers["Location"].rpartition("/")[2]
+        assert second != first
+        await wait_for(lambda: list(show.nodes["origin-1"].sessions) == [second], 5, "the old one is dropped")
+        await show.until_stream("main", "live")
+        assert show.board.seats_on("origin-1") == 1
+        assert path.rpartition("/")[2] in show.nodes["edge-1"].sessions
+
+        bad = await show.whip(token=show.tokens["main"], offer="this is no SDP")
+        assert bad.status_code == 400
+        assert show.board.streams["main"].state == "reconnecting"  # waited for, and its seat is free
+        assert (await show.whip(token=show.tokens["main"])).status_code == 201
+        await show.until_stream("main", "live")
+        assert show.board.seats_on("origin-1") == 1
+
+
+async def test_a_good_bye_ends_a_stream_whose_publisher_is_waited_for(show: Show) -> None:
+    session = await show.on_air()
+    show.nodes["origin-1"].end_session(session)
+    await show.until_stream("main", "reconnecting")
+    mine = {"Authorization": f"Bearer {show.tokens['main']}"}
+    assert (await show.http.delete(f"/whip/main/{session}", headers=mine)).status_code == 200
+    assert "main" not in show.board.streams
+    assert (await show.whip(token=await show.token())).status_code == 201  # the channel is free
+
+
+async def test_a_slash_at_the_end_is_served_too(show: Show) -> None:
+    """A browser does not follow a redirect without CORS headers."""
+    headers = SDP | {"Authorization": f"Bearer {await show.token()}"}
+    published = await show.http.post("/whip/main/", headers=headers, content=OFFER)
+    assert published.status_code == 201
+    assert published.headers["Location"].startswith("/whip/main/")
+    assert "//" not in published.headers["Location"]
+    watched = await show.http.post("/whep/main/", headers=SDP, content=OFFER)
+    assert watched.status_code == 201
+    assert watched.headers["Access-Control-Allow-Origin"] == "*"
+    for path in ("/whip/main/", "/whep/main/"):
+        assert (await show.http.options(path)).status_code == 204

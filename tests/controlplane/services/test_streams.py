@@ -1,7 +1,9 @@
 """Live streams: stopping, vanishing, coming back; what pages are told meanwhile; latency."""
 
+import time
 from pathlib import Path
 
+from controlplane.services.board import PAUSE_S
 from tests.controlplane.events import Events, join
 from tests.controlplane.stage import AS_OPERATOR, Show, running, settings
 from tests.support.wait import wait_for
@@ -10,6 +12,7 @@ from tests.support.wait import wait_for
 async def test_a_stopped_broadcast_stays_stopped(show: Show) -> None:
     session = await show.on_air()
     _, events = await join(show)
+    await wait_for(lambda: show.board.viewers("main") == 1, 5, "the edge has told of its viewer")
     response = await show.http.delete("/api/v1/streams/main", headers=AS_OPERATOR)
     assert response.json() == {"channel": "main", "state": "ended", "viewers": 1}
     await events.until("ended")
@@ -158,3 +161,94 @@ async def test_a_stray_session_on_a_node_is_ordered_to_end(show: Show) -> None:
     edge.sessions["stray"] = SessionRequest(id="stray", kind=SessionKind.WHEP, channel="main", offer="")
     await wait_for(lambda: "stray" not in edge.sessions, 5, "the stray is gone")
     assert "end_session stray" in edge.orders or "end_channel main" in edge.orders
+
+
+class Clock:
+    """The machine's clock, with a wall clock that somebody sets and a steady one that may jump on."""
+
+    def __init__(self) -> None:
+        self.set_by = 0.0
+        self.stood_still = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.set_by
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.stood_still
+
+
+async def test_a_clock_that_is_set_ends_no_stream_and_keeps_none(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, settings(streams={"reconnect_s": 30}), clock=clock) as show:
+        await show.until({"origin-1": "in_service"})
+        session = await show.on_air()
+        show.nodes["origin-1"].end_session(session)
+        await show.until_stream("main", "reconnecting")
+        for set_by in (86_400.0, -86_400.0):
+            clock.set_by = set_by
+            await show.stage.manager.streams.tick()
+            assert show.board.streams["main"].state == "reconnecting"
+            assert (await show.publisher_report(session))["action"] == "reconnect"
+        for _ in range(10):  # less than a pause at a time, more than its patience in all
+            clock.stood_still += PAUSE_S - 1.5
+            await show.stage.manager.streams.tick()
+        assert "main" not in show.board.streams
+
+
+async def test_after_a_pause_of_the_managers_own_a_publisher_has_its_time_again(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, settings(streams={"reconnect_s": 30}), clock=clock) as show:
+        await show.until({"origin-1": "in_service"})
+        session = await show.on_air()
+        show.nodes["origin-1"].end_session(session)
+        await show.until_stream("main", "reconnecting")
+        clock.stood_still = 3600.0
+        await show.stage.manager.streams.tick()
+        assert show.board.streams["main"].state == "reconnecting"
+
+
+async def test_the_last_words_of_an_ended_session_make_no_stream_live(show: Show) -> None:
+    """A node may tell of a stream once more in the report that says its session has ended."""
+    session = await show.on_air()
+    origin = show.nodes["origin-1"]
+    assert origin.enrolled is not None
+    origin.silent = True
+    stream = {"channel": "main", "kind": "published", "state": "live", "session": session}
+    for seq in (1_000_000, 1_000_001):
+        report = {
+            "at": time.time(),
+            "seq": seq,
+            "connections": 0,
+            "egress_bps": 0.0,
+            "ingress_bps": 0.0,
+            "sessions": None,
+            "ended": [session],
+            "streams": [stream],
+        }
+        answer = await show.http.post(
+            "/api/v1/nodes/origin-1/report",
+            headers={"Authorization": f"Bearer {origin.enrolled.credential}"},
+            json=report,
+        )
+        assert answer.status_code == 200
+        assert show.board.streams["main"].state == "reconnecting"
+
+
+async def test_that_a_token_was_made_is_in_the_journal_and_the_token_is_not(show: Show) -> None:
+    body = {"channel": "main", "ttl_s": 60}
+    made = (await show.http.post("/api/v1/tokens", headers=AS_OPERATOR, json=body)).json()
+    entry = (await show.get("/journal"))[-1]
+    assert (entry["kind"], entry["subject"], entry["actor"]) == ("token.created", "main", "operator")
+    assert made["expires"] in entry["message"]
+    assert made["token"] not in str(entry)
+    assert made["token"].rpartition(".")[2] not in str(entry)
+
+
+async def test_what_is_known_of_a_node_before_it_told_of_its_sessions_has_no_date(show: Show) -> None:
+    edge = show.nodes["edge-1"]
+    edge.silent = True
+    heard = show.board.heard["edge-1"]
+    heard.sessions, heard.sessions_at = None, 0.0  # as after a restart, before a full report
+    inside = await show.get("/nodes/edge-1")
+    assert inside["sessions"] == []
+    assert inside["reported_at"] is None

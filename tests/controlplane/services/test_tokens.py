@@ -227,3 +227,18 @@ def test_the_operators_hash_comes_from_the_environment_or_the_data_folder(tmp_pa
     assert load_operator_hash(path, sha256("b")) == sha256("b")
     with pytest.raises(StartError, match="SHOWCALLER_OPERATOR_SHA256"):
         load_operator_hash(path, "the token itself")
+
+
+async def test_what_a_node_says_of_itself_fits_its_columns(show: Show) -> None:
+    good = {
+        "token": "unknown",
+        "control_url": "http://127.0.0.1:1",
+        "addresses": [],
+        "workers": [],
+        "version": "v" * 1000,  # clipped: another version may say more of itself
+        "pid": 1,
+        "start_time": 1.0,
+    }
+    assert (await show.http.post("/api/v1/nodes/enrol", json=good)).status_code == 403
+    for bad in ({"control_url": "http://" + "x" * 255}, {"pid": 2**31}, {"pid": 2**70}):
+        assert (await show.http.post("/api/v1/nodes/enrol", json=good | bad)).status_code == 422
