@@ -21,6 +21,7 @@ from controlplane.domain.streams.states import MACHINE as STREAM
 from controlplane.ports.clock import Clock
 from controlplane.ports.store import Store, Transaction
 from controlplane.services.board import Board
+from controlplane.services.words import spoken
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.nodes import NodeState
 
@@ -59,7 +60,7 @@ class Change:
         NODE.check(node.id, node.state, to)
         moved = replace(node, state=to, state_since=self.now, state_reason=reason, **changes)
         await self.tx.save_node(moved)
-        await self.note(f"node.{to}", node.id, f"{node.id} is {_words(to)}: {reason}.", actor=actor)
+        await self.note(f"node.{to}", node.id, f"{node.id} is {spoken(to)}: {reason}.", actor=actor)
         self.done.nodes[node.id] = moved
         return moved
 
@@ -71,7 +72,7 @@ class Change:
         moved = replace(stream, state=to, state_since=self.now, state_reason=reason, **changes)
         await self.tx.save_stream(moved)
         await self.note(
-            f"stream.{to}", stream.channel, f"{stream.channel} is {_words(to)}: {reason}.", actor=actor
+            f"stream.{to}", stream.channel, f"{stream.channel} is {spoken(to)}: {reason}.", actor=actor
         )
         self.done.streams[stream.channel] = moved
         return moved
@@ -207,7 +208,3 @@ class Books:
             )
 
         self._publish(await self.store.read(read))
-
-
-def _words(state: str) -> str:
-    return state.replace("_", " ")

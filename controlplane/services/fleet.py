@@ -26,7 +26,7 @@ from controlplane.services.board import Board
 from controlplane.services.books import MANAGER, Books, Change
 from controlplane.services.losses import Losses
 from controlplane.services.tokens import new_secret, sha256
-from controlplane.services.words import counted
+from controlplane.services.words import counted, spoken
 from controlplane.wire.api import DrainView
 from controlplane.wire.nodes import NodeState, Role
 
@@ -197,7 +197,7 @@ class Fleet:
                 )
                 return await change.update_node(node, drain_deadline=deadline)
             if node.state in LEAVING:
-                raise Conflict(f"{node.id} is {node.state} already.", code="node_leaving")
+                raise Conflict(f"{node.id} is {spoken(node.state)} already.", code="node_leaving")
             seats = self._board.seats_on(node.id)
             await self._wish(change, node, -1)
             reason = f"{actor} drains it: {counted(seats, 'session')} on it, at most {deadline_s:g} s"
@@ -227,7 +227,7 @@ class Fleet:
             node = await self._existing(change, node_id)
             if node.state is not NodeState.DRAINING:
                 raise Conflict(
-                    f"{node.id} is {node.state}: only a node that is draining can be taken back.",
+                    f"{node.id} is {spoken(node.state)}: only a node that is draining can be taken back.",
                     code="not_draining",
                 )
             await self._wish(change, node, +1)

@@ -33,6 +33,7 @@ from controlplane.services.losses import Losses
 from controlplane.services.placement import NoRoom, take_seat
 from controlplane.services.streams import Streams
 from controlplane.services.tokens import PublishClaims
+from controlplane.services.words import spoken
 from controlplane.wire.nodes import Role, SessionAnswer, SessionKind, SessionRequest, SubscribeAnswer
 
 TRIES = 3
@@ -273,7 +274,9 @@ class Signaling:
         """An edge asks for a channel; the origin that has it answers. Raises NothingOnAir."""
 
         if edge.state not in REPORTING:
-            raise Forbidden(f"{edge.id} is {edge.state}: it gets no streams any more.", code="not_in_service")
+            raise Forbidden(
+                f"{edge.id} is {spoken(edge.state)}: it gets no streams any more.", code="not_in_service"
+            )
 
         async def work(change: Change) -> tuple[Session, list[Session]]:
             stream = await change.tx.stream(channel)

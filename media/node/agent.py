@@ -197,7 +197,8 @@ class Agent:
             await self._report_once()
             next_at = max(next_at + interval, time.monotonic())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._crew.died.wait(), next_at - time.monotonic())
+                async with asyncio.timeout(next_at - time.monotonic()):  # not wait_for: before 3.12 it can
+                    await self._crew.died.wait()  # lose a cancellation
 
     async def _report_once(self) -> None:
         self._crew.died.clear()
