@@ -62,7 +62,7 @@ def test_nodes_that_never_serve_are_told_and_not_waited_for(home: Stage) -> None
 
 
 def test_addresses_and_homes_that_cannot_be(home: Stage, tmp_path: Path) -> None:
-    assert "'bogus' is not an IP address" in refused(home, "--announce", "bogus", code=2)
+    assert "'bogus' is not the IP address of a machine" in refused(home, "--announce", "bogus", code=2)
     assert "not an address of this machine" in refused(home, "--listen", "203.0.113.9")
     for word in ("up", "status", "down"):
         done = subprocess.run(
