@@ -49,6 +49,7 @@ app.command("logs")(logs.logs)
 app.command("serve")(processes.serve)
 app.command("node")(processes.node)
 app.command("probe")(processes.probe)
+app.command("swarm")(processes.swarm)
 app.command("doctor")(doctor.doctor)
 
 # typer keeps its own copy of click; the base of its usage errors is reached without naming that copy.

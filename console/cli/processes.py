@@ -1,4 +1,4 @@
-"""`showcaller serve | node | probe`: one process of the show, in the foreground."""
+"""`showcaller serve | node | probe | swarm`: one process of the show, in the foreground."""
 
 import os
 from pathlib import Path
@@ -113,14 +113,39 @@ def probe(
     token_file: TokenFile = None,
 ) -> int:
     """Watch as one real viewer and measure: bitrate, frames, first frame, latency, freezes."""
+    words = ["probe", "--whep", _whep(what, api, token_file), "--seconds", f"{seconds:g}"]
+    return context.become("media.swarm", [*words, "--json"] if json else words, {})
+
+
+def swarm(
+    what: str = typer.Argument(help="A channel of the stage, or a WHEP address.", metavar="CHANNEL|URL"),
+    viewers: int = typer.Option(100, "--viewers", min=1, max=20_000, help="How many.", metavar="N"),
+    ramp: float = typer.Option(20.0, "--ramp", help="How many come in a second.", metavar="N"),
+    seconds: float = typer.Option(
+        30.0, "--seconds", metavar="N", min=1, max=86_400, help="How long, once all are there."
+    ),
+    processes: int | None = typer.Option(
+        None, "--processes", min=1, help="How many (one a 500 viewers).", metavar="N"
+    ),
+    json: Json = False,
+    api: Api = None,
+    token_file: TokenFile = None,
+) -> int:
+    """Watch as a crowd of cheap, real WebRTC viewers, and tell how they fare. For your own servers only."""
+    words = ["crowd", "--whep", _whep(what, api, token_file), "--viewers", str(viewers)]
+    words += ["--ramp", f"{ramp:g}", "--seconds", f"{seconds:g}"]
+    if processes is not None:
+        words += ["--processes", str(processes)]
+    return context.become("media.swarm", [*words, "--json"] if json else words, {})
+
+
+def _whep(what: str, api: str | None, token_file: Path | None) -> str:
+    """The WHEP address of a channel, or the one that was given."""
     from console.core.client import check_api_url
     from console.core.units import parse_channel
 
     if "://" in what:
-        whep = check_api_url(what)
-    elif api:
-        whep = f"{check_api_url(api)}/whep/{parse_channel(what)}"
-    else:
-        whep = f"{context.target(api, token_file).api}/whep/{parse_channel(what)}"
-    words = ["probe", "--whep", whep, "--seconds", f"{seconds:g}"]
-    return context.become("media.swarm", [*words, "--json"] if json else words, {})
+        return check_api_url(what)
+    if api:
+        return f"{check_api_url(api)}/whep/{parse_channel(what)}"
+    return f"{context.target(api, token_file).api}/whep/{parse_channel(what)}"

@@ -1,9 +1,10 @@
-"""`python -m media.swarm probe --whep URL`: watch for a while, print what was seen."""
+"""`python -m media.swarm probe | crowd`: watch as one viewer that measures, or as a crowd."""
 
 import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 from typing import NoReturn
 
@@ -11,21 +12,35 @@ from media.publisher.errors import PublishError, UsageError
 from media.publisher.logs import tell_error
 from media.publisher.options import parse_url
 
+VIEWERS_A_PROCESS = 500  # about half a core
+MOST_VIEWERS = 20_000
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, "See: python -m media.swarm probe --help")
+        raise UsageError(message, "See: python -m media.swarm --help")
 
 
 def _parser() -> argparse.ArgumentParser:
     it = _Parser(prog="python -m media.swarm")
     commands = it.add_subparsers(dest="command", required=True)
     probe = commands.add_parser("probe", help="one real viewer that measures")
-    probe.add_argument("--whep", required=True, metavar="URL", help="WHEP address of the channel")
+    crowd = commands.add_parser("crowd", help="many cheap real viewers")
+    part = commands.add_parser("part", help="one process of a crowd; started by it")
+    for each in (probe, crowd, part):
+        each.add_argument("--whep", required=True, metavar="URL", help="WHEP address of the channel")
+    for each in (probe, crowd):
+        each.add_argument("--json", action="store_true", help="print one JSON object at the end")
     probe.add_argument(
         "--seconds", type=float, default=20.0, help="how long to watch (20), from the first picture"
     )
-    probe.add_argument("--json", action="store_true", help="print one JSON object")
+    crowd.add_argument(
+        "--seconds", type=float, default=30.0, help="how long to watch (30), from the last join on"
+    )
+    crowd.add_argument("--processes", type=int, help=f"how many (one a {VIEWERS_A_PROCESS} viewers)")
+    for each in (crowd, part):
+        each.add_argument("--viewers", type=int, default=100, help="how many (100)")
+        each.add_argument("--ramp", type=float, default=20.0, help="how many come in a second (20)")
     return it
 
 
@@ -35,21 +50,59 @@ def main(argv: list[str]) -> int:
     try:
         args = _parser().parse_args(argv)
         whep = parse_url(args.whep, "--whep")
+        if args.command == "part":
+            return _part(whep, args)
         if not 0 < args.seconds <= 86_400:
             raise UsageError("--seconds must be above 0", "Give one such as 20.")
-        from media.swarm import probe  # aiortc takes a while: wrong words are answered before
-
-        async def run() -> probe.Figures:
-            return await probe.Probe(whep, args.seconds).run()
-
-        figures = asyncio.run(run())
+        if args.command == "crowd":
+            return _crowd(whep, args)
+        return _probe(whep, args)
     except PublishError as error:
         tell_error(error, as_json)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    print(json.dumps(probe.as_dict(figures)) if as_json else probe.for_people(figures))
+
+
+def _probe(whep: str, args: argparse.Namespace) -> int:
+    from media.swarm import probe  # aiortc takes a while: wrong words are answered before
+
+    async def run() -> probe.Figures:
+        return await probe.Probe(whep, args.seconds).run()
+
+    figures = asyncio.run(run())
+    print(json.dumps(probe.as_dict(figures)) if args.json else probe.for_people(figures))
     return 0
+
+
+def _part(whep: str, args: argparse.Namespace) -> int:
+    from media.swarm import part
+    from media.swarm.whep import WhepDoor
+
+    async def run() -> None:
+        await part.run(WhepDoor(whep), args.viewers, args.ramp)
+
+    asyncio.run(run())
+    return 0
+
+
+def _crowd(whep: str, args: argparse.Namespace) -> int:
+    if not 0 < args.viewers <= MOST_VIEWERS:
+        raise UsageError(f"--viewers must be 1 to {MOST_VIEWERS}", "Give one such as 100.")
+    if not 0 < args.ramp <= 1000:
+        raise UsageError("--ramp must be above 0 and at most 1000 a second", "Give one such as 20.")
+    processes = args.processes or -(-args.viewers // VIEWERS_A_PROCESS)
+    if not 0 < processes <= 4 * (os.cpu_count() or 1):
+        raise UsageError(f"{processes} processes are too many for this machine", "Give fewer --processes.")
+
+    from media.swarm import load, show
+
+    plan = load.Plan(whep, args.viewers, args.ramp, args.seconds, min(processes, args.viewers))
+    with show.Display(plan) as display:
+        tally = asyncio.run(load.run(plan, display))
+    figures = tally.figures()
+    print(json.dumps(figures) if args.json else show.for_people(figures))
+    return 0 if tally.now.playing and not tally.now.failed else 1
 
 
 if __name__ == "__main__":

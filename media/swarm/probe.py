@@ -10,7 +10,6 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from typing import Any, cast
-from urllib.parse import urljoin
 
 import httpx
 import numpy as np
@@ -20,11 +19,12 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.rtcconfiguration import RTCBundlePolicy
 
 from media import timecode
-from media.publisher.errors import PublishError, Refused, TimedOut
+from media.publisher.errors import Refused, TimedOut
 from media.publisher.peer import offer_loopback
-from media.publisher.whip import http_client, refusal, unreachable
+from media.publisher.whip import http_client
+from media.swarm import whep
 
-_POST_S, _PICTURE_S = 10.0, 10.0
+_PICTURE_S = 10.0
 _SETTLING_S = 2.0  # left out of the bitrate: the first seconds of a rate control
 
 
@@ -85,8 +85,8 @@ class _AtOnce(JitterBuffer):
 
 
 class Probe:
-    def __init__(self, whep: str, seconds: float) -> None:
-        self._whep, self._seconds = whep, seconds
+    def __init__(self, address: str, seconds: float) -> None:
+        self._whep, self._seconds = address, seconds
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._first = asyncio.Event()
@@ -110,8 +110,7 @@ class Probe:
                 await self._watch()
             finally:
                 if resource is not None:
-                    with contextlib.suppress(httpx.HTTPError):
-                        await http.delete(resource, timeout=2.0)
+                    await whep.leave(http, resource)
                 for task in self._tasks:
                     task.cancel()
                 with contextlib.suppress(TimeoutError, ConnectionError):
@@ -130,26 +129,12 @@ class Probe:
         offer_loopback(pc)
         await pc.setLocalDescription(await pc.createOffer())
         self._asked = time.monotonic()
+        answered = await whep.ask(http, self._whep, pc.localDescription.sdp)
         try:
-            response = await http.post(
-                self._whep,
-                content=pc.localDescription.sdp,
-                headers={"Content-Type": "application/sdp"},
-                timeout=_POST_S,
-            )
-        except httpx.TimeoutException:
-            raise TimedOut(
-                f"{self._whep} did not answer within {_POST_S:g} s", "Look at the stream manager's log."
-            ) from None
-        except httpx.TransportError as error:
-            raise unreachable(self._whep, error) from None
-        if response.status_code != 201:
-            raise _refused(response)
-        try:
-            await pc.setRemoteDescription(RTCSessionDescription(sdp=response.text, type="answer"))
+            await pc.setRemoteDescription(RTCSessionDescription(sdp=answered.sdp, type="answer"))
         except Exception as error:  # aiortc raises whatever its parser stumbled over
             raise Refused(f"the answer cannot be used ({error})", "It must offer H.264 and Opus.") from None
-        return urljoin(str(response.url), str(response.headers.get("Location", "")))
+        return answered.resource
 
     def _count(self, receiver: Any, video: bool) -> None:
         handle = receiver._handle_rtp_packet
@@ -258,28 +243,6 @@ def _latency(ages: list[float]) -> Latency | None:
     ages = sorted(ages)
     p95 = ages[min(len(ages) - 1, math.ceil(0.95 * len(ages)) - 1)]
     return Latency(p50=round(ages[len(ages) // 2], 1), p95=round(p95, 1), max=round(ages[-1], 1))
-
-
-def _refused(response: httpx.Response) -> PublishError:
-    error = refusal(response)
-    said = error.what.partition(": ")[2]
-    detail = f" ({said})" if said else ""
-    retry = response.headers.get("Retry-After")
-    again = f"Try again in {retry} s." if retry else "Try again in a moment."
-    if response.status_code == 404:
-        return Refused(
-            f"nothing is on air at {response.url}{detail}", f"Start a broadcast. {again}", 404, error.code
-        )
-    if response.status_code == 503:
-        return Refused(
-            f"no edge has room for a viewer{detail}", f"Add an edge, or wait. {again}", 503, error.code
-        )
-    return Refused(
-        f"{response.url} answered {response.status_code}{detail}",
-        "Check the address: it ends in /whep/CHANNEL.",
-        response.status_code,
-        error.code,
-    )
 
 
 def for_people(figures: Figures) -> str:

@@ -284,6 +284,21 @@ def test_a_probe_watches_a_channel_by_its_name(stage: Stage) -> None:
         stage.stop("probed")
 
 
+def test_a_swarm_watches_a_channel_by_its_name(stage: Stage) -> None:
+    stage.publish_test("crowded", "--bitrate", "1M")
+    try:
+        words = ["--viewers", "5", "--ramp", "5", "--seconds", "3"]
+        seen = stage.json("swarm", "crowded", *words, timeout=60)
+        assert (seen["playing"], seen["failed"], seen["unauthentic"]) == (5, 0, 0)
+        assert seen["bitrate_bps"] == pytest.approx(1e6, rel=0.3)
+        assert seen["latency_ms"]["p50"] > 0
+    finally:
+        stage.stop("crowded")
+    nothing = stage.run("swarm", "crowded", "--viewers", "2", "--json", check=False)
+    assert nothing.returncode == 1
+    assert any("nothing is on air" in reason for reason in json.loads(nothing.stdout)["reasons"])
+
+
 def test_a_node_started_by_hand_joins_and_leaves(stage: Stage) -> None:
     def others() -> set[str]:
         return {node["id"] for node in stage.json("nodes") if node["state"] == "in_service"}

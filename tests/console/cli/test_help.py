@@ -45,5 +45,5 @@ def test_help_names_every_command() -> None:
         check=True,
         timeout=30,
     )
-    commands = "stage nodes streams publish fleet token journal logs serve node probe doctor"
+    commands = "stage nodes streams publish fleet token journal logs serve node probe swarm doctor"
     assert all(f"  {command} " in done.stdout for command in commands.split(" "))

@@ -1,0 +1,119 @@
+"""A crowd of real viewers in a process of its own, and what the process that serves them spends on them."""
+
+import asyncio
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import orjson
+import psutil
+
+from bench.figures import NotRun
+from media.swarm.second import Second
+
+CONNECT_S = 90.0
+SETTLE_S = 4
+LINE_BYTES = 4 << 20
+SOUND_RATE = 50.0  # packets a second
+SOUND_BYTES = 252  # Opus at 96 kbps, with its RTP header
+
+
+def clip(folder: Path) -> Path:
+    """Twenty seconds of 720p30 at 4.5 Mbps with sound, without B-frames."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise NotRun("no ffmpeg here: apt-get install ffmpeg")
+    path = folder / "clip.mp4"
+    rate = ["-b:v", "4.4M", "-minrate", "4.4M", "-maxrate", "4.4M", "-bufsize", "1M"]
+    subprocess.run(
+        [
+            *(ffmpeg, "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30"),
+            *("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "20"),
+            *("-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-profile:v", "baseline"),
+            *("-bf", "0", "-g", "60", *rate, "-x264-params", "nal-hrd=cbr:force-cfr=1"),
+            *("-pix_fmt", "yuv420p", "-c:a", "aac", path),
+        ],
+        check=True,
+    )
+    return path
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a server spent on a crowd. CPU is user and system; on loopback that includes the delivery."""
+
+    us: float  # a packet and viewer, median of the rounds
+    packets: int
+    lost: int
+    frames: int
+    bytes: int
+    sound: int  # packets of sound, of all packets
+    lateness_ms: list[float]  # each viewer's worst frame in each second
+    kb_per_viewer: float
+    first_frame_ms: list[float]
+
+    @property
+    def packets_a_frame(self) -> int:
+        return round((self.packets - self.sound) / self.frames)
+
+    @property
+    def packet_bytes(self) -> int:
+        """Of a packet of video, as it is on the wire (SRTP)."""
+        return round((self.bytes - self.sound * SOUND_BYTES) / (self.packets - self.sound))
+
+
+def cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+async def cost(server: psutil.Process, crowd: list[str], viewers: int, *, rounds: int, round_s: int) -> Cost:
+    """Runs `crowd`, a command that prints a Second a second until its stdin closes, against `server`."""
+    pipe = asyncio.subprocess.PIPE
+    empty = server.memory_info().rss
+    process = await asyncio.create_subprocess_exec(*crowd, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    lines = process.stdout
+    first_frames: list[float] = []
+    try:
+        second = Second()
+        async with asyncio.timeout(CONNECT_S):
+            while second.playing < viewers:
+                second = await _second(lines)
+                first_frames += second.first_frame_ms
+                if second.failed:
+                    raise RuntimeError(f"viewers failed: {second.reasons}")
+        for _ in range(SETTLE_S):
+            await _second(lines)
+        full = server.memory_info().rss
+        spent: list[float] = []
+        seconds: list[Second] = []
+        for _ in range(rounds):
+            before = cpu(server)
+            window = [await _second(lines) for _ in range(round_s)]
+            spent.append(1e6 * (cpu(server) - before) / sum(second.packets for second in window))
+            seconds += window
+    finally:
+        process.stdin.close()
+        await process.wait()
+    return Cost(
+        us=median(spent),
+        packets=sum(second.packets for second in seconds),
+        lost=sum(second.lost for second in seconds),
+        frames=sum(second.frames for second in seconds),
+        bytes=sum(second.bytes for second in seconds),
+        sound=round(SOUND_RATE * viewers * len(seconds)),
+        lateness_ms=[value for second in seconds for value in second.lateness_ms],
+        kb_per_viewer=(full - empty) / 1000 / viewers,
+        first_frame_ms=first_frames,
+    )
+
+
+async def _second(lines: asyncio.StreamReader) -> Second:
+    line = await lines.readline()
+    if not line:
+        raise RuntimeError("the crowd has ended; see its words above")
+    return Second(**orjson.loads(line))

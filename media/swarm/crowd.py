@@ -1,0 +1,317 @@
+"""A crowd in one process: viewers come at a steady pace, watch, and leave; it says how they fare.
+
+Each viewer has a socket of its own, as a browser has, connected to the edge's address once ICE has found it.
+The kernel hands over what an edge sent at once in one read (UDP_GRO) and stamps it with the moment of its
+arrival (SO_TIMESTAMPNS), so that a busy swarm does not take its own delay for the edge's.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import struct
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from media.core.certificate import Certificate
+from media.core.sdp import Agreed, LocalDescription, new_credentials
+from media.core.session import Address, Session, SessionConfig
+from media.drive.timers import Timers
+from media.publisher.errors import PublishError
+from media.swarm.second import Second
+from media.swarm.viewer import Viewer
+
+SOL_UDP, UDP_GRO = 17, 104
+SO_TIMESTAMPNS = 35
+BUFFER = 65536
+RECEIVE_BYTES = 1 << 20
+READS_A_TURN = 16
+JOINING_AT_ONCE = 64  # offers under way: more only wait in the server's queue
+LEAVE_S = 2.0
+BEAT_S = 0.05
+BEATS_A_REPORT = 20  # a receiver report a second
+_TIMESPEC = struct.Struct("@qq")
+
+
+class Door(Protocol):
+    """Where viewers come in: how a session is asked for and given back."""
+
+    url: str
+
+    async def enter(self, local: LocalDescription) -> tuple[Agreed, str]:
+        """What was agreed, and a ticket to leave by. Raises PublishError."""
+
+    async def leave(self, ticket: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def own_addresses(url: str) -> list[str]:
+    """Where a server at `url` reaches this machine; nothing is sent to find out."""
+    parts = urlsplit(url)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((parts.hostname or "", parts.port or 443))
+        except OSError:
+            return ["127.0.0.1"]
+        address: str = probe.getsockname()[0]
+        return [address]
+
+
+class Member:
+    """A viewer, its socket and its session."""
+
+    def __init__(self, crowd: "Crowd", number: int) -> None:
+        self.number = number
+        self._crowd = crowd
+        self._socket: socket.socket | None = None
+        self._connected_to: Address | None = None
+        self.viewer: Viewer | None = None
+        self.asked_at = 0.0
+        self.ticket: str | None = None
+        self.failure = ""
+        self.told_join = self.told_frame = False
+        self._buffer = crowd.buffer
+
+    async def join(self) -> None:
+        """Ask for a session and begin ICE. A failure is kept in words."""
+        crowd = self._crowd
+        loop = crowd.loop
+        self.asked_at = loop.time()
+        try:
+            port = self._open()
+            local = LocalDescription(
+                new_credentials(os.urandom),
+                crowd.certificate.fingerprint,
+                [(address, port) for address in crowd.addresses],
+                secrets.randbits(63),
+            )
+            agreed, self.ticket = await crowd.door.enter(local)
+        except PublishError as error:
+            self.failure = error.what
+            self._close_socket()
+        except OSError as error:
+            self.failure = f"no socket: {error.strerror or error}"
+        else:
+            config = SessionConfig.offered(agreed, local, crowd.certificate, os.urandom)
+            now = loop.time()
+            self.viewer = Viewer(Session(config, now), agreed, secrets.randbits(32), now)
+            self._flush(now)
+
+    def _open(self) -> int:
+        """A socket on a port of its own, which is returned. Raises OSError."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        for level, option in ((SOL_UDP, UDP_GRO), (socket.SOL_SOCKET, SO_TIMESTAMPNS)):
+            with contextlib.suppress(OSError):  # works without, only dearer and less exact
+                sock.setsockopt(level, option, 1)
+        sock.bind(("0.0.0.0", 0))
+        self._socket = sock
+        self._crowd.loop.add_reader(sock.fileno(), self._read)
+        port: int = sock.getsockname()[1]
+        return port
+
+    def _read(self) -> None:
+        sock, viewer, loop = self._socket, self.viewer, self._crowd.loop
+        if sock is None:
+            return
+        if viewer is None:  # a check of a full ICE agent that is quicker than its answer: it comes again
+            with contextlib.suppress(OSError):
+                sock.recv_into(self._buffer)
+            return
+        view = self._buffer
+        now = loop.time()
+        for _ in range(READS_A_TURN):
+            try:
+                size, ancillary, _, source = sock.recvmsg_into([view], 128)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                continue  # an ICMP error of an earlier send
+            segment, at = size, now
+            for level, kind, value in ancillary:
+                if level == SOL_UDP:
+                    segment = struct.unpack_from("@i", value)[0]
+                elif kind == SO_TIMESTAMPNS:
+                    seconds, nanoseconds = _TIMESPEC.unpack(value)
+                    at = min(seconds + nanoseconds / 1e9 - self._crowd.unix, now)
+            viewer.receive(view[:size], segment or size, source[:2], at)
+        self._flush(now)
+
+    def _flush(self, now: float) -> None:
+        viewer, sock = self.viewer, self._socket
+        if viewer is None or sock is None:
+            return
+        for data, to in viewer.outgoing:
+            with contextlib.suppress(OSError):  # full, or refused: ICE and DTLS have timers for that
+                if self._connected_to == to:
+                    sock.send(data)
+                elif self._connected_to is None:
+                    sock.sendto(data, to)
+        viewer.outgoing.clear()
+        if viewer.remote is not None and viewer.remote != self._connected_to:
+            sock.connect(viewer.remote)
+            self._connected_to = viewer.remote
+        if viewer.state == "closed":
+            self.failure = self.failure or viewer.reason
+            self._close_socket()
+        else:
+            self._crowd.timers.set(self, viewer.next_timeout(), self._timeout)
+
+    def _timeout(self, now: float) -> None:
+        if self.viewer is not None:
+            self.viewer.handle_timeout(now)
+            self._flush(now)
+
+    def report(self, now: float) -> None:
+        if self.viewer is not None and self.viewer.state == "connected":
+            self.viewer.report(now)
+            self._flush(now)
+
+    def ask(self, now: float) -> None:
+        if self.viewer is not None and self.viewer.state == "connected":
+            self.viewer.ask(now)
+            self._flush(now)
+
+    async def leave(self) -> None:
+        if self.viewer is not None and self.viewer.state != "closed":
+            self.viewer.close(self._crowd.loop.time())
+            self._flush(self._crowd.loop.time())
+            self.failure = ""
+        self._close_socket()
+        if self.ticket is not None:
+            await self._crowd.door.leave(self.ticket)
+
+    def _close_socket(self) -> None:
+        self._crowd.timers.cancel(self)
+        if self._socket is not None:
+            self._crowd.loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+
+class Crowd:
+    """Ramps up, watches, leaves. `second()` says what happened since it was last called."""
+
+    def __init__(self, door: Door, viewers: int, ramp: float) -> None:
+        """`ramp`: viewers a second."""
+        self.loop = asyncio.get_running_loop()
+        self.door = door
+        self.viewers = viewers
+        self.ramp = ramp
+        self.certificate = Certificate.generate(datetime.now(UTC))
+        self.timers = Timers(self.loop)
+        self.addresses = own_addresses(door.url)
+        self.buffer = memoryview(bytearray(BUFFER))
+        self.unix = time.time() - self.loop.time()
+        self.members: list[Member] = []
+        self._before = Second()
+        self._watched_s, self._counted_at = 0.0, self.loop.time()
+        self._beats = 0
+        self._joining: set[asyncio.Task[None]] = set()
+
+    async def come(self) -> None:
+        """All of them, at the pace of the ramp; returns when the last has asked for its session."""
+        start = self.loop.time()
+        places = asyncio.Semaphore(JOINING_AT_ONCE)
+        self.timers.set("beat", start + BEAT_S, self._beat)
+
+        async def join(member: Member) -> None:
+            async with places:
+                await member.join()
+
+        for number in range(self.viewers):
+            wait = start + number / self.ramp - self.loop.time()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            member = Member(self, number)
+            self.members.append(member)
+            task = asyncio.create_task(join(member))
+            self._joining.add(task)
+            task.add_done_callback(self._joining.discard)
+        if self._joining:
+            await asyncio.wait(self._joining)
+
+    async def leave(self) -> None:
+        """Everybody says good-bye."""
+        if self._joining:  # a session that is being made is to be given back, too
+            _, late = await asyncio.wait(self._joining, timeout=LEAVE_S)
+            for task in late:
+                task.cancel()
+        places = asyncio.Semaphore(JOINING_AT_ONCE)
+
+        async def go(member: Member) -> None:
+            async with places:
+                await member.leave()
+
+        await asyncio.gather(*(go(member) for member in self.members))
+        self.timers.close()
+        await self.door.close()
+
+    def _beat(self, now: float) -> None:
+        """Twenty times a second: who misses packets asks; a twentieth reports, so that not all do at once."""
+        self.timers.set("beat", now + BEAT_S, self._beat)
+        self._beats += 1
+        for member in self.members:
+            if member.number % BEATS_A_REPORT == self._beats % BEATS_A_REPORT:
+                member.report(now)
+            else:
+                member.ask(now)
+
+    def second(self) -> Second:
+        """What happened since the last call; counts of packets and frames are of this time only."""
+        now = self.loop.time()
+        self.unix = time.time() - now
+        total = Second(viewers=len(self.members))
+        reasons: Counter[str] = Counter()
+        for member in self.members:
+            if member.failure:
+                total.failed += 1
+                reasons[member.failure] += 1
+            if member.viewer is not None:
+                self._count(member, member.viewer, total)
+        total.reasons = dict(reasons.most_common(5))
+        self._watched_s += total.playing * (now - self._counted_at)
+        self._counted_at = now
+        total.watched_s = self._watched_s
+        before, self._before = self._before, total
+        return total.since(before)
+
+    def _count(self, member: Member, viewer: Viewer, total: Second) -> None:
+        total.bytes += viewer.bytes
+        total.packets += viewer.datagrams
+        total.nacks += viewer.nacks_sent
+        total.unauthentic += viewer.session.stats(0.0).datagrams_dropped
+        total.frames += viewer.frames.seen
+        total.late_frames += viewer.frames.late
+        for arrivals in viewer.arrivals:
+            total.lost += arrivals.given_up
+            total.recovered += arrivals.recovered
+            total.duplicates += arrivals.duplicates
+        if viewer.connected_at is not None:
+            if not member.told_join:
+                member.told_join = True
+                total.join_ms.append(_ms(viewer.connected_at - member.asked_at))
+            if viewer.state == "connected":
+                total.connected += 1
+        if viewer.first_frame_at is not None:
+            if not member.told_frame:
+                member.told_frame = True
+                total.first_frame_ms.append(_ms(viewer.first_frame_at - member.asked_at))
+            if viewer.state == "connected":
+                total.playing += 1
+                lateness, gap = viewer.frames.take_worst()
+                total.lateness_ms.append(_ms(lateness))
+                total.gap_ms.append(_ms(gap))
+                latency = viewer.latency(self.unix)
+                if latency is not None:
+                    total.latency_ms.append(_ms(latency))
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

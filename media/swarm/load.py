@@ -1,0 +1,128 @@
+"""The whole swarm: processes of a crowd each, their seconds added up, until the time is over or Ctrl-C.
+
+A process's packets are counted by one core, so a large swarm is spread. The processes end when their stdin
+closes: none outlives this one.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import orjson
+
+from media.swarm.second import Second, add_up, in_turn
+from media.swarm.tally import Tally
+
+LEAVE_S = 20.0
+MAX_LINE = 4 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    whep: str
+    viewers: int
+    ramp: float  # viewers a second
+    seconds: float  # after the last viewer came
+    processes: int
+
+    def parts(self) -> list[tuple[int, float]]:
+        """Viewers and ramp of each process."""
+        base, more = divmod(self.viewers, self.processes)
+        counts = [base + (index < more) for index in range(self.processes)]
+        return [(count, self.ramp * count / self.viewers) for count in counts if count]
+
+
+class _Part:
+    """A process of the swarm, and what it said since it was last asked."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._waiting: list[Second] = []
+        self._latest = Second()
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, whep: str, viewers: int, ramp: float) -> "_Part":
+        words = [
+            "-m",
+            "media.swarm",
+            "part",
+            "--whep",
+            whep,
+            "--viewers",
+            str(viewers),
+            "--ramp",
+            f"{ramp:g}",
+        ]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *words, stdin=pipe, stdout=pipe, limit=MAX_LINE, start_new_session=True
+        )
+        return cls(process)
+
+    @property
+    def ended(self) -> bool:
+        return self._process.returncode is not None
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self._waiting.append(Second(**orjson.loads(line)))
+
+    def take(self) -> Second:
+        """All it said since the last call as one; how many there are is as it said last."""
+        if not self._waiting:
+            return self._latest.standing()
+        self._latest = self._waiting[-1]
+        total = in_turn(self._waiting)
+        self._waiting = []
+        return total
+
+    async def end(self) -> None:
+        """Its stdin closes: it says good-bye for all its viewers."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        await self._reader
+
+
+async def run(plan: Plan, show: Callable[[Tally], None]) -> Tally:
+    """Calls `show` each second. Ends early when a signal comes or every viewer has failed."""
+    tally = Tally(plan.whep, plan.viewers)
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, over.set)
+    parts = [await _Part.start(plan.whep, count, ramp) for count, ramp in plan.parts()]
+    fed_at, ends_at = loop.time(), None
+
+    def feed(now: float) -> None:
+        nonlocal fed_at
+        tally.feed(add_up(part.take() for part in parts), now - fed_at)
+        fed_at = now
+        show(tally)
+
+    try:
+        while not over.is_set() and (ends_at is None or loop.time() < ends_at):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await over.wait()
+            feed(loop.time())
+            everybody = tally.now.viewers >= plan.viewers
+            if everybody and ends_at is None:
+                ends_at = loop.time() + plan.seconds
+            if (everybody and tally.now.failed >= plan.viewers) or all(part.ended for part in parts):
+                break
+    finally:
+        stopped = loop.time()
+        await asyncio.gather(*(part.end() for part in parts))
+    feed(stopped)  # each process's last words, from before its viewers left
+    return tally

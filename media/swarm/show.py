@@ -1,0 +1,122 @@
+"""A swarm on the terminal while it runs, and its figures in words at the end."""
+
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from media.swarm.load import Plan
+from media.swarm.tally import Tally, percentile
+
+
+class Display:
+    """A progress bar and the figures of the last second, redrawn each second; plain lines where it cannot."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}"),
+            console=self._console,
+        )
+        self._task = self._progress.add_task("watching", total=plan.viewers, words="")
+        self._live = (
+            Live(self._progress, console=self._console, auto_refresh=False)
+            if self._console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, tally: Tally) -> None:
+        now = tally.now
+        if self._live is None:
+            self._console.print(
+                f"{now.playing}/{self._plan.viewers} watching  {now.failed} failed  "
+                f"{_rate(8.0 * now.bytes)}  loss {_share(tally.loss)}  latency {_middle(now.latency_ms)}"
+            )
+            return
+        self._progress.update(self._task, completed=now.playing, words=_words(tally, self._plan))
+        self._live.update(Group(self._progress, _table(tally)), refresh=True)
+
+
+def _words(tally: Tally, plan: Plan) -> str:
+    now = tally.now
+    if now.viewers < plan.viewers:
+        return f"{plan.ramp:g} a second come"
+    return f"{now.failed} failed" if now.failed else "everybody is here"
+
+
+def _table(tally: Tally) -> Table:
+    now = tally.now
+    table = Table(box=None, padding=(0, 2), show_header=True, header_style="dim")
+    for name in ("", "p50", "p95", "p99", "worst"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name, values in (
+        ("join, ms", tally.join_ms),
+        ("first picture, ms", tally.first_frame_ms),
+        ("latency, ms", now.latency_ms),
+        ("frame late by, ms", now.lateness_ms),
+        ("between frames, ms", now.gap_ms),
+    ):
+        cells = [percentile(values, percent) for percent in (50, 95, 99, 100)]
+        table.add_row(name, *("-" if cell is None else f"{cell:.0f}" for cell in cells))
+    each = 8.0 * now.bytes / now.playing if now.playing else 0.0
+    table.add_row("")
+    table.add_row("bitrate", f"{_rate(8.0 * now.bytes)} in all", f"{_rate(each)} each")
+    table.add_row("loss", _share(tally.loss), f"{tally.totals['recovered']} recovered")
+    for reason, count in now.reasons.items():
+        table.add_row(f"[red]{count} failed[/]", reason)
+    return table
+
+
+def for_people(figures: dict[str, Any]) -> str:
+    """The figures at the end."""
+    rows = {
+        "viewers": f"{figures['playing']} of {figures['viewers']} watching, {figures['failed']} failed",
+        "bitrate": "-" if figures["bitrate_bps"] is None else f"{_rate(figures['bitrate_bps'])} each",
+        "loss": f"{_share(figures['loss'])}, {figures['recovered']} recovered of {figures['nacks']} asked",
+        "join": _spread(figures["join_ms"]),
+        "first picture": _spread(figures["first_frame_ms"]),
+        "latency": _spread(figures["latency_ms"]),
+        "frames late by": _spread(figures["lateness_ms"]),
+    }
+    lines = [f"{name:15} {value}" for name, value in rows.items()]
+    return "\n".join([*lines, *(f"{count} failed: {why}" for why, count in figures["reasons"].items())])
+
+
+def _spread(values: dict[str, float | None]) -> str:
+    if values["p50"] is None:
+        return "-"
+    return ", ".join(f"{name} {value:.0f} ms" for name, value in values.items() if value is not None)
+
+
+def _middle(values: list[float]) -> str:
+    middle = percentile(values, 50)
+    return "-" if middle is None else f"{middle:.0f} ms"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _rate(bits: float) -> str:
+    for unit, size in (("Gbps", 1e9), ("Mbps", 1e6), ("kbps", 1e3)):
+        if bits >= size:
+            return f"{bits / size:.2f} {unit}"
+    return f"{bits:.0f} bps"

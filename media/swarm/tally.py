@@ -1,0 +1,99 @@
+"""Seconds of a whole swarm put together: what is shown while it runs, and the figures at the end."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from media.swarm.second import COUNTS, Second
+
+SETTLE_S = 2.0  # after the last viewer came: left out of bitrate and loss
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """Nearest rank; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(1, math.ceil(len(ordered) * percent / 100)) - 1]
+
+
+@dataclass
+class Tally:
+    """Fed with each second of the whole swarm."""
+
+    whep: str
+    wanted: int
+    now: Second = field(default_factory=Second)
+    elapsed: float = 0.0
+    join_ms: list[float] = field(default_factory=list)
+    first_frame_ms: list[float] = field(default_factory=list)
+    latency_ms: list[float] = field(default_factory=list)
+    lateness_ms: list[float] = field(default_factory=list)
+    longest_gap_ms: float = 0.0
+    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    _steady_since: float | None = None
+    _steady_bits: int = 0
+    _steady_watched_s: float = 0.0
+
+    def feed(self, second: Second, took: float) -> None:
+        """A second of everybody, and how long it really was."""
+        self.now = second
+        self.elapsed += took
+        self.join_ms += second.join_ms
+        self.first_frame_ms += second.first_frame_ms
+        for name in COUNTS:
+            self.totals[name] += getattr(second, name)
+        if second.viewers < self.wanted:
+            return
+        if self._steady_since is None:
+            self._steady_since = self.elapsed
+        if self.elapsed - self._steady_since < SETTLE_S:
+            return
+        self.latency_ms = second.latency_ms or self.latency_ms
+        self.lateness_ms += second.lateness_ms
+        self.longest_gap_ms = max([self.longest_gap_ms, *second.gap_ms])
+        self._steady_bits += 8 * second.bytes
+        self._steady_watched_s += second.watched_s
+
+    @property
+    def bitrate_bps(self) -> float | None:
+        """Of one viewer, while all were there; headers of RTP and SRTP included."""
+        return round(self._steady_bits / self._steady_watched_s) if self._steady_watched_s else None
+
+    @property
+    def loss(self) -> float | None:
+        """Of all packets, those that never came, not even by retransmission."""
+        sent = self.totals["packets"] + self.totals["lost"]
+        return round(self.totals["lost"] / sent, 6) if sent else None
+
+    def figures(self) -> dict[str, Any]:
+        """The figures as `--json` prints them; an unknown one is None."""
+        now = self.now
+        return {
+            "whep": self.whep,
+            "viewers": self.wanted,
+            "asked": now.viewers,
+            "connected": now.connected,
+            "playing": now.playing,
+            "failed": now.failed,
+            "reasons": now.reasons,
+            "seconds": round(self.elapsed, 1),
+            "bitrate_bps": self.bitrate_bps,
+            "loss": self.loss,
+            **{name: self.totals[name] for name in COUNTS if name != "watched_s"},
+            "join_ms": _spread(self.join_ms),
+            "first_frame_ms": _spread(self.first_frame_ms),
+            "latency_ms": _spread(self.latency_ms),
+            "lateness_ms": _spread(self.lateness_ms),
+            "longest_gap_ms": self.longest_gap_ms or None,
+        }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    return {
+        "p50": percentile(values, 50),
+        "p95": percentile(values, 95),
+        "p99": percentile(values, 99),
+        "max": max(values, default=None),
+    }

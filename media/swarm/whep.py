@@ -1,0 +1,90 @@
+"""WHEP, the client's side: how a viewer of a swarm, or the probe, gets its session and gives it back."""
+
+import contextlib
+from dataclasses import dataclass
+from urllib.parse import urljoin
+
+import httpx
+
+from media.core.errors import NegotiationError
+from media.core.sdp import Agreed, LocalDescription, accept_answer, make_relay_offer, parse_answer
+from media.publisher.errors import PublishError, Refused, TimedOut
+from media.publisher.whip import http_client, refusal, unreachable
+
+POST_S = 10.0
+DELETE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A WHEP session: where it lives, and the server's answer."""
+
+    resource: str
+    sdp: str
+
+
+async def ask(http: httpx.AsyncClient, url: str, offer: str) -> Answered:
+    """POST an offer. Raises Refused, NoConnection or TimedOut."""
+    headers = {"Content-Type": "application/sdp"}
+    try:
+        response = await http.post(url, content=offer, headers=headers, timeout=POST_S)
+    except httpx.TimeoutException:
+        raise TimedOut(
+            f"{url} did not answer within {POST_S:g} s", "Look at the stream manager's log."
+        ) from None
+    except httpx.TransportError as error:
+        raise unreachable(url, error) from None
+    if response.status_code != 201:
+        raise _refused(response)
+    return Answered(urljoin(str(response.url), str(response.headers.get("Location", ""))), response.text)
+
+
+async def leave(http: httpx.AsyncClient, resource: str) -> None:
+    """DELETE the session; whatever comes of it, it is over for us."""
+    with contextlib.suppress(httpx.HTTPError):
+        await http.delete(resource, timeout=DELETE_S)
+
+
+class WhepDoor:
+    """Where a crowd comes in: media.swarm.crowd.Door by WHEP."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = http_client(url, "")
+
+    async def enter(self, local: LocalDescription) -> tuple[Agreed, str]:
+        """What was agreed, and the resource to leave by. Raises PublishError."""
+        answered = await ask(self._http, self.url, make_relay_offer(local))
+        try:
+            return accept_answer(parse_answer(answered.sdp)), answered.resource
+        except NegotiationError as error:
+            await leave(self._http, answered.resource)
+            raise Refused(f"the answer cannot be used: {error.detail}", "It must offer H.264.") from None
+
+    async def leave(self, ticket: str) -> None:
+        await leave(self._http, ticket)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+def _refused(response: httpx.Response) -> PublishError:
+    error = refusal(response)
+    said = error.what.partition(": ")[2]
+    detail = f" ({said})" if said else ""
+    retry = response.headers.get("Retry-After")
+    again = f"Try again in {retry} s." if retry else "Try again in a moment."
+    if response.status_code == 404:
+        return Refused(
+            f"nothing is on air at {response.url}{detail}", f"Start a broadcast. {again}", 404, error.code
+        )
+    if response.status_code == 503:
+        return Refused(
+            f"no edge has room for a viewer{detail}", f"Add an edge, or wait. {again}", 503, error.code
+        )
+    return Refused(
+        f"{response.url} answered {response.status_code}{detail}",
+        "Check the address: it ends in /whep/CHANNEL.",
+        response.status_code,
+        error.code,
+    )
