@@ -32,7 +32,7 @@ def clip(folder: Path) -> Path:
             *(ffmpeg, "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30"),
             *("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "20"),
             *("-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-profile:v", "baseline"),
-            *("-bf", "0", "-g", "60", *rate, "-x264-params", "nal-hrd=cbr:force-cfr=1"),
+            *("-bf", "0", "-g", "60", *rate, "-x264-params", "nal-hrd=cbr:force-cfr=1:sliced-threads=0"),
             *("-pix_fmt", "yuv420p", "-c:a", "aac", path),
         ],
         check=True,

@@ -38,6 +38,5 @@ async def run() -> list[Figure]:
             at_most=0.6,
         ),
         Figure("janus_lost_share", theirs.lost / theirs.packets, "x", "ratio"),
-        Figure("janus_last_viewer_p99_ms", percentile(theirs.lateness_ms, 99), "ms", "percentile"),
         Figure("our_last_viewer_p99_ms", percentile(ours.lateness_ms, 99), "ms", "percentile"),
     ]  # fmt: skip
