@@ -1,6 +1,12 @@
 """What every test may use; the plugins explain themselves."""
 
+import os
 import signal
+
+# A keyring of the person who runs the tests is not theirs to write to, in this process or in what it starts:
+# tests that need one bring their own. (Before anything imports keyring: a keyring of a test's own, once
+# defined, would else be taken for the system's.)
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 
 # A test run in the background of a script is started with SIGINT ignored, and so would be every command that
 # the tests interrupt. What is handled here is a default signal in a child; what is ignored stays ignored.

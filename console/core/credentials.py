@@ -2,14 +2,16 @@
 
 The stream manager is given only the token's SHA-256. Each home has a token of its own. Where there is no
 keyring that works (a server, a container), the token lives in config/operator.token, and whoever makes it
-is told so, once.
+is told so, once. A keyring cannot be told "unless there is one", so a home's token is made under a lock.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
 import secrets
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from console.core.errors import StageError
@@ -52,6 +54,14 @@ def ensure_operator_token(home: Home) -> MadeToken:
     token = operator_token(home)
     if token is not None:
         return MadeToken(token)
+    with _one_at_a_time(home):
+        return _make_token(home)
+
+
+def _make_token(home: Home) -> MadeToken:
+    token = operator_token(home)
+    if token is not None:  # another command was faster
+        return MadeToken(token)
     token = secrets.token_urlsafe(32)
     if _into_keyring(home, token):
         return MadeToken(token)
@@ -61,14 +71,29 @@ def ensure_operator_token(home: Home) -> MadeToken:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(token + "\n")
-        os.link(temporary, path)  # whole, or not at all, and never over another one
-    except FileExistsError:  # another command was faster: its token counts
-        return MadeToken(operator_token(home) or token)
+        os.rename(temporary, path)  # whole, or not at all
     except OSError as error:
         raise unusable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     return MadeToken(token, f"no keyring works here: the operator token is kept in {path} (mode 0600)")
+
+
+@contextlib.contextmanager
+def _one_at_a_time(home: Home) -> Iterator[None]:
+    """Held by one command (or thread) of this home at a time. Blocks."""
+    import fcntl  # a stage is brought up on Linux
+
+    path = home.run / "token.lock"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise unusable(path, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def keyring_state() -> tuple[bool, str]:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from media.swarm.load import Plan
+from media.swarm.second import Second
 from media.swarm.tally import Tally, percentile
 
 
@@ -48,7 +49,7 @@ class Display:
         if self._live is None:
             self._console.print(
                 f"{now.playing}/{self._plan.viewers} watching  {now.failed} failed  "
-                f"{_rate(8.0 * now.bytes)}  loss {_share(tally.loss)}  latency {_middle(now.latency_ms)}"
+                f"{_rate(_each(now))} each  loss {_share(tally.loss)}  latency {_middle(now.latency_ms)}"
             )
             return
         self._progress.update(self._task, completed=now.playing, words=_words(tally, self._plan))
@@ -76,13 +77,19 @@ def _table(tally: Tally) -> Table:
     ):
         cells = [percentile(values, percent) for percent in (50, 95, 99, 100)]
         table.add_row(name, *("-" if cell is None else f"{cell:.0f}" for cell in cells))
-    each = 8.0 * now.bytes / now.playing if now.playing else 0.0
     table.add_row("")
-    table.add_row("bitrate", f"{_rate(8.0 * now.bytes)} in all", f"{_rate(each)} each")
-    table.add_row("loss", _share(tally.loss), f"{tally.totals['recovered']} recovered")
+    table.add_row("bitrate each", _rate(_each(now)))
+    table.add_row("bitrate in all", _rate(_each(now) * now.playing))
+    table.add_row("loss", _share(tally.loss))
+    table.add_row("recovered", str(tally.totals["recovered"]))
     for reason, count in now.reasons.items():
         table.add_row(f"[red]{count} failed[/]", reason)
     return table
+
+
+def _each(second: Second) -> float:
+    """Bits per second of one viewer; a Second is not always one second long."""
+    return 8.0 * second.bytes / second.watched_s if second.watched_s else 0.0
 
 
 def for_people(figures: dict[str, Any]) -> str:

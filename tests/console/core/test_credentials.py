@@ -2,7 +2,10 @@
 
 import hashlib
 import stat
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keyring
@@ -41,6 +44,15 @@ class ForgetfulKeyring(MemoryKeyring):
         pass
 
 
+class SlowKeyring(MemoryKeyring):
+    """Answers as late as one behind a message bus does."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        kept = super().get_password(service, username)
+        time.sleep(0.02)
+        return kept
+
+
 class LockedKeyring(MemoryKeyring):
     """Answers like a service that has just gone away."""
 
@@ -72,6 +84,22 @@ def test_a_working_keyring_keeps_the_token(home: Home, use_keyring) -> None:  # 
     assert list(backend.kept.values()) == [made.token]
     assert not (home.config / "operator.token").exists()
     assert operator_token(home) == made.token == ensure_operator_token(home).token
+
+
+@pytest.mark.parametrize("backend", [fail.Keyring(), SlowKeyring()])
+def test_commands_that_make_it_at_once_make_one(  # type: ignore[no-untyped-def]
+    home: Home, use_keyring, backend: KeyringBackend
+) -> None:
+    use_keyring(backend)
+    at_once = threading.Barrier(8)
+
+    def make(_: int) -> str:
+        at_once.wait()
+        return ensure_operator_token(home).token
+
+    with ThreadPoolExecutor(8) as threads:
+        tokens = set(threads.map(make, range(8)))
+    assert tokens == {operator_token(home)}
 
 
 def test_each_home_has_its_own_token(home: Home, tmp_path: Path, use_keyring) -> None:  # type: ignore[no-untyped-def]
