@@ -55,15 +55,24 @@ class Channel:
             self._writer.write(orjson.dumps(message) + b"\n")
 
     async def messages(self) -> AsyncIterator[Message]:
-        """Until the other end closes."""
+        """Until the other end closes, or says what is no message: then nothing it says can be believed.
+
+        A process that is killed while it writes leaves half a line: its end all the same.
+        """
         while True:
             try:
                 line = await self._reader.readline()
             except (ConnectionError, ValueError):
                 return
-            if not line:
+            if not line.endswith(b"\n"):
                 return
-            yield orjson.loads(line)
+            try:
+                message = orjson.loads(line)
+            except ValueError:
+                return
+            if not isinstance(message, dict):
+                return
+            yield message
 
     async def drain(self) -> None:
         try:
