@@ -30,6 +30,9 @@ from media.core.srtp import InboundSrtp, OutboundSrtp
 #: (IP address as text, port); the driver takes IPv4-mapped IPv6 addresses and scopes off
 Address = tuple[str, int]
 
+PARTED = "the peer closed the connection"
+PARTING_PATIENCE = 4.0  # seconds; whoever watches or publishes is heard more often than that
+
 
 @dataclass(frozen=True, slots=True)
 class Transmit:
@@ -145,6 +148,7 @@ class Session:
         self._queue: deque[Transmit | Event] = deque()
         self._deadline = now + config.establish_timeout  # until DTLS is done, then that of consent
         self._heard: float | None = None
+        self._parting = False  # the peer seems to have said good-bye, and nothing authentic came since
         self._received = 0
         self._dropped = 0
 
@@ -246,6 +250,7 @@ class Session:
 
     def _hear(self, now: float) -> None:
         self._heard = now
+        self._parting = False
         if self._dtls.done:
             self._deadline = now + self.config.consent_timeout
 
@@ -274,13 +279,17 @@ class Session:
         if failure is not None:
             self._close(failure)
         elif self._dtls.closed:
-            self._close("the peer closed the connection")
+            self._close(PARTED)
         elif self.outbound is None and self._dtls.keys is not None:
             keys = self._dtls.keys
             self.outbound = OutboundSrtp(keys, allow_repeat=self.config.allow_repeat_tx)
             self.inbound = InboundSrtp(keys)
             self._hear(now)
             self._queue.append(DtlsReady(self.outbound))
+        if self._dtls.parting:
+            self._dtls.parting = False
+            self._parting = True
+            self._deadline = min(self._deadline, now + PARTING_PATIENCE)
 
     def _flush_dtls(self) -> None:
         if self.remote is not None:
@@ -288,6 +297,8 @@ class Session:
                 self._queue.append(Transmit(datagram, self.remote))
 
     def _why_late(self) -> str:
+        if self._parting:
+            return PARTED
         if self._dtls.done:
             return f"the peer vanished: it gave no sign of consent for {self.config.consent_timeout:g} s"
         if self.remote is None:

@@ -13,7 +13,8 @@ import struct
 from collections.abc import Callable
 
 from media.core.session import Address
-from media.fanout.sender import SOL_UDP, FanoutSender, SocketAddress, kernel_has_gso
+from media.fanout.sender import FanoutSender, kernel_has_gso
+from media.fanout.sendmany import SOL_UDP, SocketAddress
 
 UDP_GRO = 104
 BUFFER_BYTES = 4 << 20  # a default receive buffer keeps 104 of a burst of 159 packets

@@ -1,10 +1,11 @@
 """The send path: one plaintext, many viewers, as few system calls as the kernel allows.
 
 `FanoutSender.send_batch(batch, classes)` is the whole hot path. For each class of viewers (same payload type,
-same SRTP tag length) a template with gaps for the tags is made once; for each viewer it is copied into one
-reused buffer, every packet is protected in place by libsrtp, and a run of equal sizes leaves in ONE `sendmsg`
-carrying UDP_SEGMENT (generic segmentation offload, udp(7)). libsrtp is called straight through pylibsrtp's
-cffi binding: a Python method around each call was measured to cost half as much again.
+same SRTP tag length) a template with gaps for the tags is made once; for each viewer it is copied into a slot
+of the work buffer and every packet is protected in place by libsrtp. A run of equal sizes is one message with
+UDP_SEGMENT (generic segmentation offload, udp(7)), and the messages of a whole round of slots leave in ONE
+sendmmsg (sendmany.py). libsrtp is called straight through pylibsrtp's cffi binding: a Python method around
+each call was measured to cost half as much again.
 
 What the kernel refuses, and what we do then:
 
@@ -18,61 +19,88 @@ A packet that libsrtp refuses to protect is never sent.
 
 import errno
 import socket
-import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Any, Protocol
 
 from pylibsrtp._binding import ffi, lib
 
 from media.core.srtp import OutboundSrtp
 from media.fanout.frames import MAX_BATCH, Batch, runs
+from media.fanout.sendmany import SLOTS, SOL_UDP, UDP_SEGMENT, Headers, PackedAddress, SendMany, SocketAddress
 
-SOL_UDP = 17
-UDP_SEGMENT = 103
 GSO_RETRY_AFTER = 60.0  # seconds
 MAX_TAG = 16
 MAX_PACKET = 2048
-KEPT_LAYOUTS = 256  # of 5 kB; most frames of a real encoder have sizes that do not come again
+SLOT_BYTES = MAX_BATCH * (MAX_PACKET + MAX_TAG)
+KEPT_STRIDES = 32  # of 50 kB; a real encoder's frames have few packet sizes, a browser's each its own
+FULL = (errno.EAGAIN, errno.ENOBUFS, errno.EINTR)
 
-SocketAddress = tuple[Any, ...]
 _protect = lib.srtp_protect
 _memmove = ffi.memmove
 
 
 class SendSocket(Protocol):
-    """The part of a datagram socket that the send path uses."""
+    """The part of a datagram socket that the send path uses for single datagrams."""
 
     def sendto(self, data: Any, address: SocketAddress, /) -> int: ...
 
-    def sendmsg(self, buffers: Any, ancdata: Any = ..., flags: int = ..., address: Any = ..., /) -> int: ...
+
+class ManySends(Protocol):
+    """What sends a round of slots: see SendMany."""
+
+    def headers(self, recipients: "Sequence[Destination]") -> Headers: ...
+
+    def send(self, headers: Headers, first: int, count: int, length: int, segment: int) -> int: ...
 
 
 class Destination:
     """One peer as the send path sees it: its SRTP context, its address, what it was sent."""
 
-    __slots__ = ("address", "bytes_sent", "context", "drops", "gso_after", "outbound", "packets_sent",
-                 "tag_length")  # fmt: skip
+    __slots__ = ("_address", "bytes_sent", "context", "drops", "gso_after", "outbound", "packed",
+                 "packets_sent", "tag_length")  # fmt: skip
 
     def __init__(self, outbound: OutboundSrtp, address: SocketAddress) -> None:
         self.outbound = outbound
         self.context = outbound._context
         self.tag_length = outbound.tag_length
-        self.address = address
+        self._address = address
+        self.packed = PackedAddress(address)
         self.gso_after = 0.0  # UDP_SEGMENT is not used toward it before this time
         self.packets_sent = 0
         self.bytes_sent = 0
         self.drops = 0
 
+    @property
+    def address(self) -> SocketAddress:
+        return self._address
+
+    @address.setter
+    def address(self, address: SocketAddress) -> None:
+        self._address = address
+        self.packed.set(address)
+
 
 class ViewerClass:
     """Destinations that get the very same plaintext of one track."""
 
-    __slots__ = ("destinations", "payload_type", "tag_length")
+    __slots__ = ("destinations", "headers", "payload_type", "tag_length")
 
     def __init__(self, payload_type: int, tag_length: int) -> None:
         self.payload_type = payload_type
         self.tag_length = tag_length
         self.destinations: list[Destination] = []
+        self.headers: Any = None  # the sender's, of these destinations in this order; made when needed
+
+    def add(self, destination: Destination) -> None:
+        self.destinations.append(destination)
+        self.headers = None
+
+    def remove(self, destination: Destination) -> None:
+        """Nothing happens when it is not in here."""
+        if destination in self.destinations:
+            self.destinations.remove(destination)
+            self.headers = None
 
 
 class Counters:
@@ -98,193 +126,193 @@ def kernel_has_gso(sock: socket.socket) -> bool:
 
 
 class FanoutSender:
-    """Sends through one UDP socket. Single-threaded: the work buffer is reused for every viewer."""
+    """Sends through one UDP socket. Single-threaded: the work buffer is reused all the time."""
 
-    def __init__(self, sock: SendSocket, *, gso: bool) -> None:
+    def __init__(
+        self, sock: SendSocket, *, gso: bool, many: Callable[[Any, Any, int], ManySends] = SendMany
+    ) -> None:
+        """`many(sock, work, SLOT_BYTES)` makes what sends a round of slots of the work buffer."""
         self._socket = sock
         self._gso = gso
         self._gso_after = 0.0  # for the whole socket
+        self._narrow_until = 0.0  # until then some destination takes no UDP_SEGMENT
         self.counters = Counters()
-        self._work = ffi.new("char[]", MAX_BATCH * (MAX_PACKET + MAX_TAG))
+        self._work = ffi.new("char[]", SLOTS * SLOT_BYTES)
         self._view = memoryview(ffi.buffer(self._work))
+        self._slots = [self._work + slot * SLOT_BYTES for slot in range(SLOTS)]
+        self._many = many(sock, self._work, SLOT_BYTES)
+        self._template = bytearray(SLOT_BYTES)
         self._lengths = ffi.new("int[]", MAX_BATCH)
-        self._length_slots = [self._lengths + n for n in range(MAX_BATCH)]
-        self._template = bytearray(len(self._view))
-        self._layouts: dict[tuple[int, ...], _Layout] = {}
+        self._length_places = [self._lengths + n for n in range(MAX_BATCH)]
+        self._places: dict[int, list[list[Any]]] = {}  # stride -> of each slot, where its packets begin
 
     def uses_gso(self, now: float) -> bool:
         return self._gso and now >= self._gso_after
 
     def send_batch(self, batch: Batch, classes: Iterable[ViewerClass], now: float) -> None:
         """Send a batch to every destination of every class, a slice of the batch at a time."""
-        for run in runs(batch.packets, MAX_TAG):
+        for packets in runs(batch.packets, MAX_TAG):
             for viewers in classes:
                 if viewers.destinations:
-                    self._send_run(run, viewers.payload_type, viewers.tag_length, viewers.destinations, now)
+                    self._send_run(packets, viewers, now)
 
     def send_packets(
         self, packets: list[bytes], payload_type: int, destination: Destination, now: float
     ) -> None:
         """Send consecutive packets to one destination (a late joiner's burst, a packet that came late)."""
+        alone = ViewerClass(payload_type, destination.tag_length)
+        alone.add(destination)
         for start in range(0, len(packets), MAX_BATCH):
-            for run in runs(packets[start : start + MAX_BATCH], MAX_TAG):
-                self._send_run(run, payload_type, destination.tag_length, (destination,), now)
+            self.send_batch(Batch(0, packets[start : start + MAX_BATCH]), (alone,), now)
 
-    def send_raw(self, data: bytes, address: SocketAddress) -> bool:
+    def send_raw(self, data: bytes | memoryview, address: SocketAddress) -> bool:
         """Send one datagram as it is (STUN, DTLS, RTCP); False when it was dropped."""
         try:
             self._socket.sendto(data, address)
-        except (BlockingIOError, InterruptedError):
-            self.counters.dropped += 1
-            return False
         except OSError as error:
-            if error.errno == errno.ENOBUFS:
-                self.counters.dropped += 1
-            else:
-                self.counters.refused += 1
+            self._count_refusal(error, 1)
             return False
         self.counters.packets += 1
         self.counters.sent_bytes += len(data)
         return True
 
-    def _layout(self, run: list[bytes], tag: int) -> "_Layout":
-        key = (tag, *map(len, run))
-        layout = self._layouts.get(key)
-        if layout is None:
-            if len(self._layouts) >= KEPT_LAYOUTS:  # forget rather than grow
-                self._layouts.clear()
-            layout = _Layout(self._work, self._view, self._template, self._length_slots, run, tag)
-            self._layouts[key] = layout
-        return layout
+    def _count_refusal(self, error: OSError, packets: int) -> None:
+        if error.errno in FULL:
+            self.counters.dropped += packets
+        else:
+            self.counters.refused += packets
 
-    def _send_run(
+    def _send_run(self, packets: list[bytes], viewers: ViewerClass, now: float) -> None:
+        """Protect and send one run to a class, a round of slots at a time."""
+        run = _Run(packets, viewers.tag_length)
+        run.fill(self._template, packets, viewers.payload_type)
+        template = ffi.from_buffer(self._template)
+        size, run_lengths, length_bytes = run.size, run.lengths, 4 * run.count
+        lengths, length_places = self._lengths, self._length_places[: run.count]
+        places, slots = self._places_of(run.stride), self._slots
+        memmove, protect = _memmove, _protect
+        if viewers.headers is None:
+            viewers.headers = self._many.headers(viewers.destinations)
+        everyone = viewers.destinations
+        for first in range(0, len(everyone), SLOTS):
+            some = everyone[first : first + SLOTS]
+            refusals: dict[int, list[int]] = {}  # slot -> libsrtp's word on each of its packets
+            for destination, slot, packet_places in zip(some, slots, places, strict=False):
+                memmove(slot, template, size)
+                memmove(lengths, run_lengths, length_bytes)
+                said = list(map(protect, repeat(destination.context), packet_places, length_places))
+                if any(said):
+                    refusals[some.index(destination)] = said
+            self._send_slots(run, viewers.headers, first, some, refusals, now)
+
+    def _places_of(self, stride: int) -> list[list[Any]]:
+        places = self._places.get(stride)
+        if places is None:
+            if len(self._places) >= KEPT_STRIDES:  # forget rather than grow
+                self._places.clear()
+            most = min(MAX_BATCH, SLOT_BYTES // stride)
+            places = [[slot + n * stride for n in range(most)] for slot in self._slots]
+            self._places[stride] = places
+        return places
+
+    def _send_slots(
         self,
-        run: list[bytes],
-        payload_type: int,
-        tag: int,
-        destinations: Iterable[Destination],
+        run: "_Run",
+        headers: Headers,
+        first: int,
+        some: list[Destination],
+        refusals: dict[int, list[int]],
         now: float,
     ) -> None:
-        layout = self._layout(run, tag)
-        template = layout.fill(run, payload_type)
-        size = layout.size
-        count = len(run)
-        work, lengths, length_template = self._work, self._lengths, layout.lengths
-        length_bytes = 4 * count
-        slots = layout.slots
-        buffers = layout.buffers
-        ancillary = layout.ancillary
-        sendmsg = self._socket.sendmsg
-        memmove, protect = _memmove, _protect
-        counters = self.counters
-        gso = count > 1 and self._gso and now >= self._gso_after
-        for destination in destinations:
-            memmove(work, template, size)
-            memmove(lengths, length_template, length_bytes)
-            context = destination.context
-            refused = 0
-            for index, (packet, length) in enumerate(slots):
-                if protect(context, packet, length):
-                    refused |= 1 << index
-            if refused or not gso or now < destination.gso_after:
-                self._send_each(destination, layout, refused)
+        """Send what lies in the slots to `some`, who are the headers' from number `first` on."""
+        by_one = set(refusals)  # whose packets leave one by one
+        if run.count > 1:
+            if not self.uses_gso(now):
+                by_one.update(range(len(some)))
+            elif now < self._narrow_until:
+                by_one.update(slot for slot, destination in enumerate(some) if now < destination.gso_after)
+        slot = 0
+        for single in sorted(by_one):
+            self._send_range(run, headers, first, some, range(slot, single), now)
+            self._send_each(run, some[single], single, refusals.get(single))
+            slot = single + 1
+        self._send_range(run, headers, first, some, range(slot, len(some)), now)
+
+    def _send_range(
+        self, run: "_Run", headers: Headers, first: int, some: list[Destination], slots: range, now: float
+    ) -> None:
+        """Neighbouring slots in as few calls as the kernel takes."""
+        slot, end = slots.start, slots.stop
+        count, size, counters = run.count, run.size, self.counters
+        segment = run.stride if count > 1 else 0
+        while slot < end:
+            if segment and not self.uses_gso(now):  # it has just turned out
+                self._send_each(run, some[slot], slot, None)
+                slot += 1
                 continue
             try:
-                sendmsg(buffers, ancillary, 0, destination.address)
-            except (BlockingIOError, InterruptedError):
-                destination.drops += count
-                counters.dropped += count
+                taken = self._many.send(headers, first + slot, end - slot, size, segment)
             except OSError as error:
-                self._gso_failed(error, destination, layout, now)
-                gso = self._gso and now >= self._gso_after
-            else:
+                self._refused(error, run, some[slot], slot, now)
+                slot += 1
+                continue
+            for destination in some[slot : slot + taken]:
                 destination.packets_sent += count
                 destination.bytes_sent += size
-                counters.packets += count
-                counters.sent_bytes += size
+            counters.packets += count * taken
+            counters.sent_bytes += size * taken
+            slot += taken
 
-    def _gso_failed(self, error: OSError, destination: Destination, layout: "_Layout", now: float) -> None:
-        """React to a refused UDP_SEGMENT send; the protected packets are still in the work buffer."""
-        counters = self.counters
-        if error.errno in (errno.EMSGSIZE, errno.EINVAL):
-            destination.gso_after = now + GSO_RETRY_AFTER
-        elif error.errno == errno.EIO:
-            self._gso_after = now + GSO_RETRY_AFTER
-        elif error.errno == errno.ENOBUFS:
-            destination.drops += len(layout.parts)
-            counters.dropped += len(layout.parts)
-            return
-        else:
-            destination.drops += len(layout.parts)
-            counters.refused += len(layout.parts)
-            return
-        counters.gso_refused += 1
-        self._send_each(destination, layout, 0)
-
-    def _send_each(self, destination: Destination, layout: "_Layout", refused: int) -> None:
-        """Plain sends of what is in the work buffer, without the packets whose bit is set in `refused`."""
-        counters = self.counters
-        sendto = self._socket.sendto
-        address = destination.address
-        for index, part in enumerate(layout.parts):
-            if refused >> index & 1:
-                destination.drops += 1
-                counters.refused += 1
-                continue
-            try:
-                sendto(part, address)
-            except (BlockingIOError, InterruptedError):
-                destination.drops += 1
-                counters.dropped += 1
-            except OSError as error:
-                destination.drops += 1
-                if error.errno == errno.ENOBUFS:
-                    counters.dropped += 1
-                else:
-                    counters.refused += 1
+    def _refused(self, error: OSError, run: "_Run", destination: Destination, slot: int, now: float) -> None:
+        """React to a message that the kernel refused; its packets are still in their slot, protected."""
+        if run.count > 1 and error.errno in (errno.EMSGSIZE, errno.EINVAL, errno.EIO):
+            if error.errno == errno.EIO:
+                self._gso_after = now + GSO_RETRY_AFTER
             else:
-                destination.packets_sent += 1
-                destination.bytes_sent += len(part)
-                counters.packets += 1
-                counters.sent_bytes += len(part)
+                self._narrow_until = destination.gso_after = now + GSO_RETRY_AFTER
+            self.counters.gso_refused += 1
+            self._send_each(run, destination, slot, None)
+            return
+        destination.drops += run.count
+        self._count_refusal(error, run.count)
 
-
-class _Layout:
-    """Where the packets of a run with these sizes lie in the work buffer; made once and kept.
-
-    The template is one for all layouts: it is filled anew for every run.
-    """
-
-    __slots__ = ("_offsets", "_template", "ancillary", "buffers", "lengths", "parts", "size", "slots")
-
-    def __init__(
-        self,
-        work: Any,
-        view: memoryview,
-        template: bytearray,
-        length_slots: list[Any],
-        run: list[bytes],
-        tag: int,
+    def _send_each(
+        self, run: "_Run", destination: Destination, slot: int, refusals: list[int] | None
     ) -> None:
-        sizes = [len(packet) for packet in run]
-        if max(sizes) > MAX_PACKET:
-            raise ValueError(f"a packet of {max(sizes)} bytes is longer than {MAX_PACKET}")
-        stride = sizes[0] + tag
-        self._offsets = [index * stride for index in range(len(sizes))]
-        self.size = self._offsets[-1] + sizes[-1] + tag
-        self._template = template
-        self.lengths = ffi.new("int[]", sizes)
-        self.slots = [(work + offset, length_slots[n]) for n, offset in enumerate(self._offsets)]
-        self.buffers = [view[: self.size]]
-        self.parts = [
-            view[offset : offset + size + tag] for offset, size in zip(self._offsets, sizes, strict=True)
-        ]
-        self.ancillary = [(SOL_UDP, UDP_SEGMENT, struct.pack("@H", stride))]
+        """Plain sends of what is in a slot, without the packets that libsrtp refused."""
+        start = slot * SLOT_BYTES
+        for number, length in enumerate(run.sizes):
+            if refusals is not None and refusals[number]:
+                destination.drops += 1
+                self.counters.refused += 1
+                continue
+            at = start + number * run.stride
+            if self.send_raw(self._view[at : at + length], destination.address):
+                destination.packets_sent += 1
+                destination.bytes_sent += length
+            else:
+                destination.drops += 1
 
-    def fill(self, run: list[bytes], payload_type: int) -> Any:
-        """The template of this run for one class: its packets, with the class's payload type."""
-        template = self._template
-        for offset, packet in zip(self._offsets, run, strict=True):
-            template[offset : offset + len(packet)] = packet
-            template[offset + 1] |= payload_type
-        return ffi.from_buffer(template)
+
+class _Run:
+    """Where the packets of a run lie in a slot: a stride apart, each with room for its tag."""
+
+    __slots__ = ("count", "lengths", "size", "sizes", "stride")
+
+    def __init__(self, packets: list[bytes], tag: int) -> None:
+        plain = [len(packet) for packet in packets]
+        if max(plain) > MAX_PACKET:
+            raise ValueError(f"a packet of {max(plain)} bytes is longer than {MAX_PACKET}")
+        self.count = len(plain)
+        self.stride = plain[0] + tag
+        self.sizes = [size + tag for size in plain]  # protected
+        self.size = (self.count - 1) * self.stride + self.sizes[-1]  # of all
+        self.lengths = ffi.new("int[]", plain)
+
+    def fill(self, template: bytearray, packets: list[bytes], payload_type: int) -> None:
+        """Lay out the packets with a class's payload type."""
+        at = 0
+        for packet in packets:
+            template[at : at + len(packet)] = packet
+            template[at + 1] |= payload_type
+            at += self.stride

@@ -253,8 +253,7 @@ class Track:
             if subscription in group:
                 group.remove(subscription)
         for viewers in self._classes.values():
-            if subscription.destination in viewers.destinations:
-                viewers.destinations.remove(subscription.destination)
+            viewers.remove(subscription.destination)
 
     def _go_live(self, subscription: Subscription) -> None:
         subscription.cursor = None
@@ -263,7 +262,7 @@ class Track:
         viewers = self._classes.get(key)
         if viewers is None:
             viewers = self._classes[key] = ViewerClass(*key)
-        viewers.destinations.append(subscription.destination)
+        viewers.add(subscription.destination)
 
     def _burst_from_ring(self, subscription: Subscription, now: float) -> bool:
         """Begin to send the group of pictures so far to a waiting viewer; False when that cannot be done."""

@@ -4,6 +4,7 @@ import pytest
 
 from media.core import rtcp, rtp
 from media.core.session import (
+    PARTING_PATIENCE,
     Closed,
     Connected,
     DtlsReady,
@@ -155,6 +156,17 @@ def test_closing_tells_the_peer() -> None:
     assert pair.origin.events[-1] == Closed("drained")
     assert pair.edge.events[-1] == Closed("the peer closed the connection")
     assert pair.edge.session.remote is None
+
+
+def test_a_peer_that_says_good_bye_and_falls_silent_is_gone_in_seconds() -> None:
+    """Its good-bye cannot be authenticated any more: the silence after it is what counts."""
+    pair = connect()
+    pair.edge.session.close(pair.network.now, "drained")
+    pair.network.drain(pair.edge)
+    left = pair.network.now
+    assert pair.network.run_until(lambda: pair.origin.session.closed, limit=30)
+    assert pair.origin.closed_because == "the peer closed the connection"
+    assert pair.network.now - left <= PARTING_PATIENCE + 0.1
 
 
 def test_a_peer_that_never_answers_is_given_up() -> None:

@@ -1,12 +1,15 @@
 """Pieces the fan-out tests share: SRTP pairs, a recording socket, a source of H.264-shaped packets."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from pylibsrtp._binding import ffi
 
 from media.core.rtp import RtpHeader, build, parse_header
 from media.core.srtp import AEAD_AES_128_GCM, InboundSrtp, OutboundSrtp, Profile, SrtpKeys
-from media.fanout.sender import UDP_SEGMENT, Destination, SocketAddress
+from media.fanout.sender import Destination, FanoutSender
+from media.fanout.sendmany import SLOTS, SocketAddress
 
 SPS = bytes.fromhex("6742e01fda014016e84000000300400000078c50a80f162eb0")
 IDR = b"\x65"
@@ -37,18 +40,19 @@ class RecordingSocket:
         self.datagrams.append((address, bytes(data)))
         return len(data)
 
-    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        self._maybe_refuse("gso", address)
-        data = b"".join(bytes(buffer) for buffer in buffers)
-        ((_, kind, value),) = ancdata
-        assert kind == UDP_SEGMENT
-        size = int.from_bytes(value, "little")
+    def sender(self, *, gso: bool = True) -> FanoutSender:
+        return FanoutSender(self, gso=gso, many=RecordingMany)
+
+    def take_message(self, data: bytes, address: SocketAddress, segment: int) -> None:
+        """One message of a sendmmsg; with `segment` above 0 a UDP_SEGMENT send."""
+        how = "gso" if segment else "plain"
+        self._maybe_refuse(how, address)
+        size = segment or len(data)
         parts = [data[at : at + size] for at in range(0, len(data), size)]
         assert len(parts) <= 64
         assert len(data) <= 65_507
-        self.calls.append(("gso", address, len(parts)))
+        self.calls.append((how, address, len(parts)))
         self.datagrams += [(address, part) for part in parts]
-        return len(data)
 
     def _maybe_refuse(self, how: str, address: SocketAddress) -> None:
         error = self.refuse(how, address)
@@ -60,6 +64,29 @@ class RecordingSocket:
         taken = [data for to, data in self.datagrams if address is None or to == address]
         self.datagrams = [entry for entry in self.datagrams if address is not None and entry[0] != address]
         return taken
+
+
+class RecordingMany:
+    """As SendMany: takes messages until one is refused, which it says when that is the first."""
+
+    def __init__(self, sock: RecordingSocket, work: Any, slot_bytes: int) -> None:
+        self._socket = sock
+        self._slots = [work + slot * slot_bytes for slot in range(SLOTS)]
+
+    def headers(self, recipients: Sequence[Destination]) -> Any:
+        return list(recipients)
+
+    def send(self, headers: Any, first: int, count: int, length: int, segment: int) -> int:
+        assert 0 < count <= SLOTS - first % SLOTS
+        for taken, destination in enumerate(headers[first : first + count]):
+            data = bytes(ffi.buffer(self._slots[(first + taken) % SLOTS], length))
+            try:
+                self._socket.take_message(data, destination.address, segment)
+            except OSError:
+                if taken == 0:
+                    raise
+                return taken
+        return count
 
 
 class Receiver:

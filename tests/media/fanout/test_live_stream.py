@@ -7,7 +7,6 @@ import pytest
 from media.core import rtcp
 from media.core.rtp import build, build_rtx, parse_header, restore_rtx
 from media.core.sdp import Agreed, AgreedTrack, IceCredentials, RemoteTransport
-from media.fanout.sender import FanoutSender
 from media.fanout.source import REMB_CAP, Source
 from media.fanout.stream import LiveStream
 from media.fanout.viewer import Viewer
@@ -25,7 +24,7 @@ class Stage:
     def __init__(self) -> None:
         self.socket = RecordingSocket()
         self.seed = 0
-        self.stream = LiveStream("main", FanoutSender(self.socket, gso=True), self.random)
+        self.stream = LiveStream("main", self.socket.sender(), self.random)
         self.asked: list[rtcp.RtcpPacket] = []
         self.now = 100.0
         self.camera = Camera()

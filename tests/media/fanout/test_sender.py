@@ -22,14 +22,15 @@ def packets(sizes: list[int], first: int = 1) -> list[bytes]:
 
 def viewers(*receivers: Receiver, payload_type: int = 96) -> ViewerClass:
     made = ViewerClass(payload_type, receivers[0].destination.tag_length)
-    made.destinations += [receiver.destination for receiver in receivers]
+    for receiver in receivers:
+        made.add(receiver.destination)
     return made
 
 
 @pytest.mark.parametrize("profile", [AEAD_AES_128_GCM, AES128_CM_SHA1_80])
 def test_a_frame_leaves_in_one_call_a_viewer_and_each_can_read_it(profile) -> None:
     sock = RecordingSocket()
-    sender = FanoutSender(sock, gso=True)
+    sender = sock.sender()
     receivers = [Receiver(1, profile), Receiver(2, profile)]
     sent = packets([1200] * 15 + [300])
     sender.send_batch(Batch(1, sent), [viewers(*receivers, payload_type=102)], 0.0)
@@ -43,7 +44,7 @@ def test_a_frame_leaves_in_one_call_a_viewer_and_each_can_read_it(profile) -> No
 
 def test_each_class_gets_its_own_payload_type() -> None:
     sock = RecordingSocket()
-    sender = FanoutSender(sock, gso=True)
+    sender = sock.sender()
     chrome, firefox = Receiver(1), Receiver(2)
     classes = [viewers(chrome, payload_type=108), viewers(firefox, payload_type=126)]
     sender.send_batch(Batch(1, packets([500, 500])), classes, 0.0)
@@ -53,7 +54,7 @@ def test_each_class_gets_its_own_payload_type() -> None:
 
 def test_uneven_sizes_leave_in_runs_and_a_single_packet_without_segmentation() -> None:
     sock = RecordingSocket()
-    sender = FanoutSender(sock, gso=True)
+    sender = sock.sender()
     receiver = Receiver(1)
     sent = packets([40, 1200, 1200, 1199, 1201, 1201, 90, 900])
     sender.send_batch(Batch(1, sent), [viewers(receiver)], 0.0)
@@ -69,7 +70,7 @@ def test_uneven_sizes_leave_in_runs_and_a_single_packet_without_segmentation() -
 @pytest.mark.parametrize("refusal", [errno.EMSGSIZE, errno.EINVAL])
 def test_one_viewer_behind_a_small_mtu_falls_back_alone_and_is_tried_again_later(refusal: int) -> None:
     sock = RecordingSocket()
-    sender = FanoutSender(sock, gso=True)
+    sender = sock.sender()
     narrow, wide = Receiver(1), Receiver(2)
     both = [viewers(narrow, wide)]
     sock.refuse = lambda how, to: OSError(refusal, "") if how == "gso" and to == narrow.address else None
@@ -94,7 +95,7 @@ def test_one_viewer_behind_a_small_mtu_falls_back_alone_and_is_tried_again_later
 
 def test_a_device_without_checksum_offload_turns_segmentation_off_for_the_socket() -> None:
     sock = RecordingSocket()
-    sender = FanoutSender(sock, gso=True)
+    sender = sock.sender()
     first, second = Receiver(1), Receiver(2)
     sock.refuse = lambda how, to: OSError(errno.EIO, "") if how == "gso" else None
     sender.send_batch(Batch(1, packets([1200] * 3)), [viewers(first, second)], 0.0)
@@ -107,9 +108,9 @@ def test_a_device_without_checksum_offload_turns_segmentation_off_for_the_socket
 
 def test_a_full_send_buffer_is_a_counted_drop_and_the_others_go_on() -> None:
     sock = RecordingSocket()
-    sender = FanoutSender(sock, gso=True)
+    sender = sock.sender()
     blocked, free = Receiver(1), Receiver(2)
-    sock.refuse = lambda how, to: BlockingIOError() if to == blocked.address else None
+    sock.refuse = lambda how, to: BlockingIOError(errno.EAGAIN, "") if to == blocked.address else None
     sender.send_batch(Batch(1, packets([1200] * 4)), [viewers(blocked, free)], 0.0)
     assert (blocked.destination.drops, sender.counters.dropped) == (4, 4)
     assert len(free.packets(sock)) == 4
@@ -118,7 +119,7 @@ def test_a_full_send_buffer_is_a_counted_drop_and_the_others_go_on() -> None:
 
 def test_no_plaintext_ever_leaves_when_libsrtp_refuses_a_packet() -> None:
     sock = RecordingSocket()
-    sender = FanoutSender(sock, gso=True)
+    sender = sock.sender()
     receiver = Receiver(1)
     first = packets([600] * 3)
     sender.send_packets(first[1:2], 96, receiver.destination, 0.0)
@@ -132,7 +133,7 @@ def test_no_plaintext_ever_leaves_when_libsrtp_refuses_a_packet() -> None:
 
 def test_without_segmentation_in_the_kernel_every_packet_is_sent_plainly() -> None:
     sock = RecordingSocket()
-    sender = FanoutSender(sock, gso=False)
+    sender = sock.sender(gso=False)
     receiver = Receiver(1)
     sender.send_batch(Batch(1, packets([1200] * 3)), [viewers(receiver)], 0.0)
     assert [how for how, _, _ in sock.calls] == ["plain"] * 3
@@ -141,7 +142,7 @@ def test_without_segmentation_in_the_kernel_every_packet_is_sent_plainly() -> No
 
 def test_frames_of_ever_new_sizes_fill_no_memory() -> None:
     sock = RecordingSocket()
-    sender = FanoutSender(sock, gso=True)
+    sender = sock.sender()
     receiver = Receiver(1)
     tracemalloc.start()
     try:

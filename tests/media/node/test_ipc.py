@@ -17,6 +17,11 @@ from tests.support.wait import wait_for
 PLAN = WorkerPlan(index=0, name="edge-1.worker-0", role="edge", addresses=("127.0.0.1",), udp_port=None)
 
 
+def launch(program: Path, pair: socket.socket) -> "subprocess.Popen[bytes]":
+    with pair:
+        return subprocess.Popen([sys.executable, program, str(pair.fileno())], pass_fds=(pair.fileno(),))
+
+
 async def read(sent: bytes) -> list[Message]:
     """What the one end makes of these bytes from the other, which then closes."""
     ours, theirs = socket.socketpair()
@@ -30,7 +35,9 @@ async def read(sent: bytes) -> list[Message]:
 
 
 @given(
-    messages=st.lists(st.dictionaries(st.text(max_size=4), st.integers(0, 9) | st.text(max_size=4), max_size=3)),
+    messages=st.lists(
+        st.dictionaries(st.text(max_size=4), st.integers(0, 9) | st.text(max_size=4), max_size=3)
+    ),
     cut=st.integers(0, 400),
 )
 def test_a_stream_that_is_cut_gives_its_whole_messages(messages: list[Message], cut: int) -> None:
@@ -57,10 +64,7 @@ async def test_a_worker_that_is_killed_while_it_speaks_is_noticed(tmp_path: Path
         """    agent.sendall(b'{"ev": "ready", "port": 20000, "fingerprint": "AA"}\\n{"ev": "rep')\n"""
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, program, str(theirs.fileno())], pass_fds=(theirs.fileno(),)
-        )
+    process = launch(program, theirs)
     ours.setblocking(False)
     gone: list[Worker] = []
     worker = Worker(Launched(PLAN, process, ours), lambda *_: None, gone.append)

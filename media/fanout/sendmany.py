@@ -1,0 +1,154 @@
+"""Datagrams for many viewers in one system call: sendmmsg(2), each message with its own UDP_SEGMENT run.
+
+The packets of a run lie in slots, one slot a viewer, all laid out alike. So the message headers of a class of
+viewers are made once, when it changes; a run only sets the length of a message and the size of its segments.
+Python has no sendmmsg, so libc's is called through ctypes: once for `SLOTS` viewers that costs nothing.
+
+    slot 0    packet packet packet ...   <- iovec 0  <- header of viewer 0, 32, 64, ...
+    slot 1    packet packet packet ...   <- iovec 1  <- header of viewer 1, 33, 65, ...
+"""
+
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pylibsrtp._binding import ffi
+
+SOL_UDP = 17
+UDP_SEGMENT = 103
+SLOTS = 32  # more would not stay in the processor's cache, fewer are more calls
+
+#: (host, port) of an IPv4 socket, (host, port, flow, scope) of an IPv6 one
+SocketAddress = tuple[Any, ...]
+_CONTROL = struct.Struct("@NiiH")  # struct cmsghdr and the 16-bit size of a segment
+_CONTROL_BYTES = 3 * ctypes.sizeof(ctypes.c_size_t)  # CMSG_SPACE of it
+_NAME_BYTES = 28  # struct sockaddr_in6
+
+
+class _IoVector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _Header(ctypes.Structure):
+    """struct msghdr"""
+
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint),
+        ("vectors", ctypes.c_void_p),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr"""
+
+    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
+
+
+class PackedAddress:
+    """A socket address as the kernel reads it, at one place in memory for as long as its peer lives."""
+
+    __slots__ = ("length", "memory")
+
+    def __init__(self, address: SocketAddress) -> None:
+        self.memory = ctypes.create_string_buffer(_NAME_BYTES)
+        self.length = 0
+        self.set(address)
+
+    def set(self, address: SocketAddress) -> None:
+        packed = pack(address)
+        self.length = len(packed)
+        self.memory.raw = packed.ljust(_NAME_BYTES, b"\0")
+
+
+def pack(address: SocketAddress) -> bytes:
+    """struct sockaddr_in or sockaddr_in6; ValueError when the host is no numeric address."""
+    try:
+        if len(address) == 2:
+            host = socket.inet_pton(socket.AF_INET, address[0])
+            return struct.pack("=H", socket.AF_INET) + struct.pack("!H", address[1]) + host + bytes(8)
+        host = socket.inet_pton(socket.AF_INET6, address[0])
+        return (
+            struct.pack("=H", socket.AF_INET6)
+            + struct.pack("!HI", address[1], address[2])
+            + host
+            + struct.pack("=I", address[3])
+        )
+    except (OSError, IndexError) as error:
+        raise ValueError(f"{address!r} is not a socket address") from error
+
+
+class Recipient(Protocol):
+    """What a message header needs of a viewer."""
+
+    packed: PackedAddress
+
+
+class SendMany:
+    """Sends what lies in the slots of `work`, `slot_bytes` each, through one socket."""
+
+    def __init__(self, sock: Any, work: Any, slot_bytes: int) -> None:
+        """`work` is cdata of SLOTS * `slot_bytes` bytes and must outlive us."""
+        self._descriptor: int = sock.fileno()
+        base = int(ffi.cast("uintptr_t", work))
+        self._vectors = (_IoVector * SLOTS)(
+            *(_IoVector(base + slot * slot_bytes, 0) for slot in range(SLOTS))
+        )
+        self._control = ctypes.create_string_buffer(_CONTROL_BYTES)
+        self._length = -1
+        # With the interpreter's lock held: the kernel copies and returns, and nobody else is to take a turn
+        # in the middle of a frame.
+        self._call = ctypes.PyDLL(None, use_errno=True).sendmmsg
+        self._call.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+
+    def headers(self, recipients: Sequence[Recipient]) -> "Headers":
+        """For these recipients in this order. They are read at their places in memory: see PackedAddress."""
+        return Headers(recipients, ctypes.addressof(self._vectors), ctypes.addressof(self._control))
+
+    def send(self, headers: "Headers", first: int, count: int, length: int, segment: int) -> int:
+        """Send `length` bytes out of each slot to `count` recipients from number `first` on.
+
+        Recipient n has slot n % SLOTS, and the call must not go round the slots. With `segment` above 0 each
+        message is cut into datagrams of that many bytes. Returns how many messages the kernel took, at least
+        one; raises OSError when it refuses the first.
+        """
+        if length != self._length:
+            for vector in self._vectors:
+                vector.length = length
+            self._length = length
+        if segment:
+            _CONTROL.pack_into(self._control, 0, _CONTROL.size, SOL_UDP, UDP_SEGMENT, segment)
+        taken: int = self._call(self._descriptor, headers.at(first, segmented=segment > 0), count, 0)
+        if taken < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return taken
+
+
+class Headers:
+    """Message headers of a class of viewers, once with UDP_SEGMENT and once without."""
+
+    def __init__(self, recipients: Sequence[Recipient], vectors: int, control: int) -> None:
+        self._kept = [recipient.packed for recipient in recipients]  # the kernel reads their memory
+        self._plain = (_Message * len(recipients))()
+        self._segmented = (_Message * len(recipients))()
+        vector_bytes = ctypes.sizeof(_IoVector)
+        for number, packed in enumerate(self._kept):
+            name = ctypes.addressof(packed.memory)
+            vector = vectors + number % SLOTS * vector_bytes
+            self._plain[number] = _Message(_Header(name, packed.length, vector, 1))
+            self._segmented[number] = _Message(
+                _Header(name, packed.length, vector, 1, control, _CONTROL_BYTES)
+            )
+
+    def at(self, number: int, *, segmented: bool) -> int:
+        """The place in memory of a recipient's header."""
+        messages = self._segmented if segmented else self._plain
+        return ctypes.addressof(messages) + number * ctypes.sizeof(_Message)
