@@ -190,7 +190,7 @@ class Track:
         self._keyframe_timestamp = timestamp
         self.keyframe_at = now
         self.counters.keyframes += 1
-        self.keyframes.arrived()
+        self.keyframes.arrived(now)
         self.flush(now)
         self.ring.gop_start = number
         if self._waiting:
@@ -246,6 +246,8 @@ class Track:
         recent = self.keyframe_at is not None and now - self.keyframe_at < WISH_AGAIN
         if recent and self._burst_from_ring(subscription, now):
             return False
+        if self.keyframes.deaf:
+            self._burst_from_ring(subscription, now)
         return self.keyframes.want(now)
 
     def unsubscribe(self, subscription: Subscription) -> None:

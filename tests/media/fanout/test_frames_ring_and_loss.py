@@ -123,10 +123,37 @@ def test_key_frame_wishes_are_coalesced_and_dropped_when_one_comes() -> None:
     assert not wishes.due(0.4)
     assert wishes.due(0.5)
     assert not wishes.want(0.6)
-    wishes.arrived()
+    wishes.arrived(0.7)
     assert wishes.deadline() is None
     assert not wishes.due(1.2)
     assert wishes.want(1.3)
+
+
+def test_a_source_that_answers_no_request_is_found_out_and_one_that_does_is_not() -> None:
+    asked = [float(second) for second in range(20)]
+    encoder, file = KeyframeRequests(), KeyframeRequests()
+    for at in asked:
+        encoder.want(at)
+        encoder.arrived(at + 0.09)
+        file.want(at)
+        if at % 2 == 0:  # its own key frames, every 2 s
+            file.arrived(at + 0.9)
+        assert not encoder.deaf
+        assert file.deaf == (at >= 2)
+    # One of them comes by chance right after a request: it is known better.
+    file.want(30.0)
+    file.arrived(30.1)
+    assert file.deaf
+    # A source that begins to answer is believed after a while, another source at once.
+    for at in (40.0, 41.0):
+        file.want(at)
+        file.arrived(at + 0.1)
+    assert not file.deaf
+    for at in asked:
+        file.want(100.0 + at)
+    assert file.deaf
+    file.reset()
+    assert not file.deaf
 
 
 def test_numbers_and_time_go_on_across_a_change_of_source() -> None:

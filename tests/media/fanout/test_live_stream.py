@@ -126,6 +126,20 @@ def test_the_group_of_pictures_so_far_is_burst_when_no_key_frame_comes(stage: St
     assert len(receiver.headers(stage.socket)) == 4
 
 
+def test_nobody_waits_for_a_source_that_makes_no_key_frame_when_asked(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    stage.frames(20)
+    for port in (1, 2):
+        stage.join(port)
+        stage.frames(20)  # no key frame comes
+    stage.frames(1, key=True)
+    stage.frames(30)
+    stage.socket.take()
+    receiver, _ = stage.join(3)
+    stage.advance(0.05)
+    assert len(receiver.headers(stage.socket)) == 4 * 31  # the group of pictures so far, at once
+
+
 def test_a_group_with_a_hole_is_not_burst(stage: Stage) -> None:
     stage.frames(1, key=True)
     damaged = stage.camera.frame()
