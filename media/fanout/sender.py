@@ -4,8 +4,8 @@
 same SRTP tag length) a template with gaps for the tags is made once; it is copied into the slots of the work
 buffer, one a viewer, and every packet is protected in place by libsrtp. A run of equal sizes is one message
 with UDP_SEGMENT (generic segmentation offload, udp(7)), and the messages of a whole round of slots leave in
-ONE sendmmsg (sendmany.py). libsrtp is called straight through pylibsrtp's cffi binding, by ONE `map` a round: a
-Python method around each call was measured to cost half as much again, a loop over viewers an eighth.
+ONE sendmmsg (sendmany.py). libsrtp is called straight through pylibsrtp's cffi binding, by ONE `map` a round:
+a Python method around each call was measured to cost half as much again, a loop over viewers an eighth.
 
 What the kernel refuses, and what we do then:
 
