@@ -78,6 +78,7 @@ class Viewer:
     pattern: Pattern
     events: asyncio.Queue[tuple[str, dict[str, Any]]] = field(default_factory=asyncio.Queue)
     reports: list[ViewerLatency] = field(default_factory=list)
+    reported_at: list[float] = field(default_factory=list)  # monotonic, as each report came
 
 
 class _Server(uvicorn.Server):
@@ -99,6 +100,7 @@ class Stand:
         self.offers: list[str] = []
         self.cut_answers = 0  # so many answers break off in the middle
         self.restless = False  # every session is told to move at once
+        self.interval_s = 1.0  # how often pages are told to post their latency
         self.port = 0
         self._listeners: set[asyncio.Queue[tuple[str, dict[str, Any]]]] = set()
         self._server: _Server | None = None
@@ -240,7 +242,8 @@ class Stand:
             if id not in self.viewers:
                 return _problem(404, "no_session", {})
             self.viewers[id].reports.append(report)
-            return JSONResponse({"interval_s": 1.0})
+            self.viewers[id].reported_at.append(time.monotonic())
+            return JSONResponse({"interval_s": self.interval_s})
 
         @app.delete("/whep/{channel}/{id}")
         async def delete(channel: str, id: str) -> Response:

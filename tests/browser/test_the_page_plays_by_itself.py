@@ -3,6 +3,7 @@
 Each test does to the page what a stage does to it, on a small real server (stand.py), and never reloads it.
 """
 
+import itertools
 import time
 
 import pytest
@@ -45,6 +46,7 @@ async def said(watch: WatchPage, words: str, deadline: float = 10.0) -> None:
 
 
 async def test_it_plays_at_once_and_reads_the_time_code(stand: Stand, watch_page: OpenPage) -> None:
+    stand.interval_s = 2.5  # longer than a page waits of its own accord
     watch = await watch_page(stand.watch)
     await plays(watch)
     await said(watch, "Live")
@@ -64,9 +66,9 @@ async def test_it_plays_at_once_and_reads_the_time_code(stand: Stand, watch_page
     assert "stereo=1" in stand.offers[0]
 
     viewer = stand.viewers[stand.made[0]]
-    await wait_for(
-        lambda: len(viewer.reports) >= 2, 10, "the page posts its latency at the interval it was given"
-    )
+    await wait_for(lambda: len(viewer.reports) >= 3, 15, "the page posts its latency, again and again")
+    gaps = [after - before for before, after in itertools.pairwise(viewer.reported_at)]
+    assert min(gaps) > stand.interval_s - 0.05, "and no more often than it was told"
     assert 0 <= viewer.reports[-1].latency_ms < 1000
     assert viewer.reports[-1].first_frame_ms == facts["firstFrameMs"]
 
