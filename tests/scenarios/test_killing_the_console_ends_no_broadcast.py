@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.chromium import OpenPage
 from tests.support.show import PATIENCE_S, mark, never_reloaded, plays_on
-from tests.support.stage import Stage, command_line
+from tests.support.stage import KEYRING, Stage, command_line, keyring_of, terminal_environment
 from tests.support.wait import wait_for
 from tests.terminal.tmux import Terminal, terminal
 
@@ -17,13 +17,13 @@ OPEN_S = 45.0
 
 def open_console(window: Terminal, stage: Stage) -> int:
     """A console on this stage; its pid."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "USER") if name in os.environ}
-    own = {"SHOWCALLER_HOME": str(stage.home), "TERM": "screen-256color", "LANG": "C.UTF-8"}
-    window.start(command_line(), {**kept, **own})
+    window.start(command_line(), terminal_environment(stage.home))
     window.until("1 Overview", "2 nodes in service", "main", within=OPEN_S)
     pane = window._tmux("display-message", "-p", "#{pane_pid}").strip()
     children = subprocess.run(["pgrep", "-P", pane], capture_output=True, text=True, check=True)
-    return int(children.stdout.split()[0])
+    console = int(children.stdout.split()[0])
+    assert keyring_of(console) == os.environ[KEYRING]
+    return console
 
 
 def gone(pid: int) -> bool:

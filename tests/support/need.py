@@ -54,6 +54,15 @@ def need_root(what_for: str) -> None:
         pytest.skip(f"{what_for} needs root")
 
 
+def index_away(pip_said: str) -> str | None:
+    """Why the package index was not reached, from what a pip that failed said on stderr; None when that was
+    not the reason. pip says of each connection that broke how many more it will try: none after the last."""
+    given_up = [line for line in pip_said.splitlines() if "Retry(total=0," in line and "connection" in line]
+    if not given_up:
+        return None
+    return f"the package index cannot be reached: {given_up[-1].partition('connection broken by ')[2]}"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, part in MARKERS.items():
         if item.get_closest_marker(marker) is not None:

@@ -28,6 +28,7 @@ import pytest
 from controlplane.wire.processes import ProcessRecord, alive, read_all
 from tests.support.wait import wait_until
 
+KEYRING = "PYTHON_KEYRING_BACKEND"  # see tests/conftest.py
 COMMAND_S = 30.0
 UP_S = 60.0
 LOG_TAIL = 25
@@ -37,6 +38,18 @@ def environment(home: Path) -> dict[str, str]:
     """This process's own, without what would point the command at another stage."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("SHOWCALLER_")}
     return env | {"SHOWCALLER_HOME": str(home)}
+
+
+def terminal_environment(home: Path) -> dict[str, str]:
+    """What a program in a terminal of its own gets: little of ours, but no keyring of the person's."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "USER", KEYRING) if name in os.environ}
+    return kept | {"SHOWCALLER_HOME": str(home), "TERM": "screen-256color", "LANG": "C.UTF-8"}
+
+
+def keyring_of(pid: int) -> str | None:
+    """The keyring that a process was told to use; None when it was told nothing."""
+    words = (line.partition(b"=") for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    return next((value.decode() for name, _, value in words if name.decode() == KEYRING), None)
 
 
 def command_line(*words: str) -> list[str]:

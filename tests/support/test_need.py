@@ -1,14 +1,17 @@
 """Tests that cannot run here are reported with the reason, and fail where everything is required."""
 
+import http.server
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support.chromium import find_chromium, is_snap_stub
-from tests.support.need import find
+from tests.support.need import find, index_away
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,3 +88,46 @@ def test_a_snap_stub_is_no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     real.write_text('#!/bin/sh\nexec /opt/google/chrome/chrome "$@"\n')
     real.chmod(0o755)
     assert find_chromium() == real
+
+
+def pip_fails(index: str) -> str:
+    """What pip says on stderr when it looks for a package in this index, and does not get it."""
+    command = [sys.executable, "-m", "pip", "--isolated", "--no-cache-dir", "--disable-pip-version-check"]
+    options = ["--quiet", "--retries", "1", "--dry-run", "--no-deps", "--index-url", index]
+    done = subprocess.run(
+        [*command, "install", *options, "a-package-nobody-has"],
+        env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+def test_an_index_that_is_away_is_told_from_one_that_lacks_a_package() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and listens to nobody
+        said = pip_fails(f"http://127.0.0.1:{closed.getsockname()[1]}/simple")
+        reason = index_away(said)
+    assert reason is not None, said
+    assert reason.startswith("the package index cannot be reached")
+    assert "refused" in reason
+
+    class Empty(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            said = pip_fails(f"http://127.0.0.1:{server.server_port}/simple")
+        finally:
+            server.shutdown()
+            serving.join()
+    assert "No matching distribution" in said
+    assert index_away(said) is None

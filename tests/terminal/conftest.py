@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stage import Stage, _end_by_force, command_line
+from tests.support.stage import (
+    KEYRING,
+    Stage,
+    _end_by_force,
+    command_line,
+    keyring_of,
+    terminal_environment,
+)
 from tests.support.wait import wait_until
 from tests.terminal.tmux import Terminal, terminal
 
@@ -28,11 +35,11 @@ class Console:
         self.start(*words, **environment)
         self.window.until("1 Overview", "2 nodes in service", within=UP_S)
         self.stage.look()
+        assert keyring_of(self.stage.process("supervisor").pid) == os.environ[KEYRING]
 
     def start(self, *words: str, **environment: str) -> None:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "USER") if name in os.environ}
-        home = {"SHOWCALLER_HOME": str(self.stage.home), "TERM": "screen-256color", "LANG": "C.UTF-8"}
-        self.window.start(command_line("--port", "0", *words), {**kept, **home, **environment})
+        own = terminal_environment(self.stage.home)
+        self.window.start(command_line("--port", "0", *words), {**own, **environment})
 
 
 @pytest.fixture
