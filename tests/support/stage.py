@@ -49,7 +49,7 @@ def terminal_environment(home: Path) -> dict[str, str]:
 def keyring_of(pid: int) -> str | None:
     """The keyring that a process was told to use; None when it was told nothing."""
     words = (line.partition(b"=") for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
-    return next((value.decode() for name, _, value in words if name.decode() == KEYRING), None)
+    return next((value.decode() for name, _, value in words if name == KEYRING.encode()), None)
 
 
 def command_line(*words: str) -> list[str]:

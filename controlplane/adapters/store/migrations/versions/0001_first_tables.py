@@ -45,7 +45,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_nodes"),
         sa.UniqueConstraint("enrol_hash", name="uq_nodes_enrol_hash"),
         sa.UniqueConstraint("credential_hash", name="uq_nodes_credential_hash"),
-        sa.CheckConstraint("reserved >= 0 AND reserved <= capacity", name="ck_nodes_seats"),
+        sa.CheckConstraint("reserved >= 0 AND reserved <= capacity", name=op.f("ck_nodes_seats")),
     )
     op.create_index("ix_nodes_state", "nodes", ["state"])
     op.create_table(
