@@ -153,4 +153,4 @@ def test_the_migrations_compile_and_make_the_same_tables() -> None:
             str(CreateTable(table).compile(dialect=mysql.dialect())).partition("(")[2]
         )
         for index in table.indexes:
-            assert str(CreateIndex(index).compile(dialect=mysql.dialect())) in script
+            assert f"{CreateIndex(index).compile(dialect=mysql.dialect())};" in script
