@@ -130,6 +130,24 @@ def test_with_the_default_port_taken_the_next_free_one_is_used_and_said(home: Pa
     assert api.rpartition(":")[2] in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words", [("stage", "up", "--port", "0"), ("serve", "--port", "0")], ids=["up", "serve"]
+)
+def test_where_the_token_is_kept_without_a_keyring_is_said_the_first_time_and_no_more(
+    home: Path, words: tuple[str, ...]
+) -> None:
+    kept = home / "config" / "operator.token"
+    for notices in (1, 0):
+        command = start(home, *words, "--json")
+        assert command.stdout is not None
+        assert json.loads(command.stdout.readline())  # it is up, or ready
+        Cli(home)("stage", "down")
+        _, said = command.communicate(timeout=60)
+        notice = f"no keyring works here: the operator token is kept in {kept} (mode 0600)"
+        assert said.splitlines().count(notice) == notices, said
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_settings_file_counts_and_a_mistake_in_it_is_said(home: Path) -> None:
     (home / "config").mkdir(parents=True)
     (home / "config" / "console.toml").write_text("[stage]\nport = 0\nlisten = '127.0.0.2'\n")
