@@ -171,6 +171,32 @@ async def test_an_enrolment_token_is_good_once(show: Show) -> None:
     assert show.board.nodes["edge-1"].control_url == edge.control_url
 
 
+async def test_of_enrolments_with_one_token_at_once_exactly_one_is_let_in(show: Show) -> None:
+    made = await show.http.post("/api/v1/enrolments", headers=AS_OPERATOR, json={"role": "edge"})
+    token = made.json()["token"]
+
+    async def enrol(number: int) -> Any:
+        request = EnrolRequest(
+            token=token,
+            control_url=f"http://127.0.0.1:{number}",
+            addresses=[],
+            workers=[],
+            version="1",
+            pid=number,
+            start_time=number,
+        )
+        return await show.http.post("/api/v1/nodes/enrol", json=request.model_dump(mode="json"))
+
+    answers = await asyncio.gather(*(enrol(number) for number in range(1, 9)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [403] * 7
+    (let_in,) = (number for number, answer in enumerate(answers, 1) if answer.status_code == 200)
+    credential = answers[let_in - 1].json()
+    node = show.board.nodes[credential["node_id"]]
+    # All that is known of the node is the one's: no other wrote over it.
+    assert (node.pid, node.control_url) == (let_in, f"http://127.0.0.1:{let_in}")
+    assert node.credential_hash == sha256(credential["credential"])
+
+
 async def test_a_node_cannot_speak_for_another(show: Show) -> None:
     edge = show.nodes["edge-1"].enrolled
     assert edge is not None
