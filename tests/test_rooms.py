@@ -102,7 +102,7 @@ ROOMS = {
 
     # Media. Of the control plane the wire alone, and nothing of the console.
     "media.core":              Room("", "OpenSSL cryptography pylibsrtp"),
-    "media.fanout":            Room("errno socket", "pylibsrtp", "media.core"),
+    "media.fanout":            Room("ctypes errno os socket", "pylibsrtp", "media.core"),
     "media.drive":             Room("asyncio errno socket", "", "media.core media.fanout"),
     "media.node":              Room(
         ANY,
