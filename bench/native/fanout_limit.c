@@ -1,5 +1,5 @@
 /* The least that a fan-out must do, in C: protect every packet of a frame for every viewer, in place, and send
- * the frame to each with one sendmsg (UDP_SEGMENT); between the frames, one sendto a viewer for each packet of
+ * the frame to each with one sendmsg (UDP_SEGMENT); at its own time, one sendto a viewer for each packet of
  * sound. No ICE, no reports, no ring, no Python: what is left over is libsrtp and the kernel. Called by
  * bench/rows/_limit.py, which hands it libsrtp's own function and contexts, so that both sides use one build.
  */
@@ -40,23 +40,48 @@ static double cpu_now(void) {
     return seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime);
 }
 
-/* Sends `frames` frames at `fps`, each of `packets` packets of `size` bytes (without `tag`), and `sound_rate`
- * packets of `sound_size` a second, to every viewer. Returns the CPU seconds of this thread, or -1 when libsrtp
- * refuses; `sent` gets the number of packets that the kernel took.
+static void sleep_until(struct timespec start, double seconds) {
+    long whole = (long)seconds;
+    start.tv_sec += whole;
+    start.tv_nsec += (long)(1e9 * (seconds - whole));
+    if (start.tv_nsec >= 1000000000) {
+        start.tv_nsec -= 1000000000;
+        start.tv_sec++;
+    }
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &start, NULL);
+}
+
+/* Sends for `seconds`, to every viewer, `fps` frames a second of `packets` packets of `size` bytes (without `tag`)
+ * and `sound_rate` packets of `sound_size` a second, each at its own time as they come from a publisher. Returns
+ * the CPU seconds of this thread, or -1 when libsrtp refuses; `sent` gets the number of packets the kernel took.
  */
 double fanout_limit(protect_fn protect, void **contexts, const struct sockaddr_in *addresses, int viewers, int sock,
-                    int packets, int size, int tag, int sound_size, double sound_rate, int frames, double fps,
+                    int packets, int size, int tag, int sound_size, double sound_rate, double fps, double seconds,
                     long *sent) {
     static unsigned char frame[65536], work[65536];
     static uint32_t timestamp;
     char control[CMSG_SPACE(sizeof(uint16_t))] = {0};
-    struct timespec due;
+    struct timespec start;
     int each = size + tag;
-    double sound_due = 0, began = cpu_now();
+    double began = cpu_now(), frame_due = 0, sound_due = 0.5 / sound_rate;
 
     *sent = 0;
-    clock_gettime(CLOCK_MONOTONIC, &due);
-    for (int number = 0; number < frames; number++) {
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    while (frame_due < seconds || sound_due < seconds) {
+        int sound = sound_due < frame_due;
+        sleep_until(start, sound ? sound_due : frame_due);
+        if (sound) {
+            write_header(frame, 111, 0, timestamp, 1);
+            for (int viewer = 0; viewer < viewers; viewer++) {
+                int length = sound_size;
+                memcpy(work, frame, sound_size);
+                if (protect(contexts[viewer], work, &length) != 0) return -1;
+                const struct sockaddr *to = (const struct sockaddr *)&addresses[viewer];
+                if (sendto(sock, work, length, 0, to, sizeof addresses[viewer]) > 0) *sent += 1;
+            }
+            sound_due += 1 / sound_rate;
+            continue;
+        }
         timestamp += 3000;
         for (int index = 0; index < packets; index++)
             write_header(frame + index * each, 96, index == packets - 1, timestamp, 1);
@@ -77,22 +102,7 @@ double fanout_limit(protect_fn protect, void **contexts, const struct sockaddr_i
             *(uint16_t *)CMSG_DATA(header) = each;
             if (sendmsg(sock, &message, 0) > 0) *sent += packets;
         }
-        for (sound_due += sound_rate / fps; sound_due >= 1; sound_due -= 1) {
-            write_header(frame, 111, 0, timestamp, 1);
-            for (int viewer = 0; viewer < viewers; viewer++) {
-                int length = sound_size;
-                memcpy(work, frame, sound_size);
-                if (protect(contexts[viewer], work, &length) != 0) return -1;
-                const struct sockaddr *to = (const struct sockaddr *)&addresses[viewer];
-                if (sendto(sock, work, length, 0, to, sizeof addresses[viewer]) > 0) *sent += 1;
-            }
-        }
-        due.tv_nsec += (long)(1e9 / fps);
-        while (due.tv_nsec >= 1000000000) {
-            due.tv_nsec -= 1000000000;
-            due.tv_sec++;
-        }
-        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+        frame_due += 1 / fps;
     }
     return cpu_now() - began;
 }

@@ -26,13 +26,13 @@ def clip(folder: Path) -> Path:
     if ffmpeg is None:
         raise NotRun("no ffmpeg here: apt-get install ffmpeg")
     path = folder / "clip.mp4"
-    rate = ["-b:v", "4.4M", "-minrate", "4.4M", "-maxrate", "4.4M", "-bufsize", "1M"]
+    rate = ["-b:v", "4.75M", "-minrate", "4.75M", "-maxrate", "4.75M", "-bufsize", "1M"]
     subprocess.run(
         [
             *(ffmpeg, "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30"),
             *("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "20"),
             *("-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-profile:v", "baseline"),
-            *("-bf", "0", "-g", "60", *rate, "-x264-params", "nal-hrd=cbr:force-cfr=1:sliced-threads=0"),
+            *("-bf", "0", "-g", "60", *rate, "-x264-params", "force-cfr=1:sliced-threads=0"),
             *("-pix_fmt", "yuv420p", "-c:a", "aac", path),
         ],
         check=True,

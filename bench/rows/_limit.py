@@ -53,8 +53,8 @@ class Limit:
             AEAD_AES_128_GCM.tag_length,
             self._sound_size,
             ctypes.c_double(SOUND_RATE),
-            round(seconds * FPS),
             ctypes.c_double(FPS),
+            ctypes.c_double(seconds),
             ctypes.byref(sent),
         )
         a_second = FPS * self._packets + SOUND_RATE

@@ -137,8 +137,18 @@ def strip_extensions(packet: bytes, header: RtpHeader | None = None) -> bytes:
     return b"\x80" + packet[1:12] + packet[header.payload_offset : len(packet) - header.padding]
 
 
+def pad(packet: bytes, size: int) -> bytes:
+    """A stripped packet, padded to `size` bytes (RFC 3550 section 5.1): 1 to 255 more than it has."""
+    count = size - len(packet)
+    return bytes((packet[0] | 0x20,)) + packet[1:] + bytes(count - 1) + bytes((count,))
+
+
 def build_rtx(packet: bytes | memoryview, *, payload_type: int, ssrc: int, sequence: int) -> bytes:
-    """A retransmission (RFC 4588) of a stripped packet: OSN before the payload, marker and timestamp kept."""
+    """A retransmission (RFC 4588) of a stripped packet: OSN before the payload, marker and timestamp kept.
+
+    Padding is left out (section 4).
+    """
+    end = len(packet) - packet[-1] if packet[0] & 0x20 else len(packet)
     return b"".join(
         (
             b"\x80",
@@ -147,7 +157,7 @@ def build_rtx(packet: bytes | memoryview, *, payload_type: int, ssrc: int, seque
             packet[4:8],
             ssrc.to_bytes(4, "big"),
             packet[2:4],
-            packet[12:],
+            packet[12:end],
         )
     )
 

@@ -3,12 +3,20 @@
 A batch holds packets of one frame, at most `MAX_BATCH` of them, so that a key frame of a hundred packets goes
 round the viewers in slices and nobody waits for all of it. A run is the part of a batch that one UDP_SEGMENT
 send can carry: equal sizes, only the last may be shorter (udp(7); at most 64 segments and 65,507 bytes).
+
+Not every publisher's packets are so even: a browser splits a picture about equally, aiortc makes its first
+fragments longer, each slice of a picture begins anew. `evened` pads what is nearly even, so that a picture
+leaves as one run: for a few bytes each viewer costs one message less.
 """
 
 from dataclasses import dataclass, field
 
-MAX_BATCH = 16
+from media.core.rtp import pad
+
+MAX_BATCH = 32
 MAX_RUN_BYTES = 60_000
+MAX_PADDING = 255  # bytes: RTP's limit
+MAX_PADDING_SHARE = 0.02  # of a batch's bytes
 
 
 @dataclass(slots=True)
@@ -36,6 +44,34 @@ def runs(packets: list[bytes], overhead: int = 16) -> list[list[bytes]]:
         total += length + overhead
         closed = length < size
     return result
+
+
+def evened(packets: list[bytes]) -> list[bytes]:
+    """The packets, some padded so that they make fewer runs; the very same list where that gains nothing."""
+    sizes = [len(packet) for packet in packets]
+    wanted = list(sizes)
+    start = 0
+    while start < len(sizes):
+        low = high = sizes[start]
+        end = start + 1  # of what is to have one size
+        while end < len(sizes):
+            low, high = min(low, sizes[end]), max(high, sizes[end])
+            if high - low > MAX_PADDING:
+                break
+            end += 1
+        high = max(sizes[start:end])
+        # The last one of a run may stay shorter, whether it is the batch's or the one that broke the rule.
+        closes = end < len(sizes) and sizes[end] < high
+        last = end if closes else end - 1
+        wanted[start:last] = [high] * (last - start)
+        start = end + closes
+    extra = sum(wanted) - sum(sizes)
+    if not 0 < extra <= MAX_PADDING_SHARE * sum(sizes):
+        return packets
+    return [
+        packet if len(packet) == size else pad(packet, size)
+        for packet, size in zip(packets, wanted, strict=True)
+    ]
 
 
 class FrameBatcher:

@@ -2,7 +2,7 @@
 
 Packets are kept as they go out (our SSRC, sequence and timestamp, no extensions, payload type 0), keyed by
 their *extended* sequence number: an integer that never wraps, whose low 16 bits are on the wire. A packet is
-never changed once it is in the ring: SRTP with AES-GCM must not see two plaintexts under one sequence number.
+never changed once it has been sent: SRTP with AES-GCM must not see two plaintexts under one sequence number.
 """
 
 SEQUENCE_SPACE = 1 << 16
@@ -39,6 +39,12 @@ class PacketRing:
         if number > self.newest:
             self.newest = number
         return True
+
+    def replace(self, number: int, packet: bytes) -> None:
+        """Another form of a packet that nobody has been sent yet."""
+        slot = number & self._mask
+        if self._numbers[slot] == number:
+            self._packets[slot] = packet
 
     def get(self, number: int) -> bytes | None:
         slot = number & self._mask

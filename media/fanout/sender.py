@@ -302,6 +302,8 @@ class _Run:
         plain = [len(packet) for packet in packets]
         if max(plain) > MAX_PACKET:
             raise ValueError(f"a packet of {max(plain)} bytes is longer than {MAX_PACKET}")
+        if len(plain) > MAX_BATCH:  # the slots' ends are not looked at again
+            raise ValueError(f"a run of {len(plain)} packets is longer than {MAX_BATCH}")
         self.count = len(plain)
         self.stride = plain[0] + tag
         self.sizes = [size + tag for size in plain]  # protected

@@ -18,7 +18,7 @@ from media.core.errors import ParseError
 from media.core.h264 import Resolution, is_keyframe_start, resolution, sps_of
 from media.core.rtp import RtpHeader, build_rtx
 from media.fanout.continuity import Continuity
-from media.fanout.frames import Batch, FrameBatcher
+from media.fanout.frames import Batch, FrameBatcher, evened
 from media.fanout.keyframes import KeyframeRequests
 from media.fanout.loss import MissingPackets
 from media.fanout.ring import PacketRing
@@ -214,8 +214,13 @@ class Track:
         return 0.0 if self._first_at is None else self.counters.packets / max(1.0, now - self._first_at)
 
     def _send(self, batch: Batch, now: float) -> None:
-        if self._live:
-            self._sender.send_batch(batch, self._classes.values(), now)
+        if not self._live:
+            return
+        packets = evened(batch.packets)
+        if packets is not batch.packets:
+            for number, packet in enumerate(packets, batch.first):
+                self.ring.replace(number, packet)
+        self._sender.send_batch(Batch(batch.first, packets), self._classes.values(), now)
 
     def _send_late(self, number: int, packet: bytes, now: float) -> None:
         """A packet that filled a gap: to everyone who is past it."""
@@ -299,9 +304,10 @@ class Track:
         """Answer a viewer's NACK from the ring; returns how many packets went out again."""
         packets: list[bytes] = []
         rate = self._packet_rate(now)
+        sent = self._continuity.newest - self._batcher.held  # what is gathered still may be padded
         for sequence in sequences[:NACKS_READ]:
             number = self.ring.find(sequence)
-            if number is None or subscription.start is None or number < subscription.start:
+            if number is None or subscription.start is None or not subscription.start <= number <= sent:
                 continue
             if subscription.cursor is not None and number >= subscription.cursor:
                 continue

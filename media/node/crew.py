@@ -19,7 +19,9 @@ from media.node.workers import Launched, Message, Worker, WorkerFailed, WorkerGo
 log = structlog.get_logger(__name__)
 
 ASK_REPORT_WITHIN = 0.8  # seconds
-STUCK_AFTER = 5  # reports a worker may miss before it is killed
+STUCK_AFTER = (
+    12  # reports, 10 s: a worker that is only slow must not be killed, its viewers would all come again
+)
 
 Subscribe = Callable[[Worker, Message], Awaitable[None]]
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 IDR, SEI, SPS, PPS, AUD, FILLER = 5, 6, 7, 8, 9, 12
+_TIMING = {0, 1, 3}  # SEI messages: buffering period, picture timing, filler
 START_CODE = b"\x00\x00\x00\x01"
 
 
@@ -20,3 +21,33 @@ def units(data: bytes) -> Iterator[bytes]:
 def types(data: bytes) -> set[int]:
     """The types of the NAL units of a byte stream."""
     return {unit[0] & 0x1F for unit in units(data)}
+
+
+def is_idle(unit: bytes) -> bool:
+    """Whether a NAL unit tells a live viewer nothing: delimiters, filler, the timing of a constant bitrate.
+
+    An encoder for broadcasting fills up to its bitrate (H.264 annex C, "nal-hrd=cbr"): an eighth of a stream
+    may be such bytes, and each of them is a packet that every viewer would get.
+    """
+    kind = unit[0] & 0x1F
+    return kind in (AUD, FILLER) or (kind == SEI and _sei_types(unit) <= _TIMING)
+
+
+def _sei_types(unit: bytes) -> set[int]:
+    """The payload types of an SEI unit's messages (H.264 section 7.3.2.3.1)."""
+    body = unit[1:].replace(b"\x00\x00\x03", b"\x00\x00")  # emulation prevention, section 7.4.1
+    types: set[int] = set()
+    at = 0
+    while at < len(body) - 1:  # the last byte holds the stop bit
+        numbers = []
+        for _ in range(2):  # type, then size: each a run of 255s and a last byte
+            number = 0
+            while at < len(body) and body[at] == 0xFF:
+                number += 255
+                at += 1
+            number += body[at] if at < len(body) else 0
+            at += 1
+            numbers.append(number)
+        types.add(numbers[0])
+        at += numbers[1]
+    return types

@@ -19,7 +19,7 @@ def payloads(access_unit: bytes) -> list[bytes]:
     small: list[bytes] = []
     room = MAX_PAYLOAD - 1
     for unit in annexb.units(access_unit):
-        if unit[0] & 0x1F == annexb.AUD:
+        if annexb.is_idle(unit):
             continue
         if len(unit) + 2 > room:
             out += _aggregate(small)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.core.rtcp import middle
-from media.core.rtp import RtpHeader
+from media.core.rtp import RtpHeader, build, parse_header
 from media.fanout.continuity import Continuity
-from media.fanout.frames import MAX_BATCH, FrameBatcher, runs
+from media.fanout.frames import MAX_BATCH, FrameBatcher, evened, runs
 from media.fanout.keyframes import KEYFRAME_INTERVAL, KeyframeRequests
 from media.fanout.loss import NACK_MAX_TRIES, MissingPackets, ResendBudget
 from media.fanout.reception import Reception
@@ -112,6 +112,49 @@ def test_what_a_viewer_was_sent_again_is_not_remembered_for_ever() -> None:
     finally:
         tracemalloc.stop()
     assert after - before < 20_000
+
+
+def payloads(packets: list[bytes]) -> list[bytes]:
+    headers = [parse_header(packet) for packet in packets]
+    return [p[h.payload_offset : len(p) - h.padding] for p, h in zip(packets, headers, strict=True)]
+
+
+def numbered(sizes: list[int]) -> list[bytes]:
+    return [
+        build(payload_type=0, sequence=n, timestamp=7, ssrc=1, payload=bytes([n + 1]) * (size - 12))
+        for n, size in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "before", "after"),
+    [
+        ([1170] * 14 + [1162, 1084, 1083], 2, 1),  # two slices, by our own publisher
+        ([1181, 1181, 1182, 1182], 2, 1),  # a browser's
+        ([1200, 1200, 1199, 1199, 1199], 2, 1),  # aiortc's
+        ([1170] * 15 + [700], 1, 1),
+        ([1200, 1200, 300, 1200, 1200], 2, 2),  # nothing to gain
+        ([40, 1200, 1200], 2, 2),
+        ([1000, 1200, 1000, 1200, 1000, 1200], 4, 4),  # too dear
+        ([333], 1, 1),
+    ],
+)
+def test_nearly_even_packets_are_padded_into_fewer_runs(sizes: list[int], before: int, after: int) -> None:
+    packets = numbered(sizes)
+    assert len(runs(packets)) == before
+    out = evened(packets)
+    assert len(runs(out)) == after
+    assert payloads(out) == payloads(packets)
+    assert (out is packets) == (before == after)
+
+
+@given(st.lists(st.integers(20, 1400) | st.integers(1150, 1200), min_size=1, max_size=MAX_BATCH))
+def test_evened_packets_say_the_same_in_no_more_runs_and_few_more_bytes(sizes: list[int]) -> None:
+    packets = numbered(sizes)
+    out = evened(packets)
+    assert payloads(out) == payloads(packets)
+    assert len(runs(out)) <= len(runs(packets))
+    assert sum(map(len, out)) <= 1.02 * sum(sizes)
 
 
 def test_key_frame_wishes_are_coalesced_and_dropped_when_one_comes() -> None:

@@ -1,5 +1,6 @@
 """RTP payloads of ours are read back by another implementation, and fit."""
 
+import pytest
 from aiortc.codecs.h264 import h264_depayload
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,8 @@ def test_another_implementation_reads_the_same_units(wanted: list[bytes]) -> Non
     stream = b"".join(annexb.START_CODE + unit for unit in wanted)
     parts = payloads(stream)
     assert all(0 < len(part) <= MAX_PAYLOAD for part in parts)
-    assert list(annexb.units(b"".join(h264_depayload(part) for part in parts))) == wanted
+    told = [unit for unit in wanted if not annexb.is_idle(unit)]
+    assert list(annexb.units(b"".join(h264_depayload(part) for part in parts))) == told
 
 
 @given(st.integers(MAX_PAYLOAD + 1, 200_000))
@@ -31,6 +33,30 @@ def test_fragments_are_of_one_size_and_only_the_last_is_shorter(size: int) -> No
     assert len(parts[-1]) <= len(parts[0])
     assert parts[0][1] & 0x80
     assert parts[-1][1] & 0x40
+
+
+@pytest.mark.parametrize(
+    ("unit", "idle"),
+    [
+        ("09f0", True),  # a delimiter
+        ("0c" + "ff" * 900 + "80", True),  # filler
+        ("06" + "0104" + "00000300" + "80", True),  # picture timing, with emulation prevention
+        ("06" + "0003" + "aabbcc" + "0101" + "10" + "80", True),  # buffering period and picture timing
+        ("06" + "04" + "03" + "b50031" + "80", False),  # captions (registered user data)
+        ("06" + "0101" + "10" + "05" + "02" + "aabb" + "80", False),  # timing, and something else
+        ("06" + "ff05" + "01" + "aa" + "80", False),  # a type of 260
+        ("06" + "0601" + "c0" + "80", False),  # a recovery point
+        ("65" + "88" * 40, False),
+        ("6742c01e", False),
+    ],
+)
+def test_only_what_tells_a_live_viewer_nothing_is_idle(unit: str, idle: bool) -> None:
+    assert annexb.is_idle(bytes.fromhex(unit)) == idle
+
+
+@given(st.binary(max_size=40))
+def test_an_sei_unit_of_any_bytes_is_judged(body: bytes) -> None:
+    annexb.is_idle(b"\x06" + body)
 
 
 def test_delimiters_are_left_out_and_parameter_sets_travel_together() -> None:
