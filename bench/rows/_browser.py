@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from playwright.async_api import Browser, Page, async_playwright
 
 from bench.figures import NotRun
-from tests.support.chromium import find_chromium, launch
+from console.core.browser import find_browser
+from tests.support.chromium import launch
 from tests.support.wait import wait_for
 
 START_S = 30.0
@@ -15,7 +16,7 @@ PLAYS = "window.showcaller?.state === 'playing' && window.showcaller.firstFrameM
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    if find_chromium() is None:
+    if find_browser() is None:
         raise NotRun("no Chromium here; install one or name it by CHROMIUM_PATH")
     async with async_playwright() as playwright:
         browser = await launch(playwright)

@@ -12,8 +12,8 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from console.core.browser import find_browser
 from console.core.credentials import keyring_state
 from console.core.errors import StageError
 from console.core.paths import Home
@@ -149,27 +149,6 @@ def check_terminal() -> Check:
     ok = columns >= LEAST_COLUMNS and rows >= LEAST_ROWS
     fix = "" if ok else f"The console wants at least {LEAST_COLUMNS}x{LEAST_ROWS}"
     return Check("terminal", ok, f"{columns}x{rows}", fix, "comfort")
-
-
-def find_browser(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """CHROMIUM_PATH, or the first Chromium or Chrome on PATH that is not Ubuntu's snap stub."""
-    named = environment.get("CHROMIUM_PATH")
-    if named:
-        return Path(named) if os.access(named, os.X_OK) else None
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"):
-        found = shutil.which(name, path=environment.get("PATH"))
-        if found and not is_snap_stub(Path(found)):
-            return Path(found)
-    return None
-
-
-def is_snap_stub(path: Path) -> bool:
-    """Ubuntu's chromium package is a script that asks for the snap; it plays nothing."""
-    try:
-        head = path.read_bytes()[:4096]
-    except OSError:
-        return False
-    return head.startswith(b"#!") and b"snap" in head and not Path("/snap/bin/chromium").exists()
 
 
 def check_browser(environment: Mapping[str, str] = os.environ) -> Check:

@@ -9,9 +9,7 @@ it started is ended again.
 
 import argparse
 import asyncio
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from console.app import ConsoleApp
+from console.core.browser import find_browser
 from console.core.paths import Home
 from console.core.stage import PublisherSpec, StageOptions, down, start_publisher, up
 from console.core.target import ConsoleOptions, find_target
@@ -27,15 +26,13 @@ HERE = Path(__file__).resolve().parent
 SIZE = (118, 34)  # columns, rows
 SCALE = 2
 PAGES = {"overview": "1", "fleet": "2", "broadcast": "3"}
-BROWSERS = ("chromium", "google-chrome", "chrome", "chromium-browser")
 
 
 def browser() -> str:
-    named = os.environ.get("CHROMIUM_PATH")
-    found = named or next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if not found:
+    found = find_browser()
+    if found is None:
         sys.exit("error: no Chromium to make PNG files with. Install one, or name it by CHROMIUM_PATH.")
-    return found
+    return str(found)
 
 
 def to_png(svg: str, target: Path, folder: Path) -> None:

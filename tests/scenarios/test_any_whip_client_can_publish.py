@@ -15,7 +15,8 @@ from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from av import VideoFrame
 from playwright.async_api import async_playwright
 
-from tests.support.chromium import ARGS, OpenPage, find_chromium
+from console.core.browser import find_browser
+from tests.support.chromium import ARGS, OpenPage
 from tests.support.stage import Stage
 from tests.support.wait import wait_for
 
@@ -86,7 +87,7 @@ async def camera_browser() -> AsyncIterator[Any]:
     """A Chromium whose camera and microphone are its own test devices."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=find_chromium(),
+            executable_path=find_browser(),
             headless=False,
             args=[
                 "--headless=new",

@@ -1,28 +1,19 @@
 """A real Chromium, headless, driven through playwright: found on this machine, never downloaded.
 
-`CHROMIUM_PATH` names one; otherwise the usual names are looked for. Ubuntu's chromium package is a script
-that only sends people to a snap, which cannot run headless in a test: such a stub is passed over.
+Which one it is says console/core/browser.py: by `CHROMIUM_PATH`, or one of the usual names.
 
 The fixture `chromium` is a running browser; `watch_page` opens pages in it and keeps what they complained
 about.
 """
 
-import os
-import shutil
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-NAMES = ("chromium", "google-chrome", "google-chrome-stable", "chrome", "chromium-browser", "microsoft-edge")
-MAC = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
+from console.core.browser import find_browser
 
 ARGS = [
     "--no-sandbox",  # tests run as root in containers
@@ -46,31 +37,8 @@ ARGS = [
 ]
 
 
-def is_snap_stub(path: Path) -> bool:
-    """Ubuntu's /usr/bin/chromium-browser: a short script that calls snap; or a link into /snap."""
-    if "/snap/" in str(path.resolve()) or path.resolve().name == "snap":
-        return True
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return True
-    return head.startswith(b"#!") and b"snap" in head
-
-
-def find_chromium() -> Path | None:
-    named = os.environ.get("CHROMIUM_PATH")
-    if named:  # named by hand: taken as it is, and nothing else is guessed if it is wrong
-        path = Path(named)
-        return path if path.is_file() and os.access(path, os.X_OK) else None
-    candidates = [Path(found) for name in NAMES if (found := shutil.which(name))]
-    if sys.platform == "darwin":
-        candidates += [Path(path) for path in MAC if Path(path).exists()]
-    return next((path for path in candidates if not is_snap_stub(path)), None)
-
-
 async def launch(playwright: Any) -> Browser:
-    path = find_chromium()
+    path = find_browser()
     if path is None:
         raise RuntimeError("no Chromium: tests that need one carry the marker `browser`")
     try:

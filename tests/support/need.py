@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chromium import find_chromium
+from console.core.browser import find_browser
 
 # marker -> the part it stands for
 MARKERS = {"browser": "chromium", "terminal": "tmux"}
@@ -26,7 +26,7 @@ def required() -> bool:
 def find(part: str) -> Path | None:
     """Where a part is, None if it is not on this machine."""
     if part == "chromium":
-        return find_chromium()
+        return find_browser()
     path = shutil.which(part)
     return Path(path) if path else None
 

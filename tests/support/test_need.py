@@ -8,10 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-import pytest
-
-from tests.support.chromium import find_chromium, is_snap_stub
-from tests.support.need import find, index_away
+from tests.support.need import index_away
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,23 +68,6 @@ def test_what_is_missing_fails_where_everything_is_required(tmp_path: Path) -> N
     assert "1 passed" in output
     assert "skipped" not in output.splitlines()[-1]
     assert "not run, and SHOWCALLER_REQUIRE_ALL is set" in output
-
-
-def test_a_snap_stub_is_no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub = tmp_path / "chromium-browser"
-    stub.write_text(
-        '#!/bin/sh\nif ! [ -x /snap/bin/chromium ]; then\n  echo "snap install chromium" >&2\nfi\n'
-    )
-    stub.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CHROMIUM_PATH", raising=False)
-    assert is_snap_stub(stub)
-    assert find_chromium() is None
-    assert find("chromium") is None
-    real = tmp_path / "google-chrome"
-    real.write_text('#!/bin/sh\nexec /opt/google/chrome/chrome "$@"\n')
-    real.chmod(0o755)
-    assert find_chromium() == real
 
 
 def pip_fails(index: str) -> str:
