@@ -7,7 +7,8 @@
     -> {"do": "down"}                                    <- {"progress": "..."} ... {"ok": {}}
 
 A request that fails is answered {"error": {"what", "next_step", "exit_code"}}. Whoever can open the socket is
-this user: the folder's mode is the authentication.
+this user: the folder's mode is the authentication. A line that cannot be read is answered so too; an answer
+that cannot be read means that the supervisor is gone: killed in the middle of a line, or something else.
 """
 
 import asyncio
@@ -16,7 +17,9 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from console.core.errors import ConsoleError, StageError, TimedOut
 from console.core.paths import Home
@@ -47,7 +50,10 @@ class PublishOrder(Message):
 
 
 class SupervisorGone(StageError):
-    """Nobody answers at the control socket."""
+    """Nobody answers at the control socket, or nobody who makes sense."""
+
+
+Answer = TypeVar("Answer", bound=Message)
 
 
 async def ask(
@@ -72,7 +78,30 @@ async def ask(
 
 
 async def ask_status(home: Home, *, timeout_s: float = 5.0) -> SupervisorStatus:
-    return SupervisorStatus.model_validate(await ask(home, {"do": "status"}, timeout_s=timeout_s))
+    return understood(SupervisorStatus, await ask(home, {"do": "status"}, timeout_s=timeout_s))
+
+
+def understood(kind: type[Answer], answer: Any) -> Answer:
+    """An answer as the message it is meant to be. SupervisorGone when it is none."""
+    try:
+        return kind.model_validate(answer)
+    except ValidationError as error:
+        raise _nonsense() from error
+
+
+def _nonsense() -> SupervisorGone:
+    return SupervisorGone("what the supervisor answers makes no sense", "Try again")
+
+
+def read_line(line: bytes) -> dict[str, Any]:
+    """The object on one line. ValueError when there is none, or only half of one."""
+    try:
+        message = json.loads(line)
+    except RecursionError as error:  # the parser's depth is bounded; the line's is not
+        raise ValueError("nested too deeply") from error
+    if not isinstance(message, dict):
+        raise ValueError("not an object")
+    return message
 
 
 async def _exchange(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -86,16 +115,21 @@ async def _exchange(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[s
         writer.write(json.dumps(request).encode() + b"\n")
         await writer.drain()
         while line := await reader.readline():
-            yield json.loads(line)
+            yield read_line(line)
     except ConnectionError as error:
         raise SupervisorGone("the supervisor went away", "Try again") from error
+    except ValueError as error:  # of read_line, or a line longer than the limit
+        raise _nonsense() from error
     finally:
         writer.close()
 
 
-def _as_error(error: dict[str, Any]) -> StageError:
+def _as_error(error: Any) -> StageError:
+    if not isinstance(error, dict):
+        return _nonsense()
     made = StageError(str(error.get("what", "the supervisor failed")), str(error.get("next_step", "")))
-    made.exit_code = int(error.get("exit_code", 1))
+    code = error.get("exit_code")
+    made.exit_code = code if isinstance(code, int) and 0 < code < 256 else 1
     return made
 
 
@@ -109,22 +143,23 @@ async def serve(path: Path, handler: Handler) -> asyncio.Server:
         def send(message: dict[str, Any]) -> None:
             writer.write(json.dumps(message).encode() + b"\n")
 
+        def refuse(what: str, next_step: str, exit_code: int) -> None:
+            send({"error": {"what": what, "next_step": next_step, "exit_code": exit_code}})
+
         try:
             while line := await reader.readline():
                 try:
-                    request = json.loads(line)
-                    if not isinstance(request, dict):
-                        raise ValueError("not an object")
-                    result = await handler(request, lambda text: send({"progress": text}))
+                    result = await handler(read_line(line), lambda text: send({"progress": text}))
                     send({"ok": result.model_dump(mode="json") if isinstance(result, Message) else result})
                 except ConsoleError as error:
-                    words = {"what": error.what, "next_step": error.next_step, "exit_code": error.exit_code}
-                    send({"error": words})
+                    refuse(error.what, error.next_step, error.exit_code)
                 except ValueError as error:
-                    send({"error": {"what": f"a request that cannot be read: {error}", "exit_code": 2}})
+                    refuse(f"a request that cannot be read: {error}", "", 2)
                 await writer.drain()
         except ConnectionError:
             pass  # whoever asked has left; what was asked for is done all the same
+        except ValueError:
+            refuse(f"a request longer than {LINE_LIMIT} bytes", "", 2)
         finally:
             writer.close()
 

@@ -6,7 +6,7 @@ import time
 from console.core.client import Client
 from console.core.errors import ConsoleError, StageError, TimedOut
 from console.core.paths import Home
-from console.core.stage.control import PublishOrder, SupervisorGone, ask, ask_status
+from console.core.stage.control import PublishOrder, SupervisorGone, ask, ask_status, understood
 from console.core.stage.kept import publish_token
 from console.core.stage.model import PublisherSpec, PublisherStatus
 from controlplane.wire.publishing import PublishState
@@ -38,8 +38,8 @@ async def start_publisher(
         token=token,
     )
     deadline = time.monotonic() + timeout_s
-    status = PublisherStatus.model_validate(
-        await ask(home, {"do": "publish", "order": order.model_dump(mode="json")})
+    status = understood(
+        PublisherStatus, await ask(home, {"do": "publish", "order": order.model_dump(mode="json")})
     )
     while status.line is None or status.line.state is not PublishState.LIVE:
         if status.state == "failed" or (status.state == "ended" and status.line is None):
@@ -60,7 +60,7 @@ async def start_publisher(
 async def stop_publisher(home: Home, channel: str) -> PublisherStatus:
     """End a broadcast started by `start_publisher`, cleanly. StageError when there is none."""
     answer = await ask(home, {"do": "stop_publish", "channel": channel}, timeout_s=20.0)
-    return PublisherStatus.model_validate(answer)
+    return understood(PublisherStatus, answer)
 
 
 async def list_publishers(home: Home) -> list[PublisherStatus]:

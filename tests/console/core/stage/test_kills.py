@@ -78,6 +78,22 @@ async def test_down_finds_everything_without_supervisor_and_manager(running: Sta
     await running.down()
 
 
+async def test_down_ends_a_stage_whose_supervisor_dies_in_the_middle_of_its_answer(
+    running: StageUnderTest,
+) -> None:
+    await running.up()
+    running.kill("supervisor")
+    await running.until(lambda: "supervisor" not in running.pids(), "the supervisor is dead")
+
+    async def half_an_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'{"ok": {"pid": 1, "ver')
+        writer.close()
+
+    async with await asyncio.start_unix_server(half_an_answer, str(running.home.control_socket)):
+        await running.down()
+
+
 async def test_with_supervisor_and_manager_dead_up_brings_both_back_around_the_living_nodes(
     running: StageUnderTest,
 ) -> None:
