@@ -68,10 +68,10 @@ def load(path: Path | None) -> ManagerConfig:
         return ManagerConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise StartError(f"the settings {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StartError(f"the settings {path} are not TOML: {error}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         what = "there is no such key" if first["type"] == "extra_forbidden" else first["msg"].lower()
         raise StartError(f"the settings {path}: {key}: {what}. {SAMPLE.name} shows every key.") from error
+    except (ValueError, RecursionError) as error:  # tomllib has its own, but not for every number and depth
+        raise StartError(f"the settings {path} are not TOML: {error}.") from error

@@ -71,9 +71,9 @@ def draw(luma: Luma, unix_s: float) -> None:
 def read(luma: npt.NDArray[Any]) -> int | None:
     """The payload of a picture's code, None where there is none that can be trusted."""
     height, width = luma.shape
-    if width < MIN_WIDTH or height < MIN_HEIGHT:
-        return None
     side = block_side(width)
+    if width < MIN_WIDTH or height < max(MIN_HEIGHT, 3 * side):  # a picture may be wide and low
+        return None
     strip = luma[side : 3 * side, 2 * side : (2 + _BLOCKS) * side].astype(np.float32)
     blocks = strip.reshape(2 * side, _BLOCKS, side)
     # The middle half of the height by the middle half of the width: a quarter of the block.

@@ -69,8 +69,8 @@ def check_api_url(api: str) -> str:
 
     try:
         parts = urlsplit(api)
-        _ = parts.port  # raises on a port that is not a number
-    except ValueError:
+        _ = parts.port, httpx.URL(api)  # raise for a port, or an address, that is none
+    except (ValueError, httpx.InvalidURL):
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{api!r} is not the address of a stream manager", "Give one like https://HOST:8080")

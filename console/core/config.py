@@ -44,7 +44,7 @@ def load_config(home: Home) -> Config:
     """The defaults where there is no file. ConfigError names the file, the key and what is wrong."""
     path = config_file(home)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):  # a home that cannot be is for `prepare` to say
         return Config()
     except (OSError, UnicodeDecodeError) as error:
@@ -55,8 +55,6 @@ def load_config(home: Home) -> Config:
         ) from error
     try:
         return Config.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no TOML: {error}", "Correct it, or remove it") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -64,3 +62,5 @@ def load_config(home: Home) -> Config:
             known = ", ".join(f"stage.{name}" for name in StageSettings.model_fields)
             raise ConfigError(f"{path}: there is no setting {key}", f"Known: {known}") from error
         raise ConfigError(f"{path}: {key}: {first['msg'].lower()}", "Correct it, or remove it") from error
+    except (ValueError, RecursionError) as error:  # tomllib has its own, but not for every number and depth
+        raise ConfigError(f"{path} is no TOML: {error}", "Correct it, or remove it") from error

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from controlplane.wire.base import Message
 
@@ -25,7 +25,7 @@ Kind = Literal["supervisor", "manager", "node", "worker", "publisher", "encoder"
 class ProcessRecord(Message):
     name: str  # "supervisor", "manager", "edge-1", "edge-1/worker-0", "publisher-main", "encoder-main"
     kind: Kind
-    pid: int
+    pid: int = Field(ge=1, lt=2**31)
     start_time: float  # clock ticks since boot on Linux (field 22 of /proc/PID/stat), see start_time()
 
 
@@ -92,7 +92,7 @@ def read_all(folder: Path) -> list[ProcessRecord]:
     for path in sorted(folder.glob("*.json")):
         try:
             records.append(ProcessRecord.model_validate(json.loads(path.read_text())))
-        except (OSError, ValueError, ValidationError):
+        except (OSError, ValueError, RecursionError):
             continue
     return records
 

@@ -83,10 +83,12 @@ def parse_fps(text: str) -> float:
 
 
 def parse_url(text: str, flag: str) -> str:
+    import httpx  # what will use it, and refuses more: control characters, hosts that are none
+
     try:
         parts = urlsplit(text)
-        _ = parts.port  # raises for a port that is none
-    except ValueError:
+        _ = parts.port, httpx.URL(text)  # raise for a port, or an address, that is none
+    except (ValueError, httpx.InvalidURL):
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(

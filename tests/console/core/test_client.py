@@ -3,8 +3,11 @@
 import socket
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 import uvicorn
+from hypothesis import example, given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -44,6 +47,23 @@ def test_a_name_that_only_looks_like_loopback_is_not(host: str) -> None:
 def test_what_is_no_address_of_a_manager_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="not the address"):
         check_api_url(url)
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.text().map("http://{}".format),
+        st.from_regex(r"https?://[a-z@:\[\]%/?#.0-9]{0,20}(:[0-9]{0,7})?(/.*)?", fullmatch=True),
+    )
+)
+@example("http://host/\x1f")
+@example("http://host/\ud800")
+def test_any_text_is_an_address_that_can_be_asked_or_is_refused(text: str) -> None:
+    try:
+        api = check_api_url(text)
+    except UsageError:
+        return
+    assert httpx.URL(api).host
 
 
 async def test_nobody_there_is_unreachable_in_plain_words() -> None:

@@ -1,9 +1,13 @@
 """config/console.toml: the sample is the defaults, and what is wrong is said with file and key."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import console.core.config
 from console.core.config import Config, ConfigError, config_file, load_config
@@ -33,6 +37,51 @@ def test_what_is_set_is_read(home: Home) -> None:
     config_file(home).write_text('[stage]\nport = 9000\nannounce = ["192.0.2.7"]\n')
     stage = load_config(home).stage
     assert (stage.port, stage.announce, stage.listen) == (9000, ("192.0.2.7",), "127.0.0.1")
+
+
+def test_it_is_utf_8_whatever_the_locale(home: Home) -> None:
+    config_file(home).write_bytes('[stage]\nlisten = "bühne.example"\n'.encode())
+    code = "from console.core.config import load_config; from console.core.paths import home_from; "
+    code += "print(ascii(load_config(home_from()).stage.listen))"
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", code],
+        env={"SHOWCALLER_HOME": str(home.root), "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == ascii("bühne.example"), done.stderr
+
+
+known = ["[stage]", *(f"{name} = " for name in type(Config().stage).model_fields)]
+value = st.one_of(
+    st.integers().map(str),
+    st.text().map(repr),
+    st.sampled_from(
+        ["", "true", "['192.0.2.7']", "[1]", "{a = 1}", "1e999", "2021-13-45", "'a'", '"\\ud800"']
+    ),
+)
+lines = st.lists(
+    st.one_of(st.builds("{}{}".format, st.sampled_from(known), value), st.text()), max_size=6
+).map("\n".join)
+
+
+@given(st.binary() | lines.map(lambda text: text.encode(errors="surrogatepass")))
+@example(b"a = " + b"9" * 5000)  # more digits than Python turns into a number
+@example(b"a = " + b"[" * 20_000)
+@example(b"\xff")
+def test_any_file_is_settings_or_a_config_error(
+    tmp_path_factory: pytest.TempPathFactory, written: bytes
+) -> None:
+    home = Home(tmp_path_factory.getbasetemp() / "any-console")
+    home.config.mkdir(parents=True, exist_ok=True)
+    config_file(home).write_bytes(written)
+    try:
+        stage = load_config(home).stage
+    except ConfigError:
+        return
+    assert -1 <= stage.port <= 65_535
+    assert stage.listen
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The registry of actions, and what is made from it: keys, footer, help, palette, command line."""
 
 import re
+import shlex
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from console import actions, commands
 from console.actions import ACTIONS, BY_ID, PAGES, key_name
@@ -115,6 +118,40 @@ def test_publish_words() -> None:
         commands.parse_publish("'/a b.mp4 main")
     with pytest.raises(commands.CommandError, match="too many"):
         commands.parse_publish("test main 2M 3M")
+
+
+typed = st.lists(
+    st.one_of(
+        st.text(max_size=12),
+        st.sampled_from(
+            [*commands.WORDS, "loop", "copy", "test", "main", "4.5M", "'", '"', "\\", ":", "\ud800"]
+        ),
+    ),
+    max_size=6,
+).map(" ".join)
+
+
+@given(typed)
+def test_any_line_is_an_action_with_its_words_or_is_refused(line: str) -> None:
+    try:
+        found = commands.parse(line)
+    except commands.CommandError:
+        return
+    assert found.action in ACTIONS
+    assert found.argument in line
+
+
+@given(typed)
+def test_any_words_after_publish_are_a_broadcast_or_are_refused(argument: str) -> None:
+    try:
+        found = commands.parse_publish(argument)
+    except commands.CommandError:
+        return
+    words = shlex.split(argument)
+    assert {found.source, found.channel, found.bitrate} <= {*words, "test", "main", "4.5M"}
+    assert (found.loop, found.copy) == tuple(
+        flag in (word.lower() for word in words[1:]) for flag in ("loop", "copy")
+    )
 
 
 async def test_the_command_line_acts_and_says_what_is_wrong(stand: OpenStand) -> None:

@@ -3,8 +3,9 @@
 import av
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from media import timecode
 from media.publisher.encoder.video import VideoEncoder
@@ -18,6 +19,37 @@ def test_what_is_drawn_is_read(moment: float, half_width: int, half_height: int)
     luma = np.full((2 * half_height, 2 * half_width), 90, np.uint8)
     timecode.draw(luma, moment)
     assert timecode.read(luma) == timecode.code_of(moment)
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.uint8, st.sampled_from([(2, 96), (1, 48), (3, 7)]), elements=st.integers(0, 255)),
+    st.one_of(
+        st.tuples(st.integers(1, 9000), st.integers(1, 400)),
+        st.tuples(st.integers(640, 3840), st.integers(360, 2160)),
+    ),
+)
+@example(np.zeros((1, 48), np.uint8), (8000, 360))  # as a publisher of another make may send it
+def test_any_picture_has_a_code_or_none(blocks: timecode.Luma, size: tuple[int, int]) -> None:
+    """Of any shape, full of anything: also where the strip would be, at the scale of its blocks."""
+    width, height = size
+    side = max(1, timecode.block_side(width))
+    picture = np.tile(
+        np.kron(blocks, np.ones((side, side), np.uint8)), (height // side + 1, width // side + 1)
+    )
+    code = timecode.read(picture[:height, :width])
+    assert code is None or 0 <= code < timecode.MODULUS
+
+
+@given(st.integers(0, 2**44 - 1), st.integers(0, 100))
+def test_a_strip_of_any_bits_is_believed_if_its_checksum_is_right(word: int, noise: int) -> None:
+    bits = [1, 0, 1, 0, *(word >> np.arange(43, -1, -1) & 1)]
+    side = timecode.block_side(640)
+    luma = np.full((360, 640), 90, np.uint8)
+    strip = np.where(np.repeat(bits, side), 255 - noise // 2, noise // 2)
+    luma[side : 3 * side, 2 * side : 50 * side] = strip
+    payload = word >> 4
+    assert timecode.read(luma) == (payload if timecode.checksum(payload) == word & 0xF else None)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
