@@ -137,7 +137,9 @@ class LiveSource:
                 error = (
                     "no answer" if self.link.state is not LinkState.UP else f"silent for {SILENCE_S:.0f} s"
                 )
-            except (OSError, WebSocketException, ValidationError) as lost:
+            except ValidationError:
+                error = "what it says makes no sense"
+            except (OSError, WebSocketException) as lost:
                 error = reason_of(lost)
             attempts += 1
             wait = retry_wait(attempts, self._jitter())

@@ -4,15 +4,18 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Message(BaseModel):
-    """A message of ours. Unknown fields are ignored so that versions can differ by one."""
+    """A message of ours. Unknown fields are ignored so that versions can differ by one.
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    A number is finite: whoever shows or adds up figures need not ask.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class Request(BaseModel):
     """A request made by a person or a script: an unknown field is a mistake and is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Problem(Message):

@@ -1,16 +1,21 @@
 """The live feed: in turn, resumed, and back by itself. A scripted server stands where only timing matters."""
 
+import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
 from console.core import live
 from console.core.errors import InsecureError, Rejected
 from console.core.live import Link, LinkState, LiveSource, retry_wait
+from console.core.model import State
 from controlplane.wire.api import LiveMessage, Snapshot
 
 Script = Callable[[ServerConnection, int], Awaitable[None]]
@@ -108,6 +113,52 @@ async def test_rubbish_on_the_feed_is_a_lost_link_not_a_crash() -> None:
     async with feed(script, asked) as api, LiveSource(api, "token", jitter=lambda: 1.0) as source:
         seen = await read(source, 1)
     assert any(isinstance(item, Link) and item.state is LinkState.DOWN for item in seen)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+right = {"epoch": "e", "n": 1, "at": 0.0, "kind": "delta"}
+nearly = st.fixed_dictionaries(
+    {name: st.just(value) | values for name, value in right.items()},
+    optional={name: values for name in LiveMessage.model_fields if name not in right},
+)
+said = st.one_of(
+    st.text(),
+    st.binary(),
+    (values | nearly).map(json.dumps),
+    st.integers(0, len(snapshot("e", 1))).map(lambda end: snapshot("e", 1)[:end]),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(said, max_size=6))
+@example(["[" * 100_000, b"\xff", snapshot("e", 1).replace('"at":0.0', '"at":1e999'), ""])
+async def test_whatever_the_feed_says_it_is_folded_or_a_lost_link_and_the_next_is_read(
+    messages: list[str | bytes],
+) -> None:
+    async def script(socket: ServerConnection, time: int) -> None:
+        if time <= len(messages):
+            await socket.send(messages[time - 1])
+        else:
+            await socket.send(snapshot("at last", 1))
+            await socket.wait_closed()
+
+    state = State()
+    no_wait = 4.0  # before the next attempt
+    async with feed(script, []) as api, LiveSource(api, "token", jitter=lambda: no_wait) as source:
+        async for item in source:
+            if isinstance(item, LiveMessage):
+                state = state.apply(item)
+                assert math.isfinite(item.at)
+                if item.epoch == "at last":
+                    break
+            elif item.state is LinkState.DOWN:
+                assert item.error
+                assert len(item.error.splitlines()) == 1, "it is shown on one line"
+    assert state.epoch == "at last"
 
 
 async def test_a_refused_token_ends_it() -> None:

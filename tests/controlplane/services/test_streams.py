@@ -109,8 +109,10 @@ async def test_latency_is_what_the_viewers_posted_last(show: Show) -> None:
     assert 0 <= latency["age_s"] < 5
     await show.http.delete(paths[-1])
     assert (await show.get("/streams"))[0]["latency_ms"]["p95"] == 190
-    bad = await show.http.post(f"{paths[0]}/latency", json={"latency_ms": -1})
-    assert bad.status_code == 422
+    for wrong in ('{"latency_ms": -1}', '{"latency_ms": 5, "bitrate_bps": 1e999}', '{"latency_ms": NaN}'):
+        json = {"Content-Type": "application/json"}
+        bad = await show.http.post(f"{paths[0]}/latency", content=wrong, headers=json)
+        assert bad.status_code == 422, wrong
 
 
 async def test_a_publishers_report_is_shown(show: Show) -> None:
