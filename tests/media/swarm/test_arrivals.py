@@ -3,8 +3,10 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from media.core.rtcp import ntp_from_unix
+from media.core.rtcp import ReceiverReport, ntp_from_unix, parse_compound
 from media.swarm.arrivals import ASK_TIMES, GIVE_UP_S, Arrivals
 
 
@@ -27,6 +29,13 @@ def test_numbers_wrap() -> None:
     report = it.report(1.0)
     assert report is not None
     assert report.highest_sequence == 0x1000F
+
+
+def test_a_run_that_begins_with_known_packets_counts_the_new_ones() -> None:
+    it = arrivals()
+    it.run(0, 10, 0, 0.0)
+    it.run(5, 10, 0, 0.01)
+    assert (it.received, it.expected, it.duplicates, it.missing) == (15, 15, 5, 0)
 
 
 def test_a_gap_is_asked_for_and_what_comes_late_counts_once() -> None:
@@ -89,3 +98,49 @@ def test_whatever_order_they_come_in_all_are_accounted_for(seed: int) -> None:
     assert it.received == len(sent)
     assert it.expected == len(numbers)
     assert it.missing + it.given_up == len(lost)
+
+
+numbers = st.integers(0, 0xFFFF)
+leaps = st.integers(-40, 80) | st.integers(2900, 3100) | numbers  # from the number that was to come next
+steps = st.one_of(
+    st.tuples(st.just("run"), leaps, st.integers(1, 64), st.integers(0, 0xFFFFFFFF)),
+    st.tuples(st.just("restored"), leaps, st.just(0), st.just(0)),
+    st.tuples(st.just("ask"), st.just(0), st.just(0), st.just(0)),
+    st.tuples(st.just("sender report"), st.just(0), st.just(0), st.integers(0, 2**64 - 1)),
+    st.tuples(st.just("report"), st.just(0), st.just(0), st.just(0)),
+)
+
+
+@given(
+    st.lists(st.tuples(steps, st.floats(0, 0.2) | st.floats(0, 90_000)), max_size=60),
+    numbers | st.sampled_from([0, 0xFFFF]),
+)
+def test_whatever_comes_every_number_is_in_one_account_and_each_report_can_be_sent(
+    story: list[tuple[tuple[str, int, int, int], float]], start: int
+) -> None:
+    """Packets of a peer that numbers them as it likes, silent for a day or not at all."""
+    it = arrivals()
+    now, following = 0.0, start
+    for (what, leap, count, value), pause in [(("run", 0, 3, 0), 0.0), *story]:
+        now += pause
+        match what:
+            case "run":
+                it.run((following + leap) % 0x10000, count, value, now)
+                following += leap + count
+            case "restored":
+                it.restored((following + leap) % 0x10000)
+            case "ask":
+                asked = it.to_ask(now)
+                assert len(set(asked)) == len(asked)
+                assert all(0 <= sequence <= 0xFFFF for sequence in asked)
+            case "sender report":
+                it.sender_report(value, now)
+            case "report":
+                report = it.report(now)
+                assert report is not None
+                assert 0 <= report.fraction_lost <= 255
+                (told,) = parse_compound(ReceiverReport(1, (report,)).to_bytes())
+                assert isinstance(told, ReceiverReport)
+                (block,) = told.reports
+                assert (block.ssrc, block.fraction_lost) == (report.ssrc, report.fraction_lost)
+        assert it.received + it.recovered + it.missing + it.given_up == it.expected
