@@ -1,7 +1,7 @@
 """The whole swarm: processes of a crowd each, their seconds added up, until the time is over or Ctrl-C.
 
 A process's packets are counted by one core, so a large swarm is spread. The processes end when their stdin
-closes: none outlives this one.
+closes: none outlives this one. One that ends before it is asked to takes its viewers along: they have failed.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -38,8 +38,10 @@ class Plan:
 class _Part:
     """A process of the swarm, and what it said since it was last asked."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, viewers: int) -> None:
         self._process = process
+        self._viewers = viewers
+        self._asked_to_end = self._died = False
         self._waiting: list[Second] = []
         self._latest = Second()
         self._reader = asyncio.create_task(self._read())
@@ -61,7 +63,7 @@ class _Part:
         process = await asyncio.create_subprocess_exec(
             sys.executable, *words, stdin=pipe, stdout=pipe, limit=MAX_LINE, start_new_session=True
         )
-        return cls(process)
+        return cls(process, viewers)
 
     @property
     def ended(self) -> bool:
@@ -70,20 +72,27 @@ class _Part:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            self._waiting.append(Second(**orjson.loads(line)))
+            if (second := read_second(line)) is not None:
+                self._waiting.append(second)
+        self._died = not self._asked_to_end
 
     def take(self) -> Second:
         """All it said since the last call as one; how many there are is as it said last."""
-        if not self._waiting:
-            return self._latest.standing()
-        self._latest = self._waiting[-1]
-        total = in_turn(self._waiting)
-        self._waiting = []
-        return total
+        said, self._waiting = self._waiting, []
+        if said:
+            self._latest = said[-1]
+        total = in_turn(said) if said else self._latest.standing()
+        if not self._died:
+            return total
+        lost = self._viewers
+        return replace(
+            total, viewers=lost, connected=0, playing=0, failed=lost, reasons={"their process ended": lost}
+        )
 
     async def end(self) -> None:
         """Its stdin closes: it says good-bye for all its viewers."""
         assert self._process.stdin is not None
+        self._asked_to_end = True
         self._process.stdin.close()
         try:
             async with asyncio.timeout(LEAVE_S):
@@ -92,6 +101,14 @@ class _Part:
             self._process.kill()
             await self._process.wait()
         await self._reader
+
+
+def read_second(line: bytes) -> Second | None:
+    """A line of a part's; None when it is no Second, such as half of one: it died while it said it."""
+    try:
+        return Second(**orjson.loads(line))
+    except (ValueError, TypeError):
+        return None
 
 
 async def run(plan: Plan, show: Callable[[Tally], None]) -> Tally:
