@@ -1,9 +1,11 @@
 """The composition root of a stream manager: everything is made and joined here, and nowhere else.
 
-Order of a start: settings, sockets (so a port in use costs nothing), the lock and the migrations of the
-database, services, the nodes of an earlier life, then the server; `{"ready": true, ...}` on stdout when it
-answers. SIGTERM (or SIGHUP) ends the manager and leaves its nodes running: the next one adopts them. SIGINT,
-which only a person in the foreground sends, ends the nodes as well.
+Order of a start: folders, a record of this very process (whoever launched it may be killed before it writes
+one, and nobody would find a manager that holds the database), settings, sockets (so a port in use costs
+nothing), the lock and the migrations of the database, services, the nodes of an earlier life, then the
+server; `{"ready": true, ...}` on stdout when it answers. SIGTERM (or SIGHUP) ends the manager and leaves its
+nodes running: the next one adopts them. SIGINT, which only a person in the foreground sends, ends the nodes
+as well.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from pathlib import Path
 from controlplane import arguments, config, logs
 from controlplane.arguments import Arguments
 from controlplane.errors import StartError
+from controlplane.wire import processes
 
 DATABASE = "showcaller.db"
 INTERNAL_PORT = "manager-internal.port"
@@ -29,22 +32,14 @@ def main(argv: list[str] | None = None) -> int:
     given = arguments.parse(argv)
     logs.configure()
     try:
-        settings = config.load(given.config)
         _folders(given)
-        listener = _Listener.open(given)
+        _record(given.run_dir / "processes")
+        return _start(given)
     except StartError as error:
-        return _failed(error)
-    try:
-        return _run(given, settings, listener)
-    except StartError as error:
-        return _failed(error)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     finally:
-        listener.close()
-
-
-def _failed(error: StartError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
+        processes.forget_self(given.run_dir / "processes")
 
 
 def _folders(given: Arguments) -> None:
@@ -55,6 +50,25 @@ def _folders(given: Arguments) -> None:
             raise StartError(f"the folder {folder} cannot be made: {error.strerror}.") from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise StartError(f"the folder {folder} cannot be written to by this user.")
+
+
+def _record(folder: Path) -> None:
+    """Of this process, unless there is a manager already: then this one will not come far."""
+    if any(record.name == "manager" for record in processes.read_alive(folder)):
+        return
+    try:
+        processes.record_self_or_child(folder, "manager", "manager", os.getpid())
+    except OSError as error:
+        raise StartError(f"the folder {folder} cannot be written to: {error.strerror}.") from error
+
+
+def _start(given: Arguments) -> int:
+    settings = config.load(given.config)
+    listener = _Listener.open(given)
+    try:
+        return _run(given, settings, listener)
+    finally:
+        listener.close()
 
 
 @dataclass(slots=True)

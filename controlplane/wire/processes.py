@@ -1,7 +1,8 @@
 """Who started which process: small records that outlive the process that wrote them.
 
-Every long-lived process of an embedded stage has a record in the stage's run folder, written by whoever
-launched it, before anything relies on it: `processes/NAME.json`. A process is known by pid AND start time,
+Every long-lived process of an embedded stage has a record in the stage's run folder, `processes/NAME.json`,
+written by whoever launched it, before anything relies on it. One that outlives its launcher writes the same
+of itself as it begins, since the launcher may be killed in between. A process is known by pid AND start time,
 so a record never names a stranger that was given the same pid later. `stage status` and `stage down` read
 these records, so they find everything although the supervisor or the stream manager is gone.
 """
@@ -79,6 +80,13 @@ def write(folder: Path, record: ProcessRecord) -> None:
 
 def remove(folder: Path, name: str) -> None:
     _path(folder, name).unlink(missing_ok=True)
+
+
+def forget_self(folder: Path) -> None:
+    """Remove what is recorded of this very process: it is about to end."""
+    for record in read_all(folder):
+        if record.pid == os.getpid():
+            remove(folder, record.name)
 
 
 def alive(record: ProcessRecord) -> bool:

@@ -83,6 +83,17 @@ def main(arguments: list[str]) -> int:
         )
         for index in range(options.workers)
     ]
+    from controlplane.wire import processes
+
+    # Whoever launched us writes the same, unless it is killed first: then `stage down` would not find us.
+    records = options.run_dir / "processes"
+    if options.name is not None:
+        try:
+            processes.record_self_or_child(records, options.name, "node", os.getpid())
+        except OSError as error:
+            print(f"error: {records} cannot be written to ({error.strerror}).", file=sys.stderr)
+            return 1
+
     import structlog
 
     from controlplane.wire.nodes import Role
@@ -109,6 +120,8 @@ def main(arguments: list[str]) -> int:
     except AgentFailed as error:
         structlog.get_logger().error("node_failed", reason=str(error))
         return 1
+    finally:
+        processes.forget_self(records)
     return 0
 
 

@@ -5,6 +5,7 @@ Other workers of the node take it from there, over the same kind of relay that j
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,9 @@ class Crew:
     def rename(self, name: str) -> None:
         """The manager has named the node: the records follow."""
         before, self.name = self.name, name
+        if before is not None and before != name:
+            processes.remove(self._records, before)
+        processes.record_self_or_child(self._records, name, "node", os.getpid())
         for worker in self._workers.values():
             if before is not None and before != name:
                 processes.remove(self._records, f"{before}/worker-{worker.plan.index}")

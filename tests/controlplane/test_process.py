@@ -1,5 +1,6 @@
 """`python -m controlplane` as a process: its ready line, its errors, its end, a kill -9."""
 
+import fcntl
 import hashlib
 import http.client
 import json
@@ -92,6 +93,38 @@ def test_it_says_when_it_is_ready_and_ends_on_sigterm(manager: Manager) -> None:
     with httpx.stream("GET", f"{ready['api']}/watch/main/events", timeout=10, trust_env=False) as stream:
         assert next(stream.iter_lines()) == "retry: 1000"
         assert manager.end() == 0
+
+
+def _records(home: Path) -> dict[str, int]:
+    return {record.name: record.pid for record in processes.read_all(home / "run" / "processes")}
+
+
+def test_it_is_on_record_before_it_holds_anything_and_off_it_when_it_ends(manager: Manager) -> None:
+    """Nobody recorded it: as when its supervisor is killed just after it launched one."""
+    (manager.home / "data").mkdir()
+    with (manager.home / "data" / "showcaller.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = manager.process = manager.popen("--no-nodes")
+        wait_until(lambda: _records(manager.home) == {"manager": process.pid}, 10, "it is on record")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["ready"]
+    assert manager.end() == 0
+    assert _records(manager.home) == {}
+
+
+def test_one_that_cannot_start_leaves_no_record_and_takes_nobody_elses(manager: Manager) -> None:
+    assert "cannot be read" in manager.fails("--config", "/no/such.toml")
+    assert _records(manager.home) == {}
+    manager.start("--no-nodes")
+    first = _records(manager.home)
+    manager.fails("--no-nodes")
+    assert _records(manager.home) == first != {}
+
+
+def test_without_a_place_for_records_it_does_not_start(manager: Manager) -> None:
+    (manager.home / "run").mkdir()
+    (manager.home / "run" / "processes").write_text("a file")
+    assert "run/processes cannot be written to" in manager.fails("--no-nodes")
 
 
 def test_a_port_in_use_says_so_and_names_a_way_out(manager: Manager) -> None:

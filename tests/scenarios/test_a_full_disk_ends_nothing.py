@@ -78,6 +78,6 @@ def test_the_disk_of_the_home_fills_up_and_is_freed_again() -> None:
             assert stage.process("publisher-main") == sent, "the same publisher all along"
             assert not any("Traceback" in log.read_text() for log in (stage.home / "logs").glob("*.log"))
             stage.down()
-            wait_until(lambda: not stage.left_over(), 5, "no process is left")
+            stage.leaves_nothing()
         finally:
             _end_by_force(stage)

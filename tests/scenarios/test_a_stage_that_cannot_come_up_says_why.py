@@ -25,7 +25,7 @@ def refused(stage: Stage, *words: str, code: int = 1) -> str:
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert stage.json("stage", "status") == {"state": "down", "processes": []}
-    wait_until(lambda: not stage.left_over(), 5, "no process is left")
+    stage.leaves_nothing()
     return done.stderr
 
 
@@ -100,4 +100,4 @@ def test_interrupted_while_it_comes_up_and_begun_again(home: Stage) -> None:
     assert "Traceback" not in words
     home.up()
     home.down()
-    wait_until(lambda: not home.left_over(), 5, "no process is left")
+    home.leaves_nothing()

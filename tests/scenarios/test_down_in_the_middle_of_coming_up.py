@@ -61,6 +61,6 @@ def test_down_in_the_middle_of_coming_up(home: Stage, moment: str) -> None:
         error = json.loads(words.splitlines()[-1])["error"]
         assert "ended" in error["what"]
         assert "stage up" in error["next"]
-    assert not home.left_over()
+    home.leaves_nothing()
     assert home.json("stage", "status") == {"state": "down", "processes": []}
     assert not home.processes()

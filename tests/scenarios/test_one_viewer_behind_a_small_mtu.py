@@ -123,6 +123,6 @@ def test_the_far_viewer_sees_all_and_the_near_one_keeps_whole_frames(tmp_path: P
             assert seen_near["lost"] == 0, "the near viewer pays nothing"
             assert gso_of(stage, near_api) is had_gso, "the edge goes on sending whole frames at once"
             stage.down()
-            wait_until(lambda: not stage.left_over(), 5, "no process is left")
+            stage.leaves_nothing()
         finally:
             _end_by_force(stage)

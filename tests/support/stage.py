@@ -5,8 +5,8 @@
         nodes = stage.json("nodes")
 
 Each stage has a home of its own in a temporary folder and a port that the system picked. When the test is
-over the stage is taken down, and every process that ever had a record in it must be gone; if the test failed,
-the ends of the stage's logs are printed.
+over the stage is taken down, and every process that ever had a record in it must be gone, and any other that
+has to do with its home; if the test failed, the ends of the stage's logs are printed.
 """
 
 import json
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,13 @@ import httpx
 import pytest
 
 from controlplane.wire.processes import ProcessRecord, alive, read_all
-from tests.support.wait import wait_until
+from tests.support.leftovers import Left, who_uses
+from tests.support.wait import NotInTime, wait_until
 
 KEYRING = "PYTHON_KEYRING_BACKEND"  # see tests/conftest.py
 COMMAND_S = 30.0
 UP_S = 60.0
+GONE_S = 5.0
 LOG_TAIL = 25
 
 
@@ -130,9 +132,19 @@ class Stage:
         for record in self.processes():
             self.seen[record.pid, record.start_time] = record
 
-    def left_over(self) -> list[ProcessRecord]:
+    def left_over(self) -> list[Left]:
+        """Who lives: all that ever had a record, and whoever else has to do with the home."""
         self.look()
-        return [record for record in self.seen.values() if alive(record)]
+        recorded = [Left.recorded(record) for record in self.seen.values() if alive(record)]
+        known = {left.pid for left in recorded}
+        return recorded + [left for left in who_uses(self.home) if left.pid not in known]
+
+    def leaves_nothing(self) -> None:
+        """The stage has ended: all of it is gone, or is within seconds. Names who is not."""
+        with suppress(NotInTime):
+            wait_until(lambda: not self.left_over(), GONE_S)
+        left = self.left_over()
+        assert not left, f"left of the stage: {', '.join(map(str, left))}"
 
     def log_tails(self) -> str:
         parts = []
@@ -151,7 +163,7 @@ def running_stage(*under: str) -> Iterator[Stage]:
         stage.up()
         yield stage
         stage.down()
-        wait_until(lambda: not stage.left_over(), 5, "no process is left after `stage down`")
+        stage.leaves_nothing()
     finally:
         _end_by_force(stage)
         shutil.rmtree(folder, ignore_errors=True)
@@ -162,10 +174,10 @@ def _end_by_force(stage: Stage) -> None:
     if not stage.left_over():
         return
     stage.run("stage", "down", "--json", check=False)
-    order = ("supervisor", "manager", "node", "publisher", "worker", "encoder")
-    for record in sorted(stage.left_over(), key=lambda record: order.index(record.kind)):
-        if alive(record):
-            os.kill(record.pid, signal.SIGKILL)
+    order = ("supervisor", "manager", "node", "publisher", "worker", "encoder", "")
+    for left in sorted(stage.left_over(), key=lambda left: order.index(left.kind)):
+        if left.alive:
+            os.kill(left.pid, signal.SIGKILL)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,7 +17,6 @@ from tests.support.stage import (
     keyring_of,
     terminal_environment,
 )
-from tests.support.wait import wait_until
 from tests.terminal.tmux import Terminal, terminal
 
 UP_S = 60.0
@@ -50,7 +49,7 @@ def home() -> Iterator[Stage]:
     try:
         yield stage
         stage.down()
-        wait_until(lambda: not stage.left_over(), 5, "no process is left after the stage ended")
+        stage.leaves_nothing()
     finally:
         _end_by_force(stage)
         shutil.rmtree(folder, ignore_errors=True)

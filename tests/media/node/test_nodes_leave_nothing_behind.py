@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 
 from controlplane.wire.processes import read_alive, read_all, start_time
 from tests.media.node.stand import Publisher, Stand, Watcher, log_lines, until
@@ -30,6 +31,25 @@ async def test_sigterm_ends_a_node_within_three_seconds_and_peers_are_told(nodes
     finally:
         await publisher.close()
         await viewer.close()
+
+
+async def test_a_node_is_on_record_by_itself_under_the_name_its_manager_gives_it(nodes: Stand) -> None:
+    """Nobody else recorded it: as when the manager is killed just after it launched one."""
+    folder = nodes.folder / "run" / "processes"
+    port = nodes.manager.port
+    await nodes.manager.stop()
+    node = await nodes.node("edge", "edge-7", "--name", "mine", enrol=False)
+    await until(lambda: on_record(folder).get("mine") == node.pid, "it is on record before it enrols")
+    await nodes.manager.start(port)
+    await until(lambda: on_record(folder).get("edge-7") == node.pid, "it has the manager's name")
+    assert on_record(folder) == {"edge-7": node.pid, "edge-7/worker-0": node.worker_pids()[0]}
+    node.process.send_signal(signal.SIGTERM)
+    await node.process.wait()
+    assert read_all(folder) == []
+
+
+def on_record(folder: Path) -> dict[str, int]:
+    return {record.name: record.pid for record in read_all(folder)}
 
 
 async def test_workers_end_when_their_agent_is_killed(nodes: Stand) -> None:

@@ -1,5 +1,6 @@
 """Stages of real processes for the tests of this folder, driven through the Python interface."""
 
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,9 @@ import pytest
 from console.core import stage
 from console.core.paths import Home
 from controlplane.wire.processes import ProcessRecord, alive, read_alive
-from tests.support.wait import wait_for
+from tests.support.leftovers import Left, who_uses
+from tests.support.stage import GONE_S
+from tests.support.wait import NotInTime, wait_for
 
 
 class StageUnderTest:
@@ -33,7 +36,7 @@ class StageUnderTest:
         self.pids()
         view = await stage.down(self.home, report=self.said.append)
         assert view.model_dump(exclude_none=True) == {"state": "down", "processes": []}
-        assert self.left() == []
+        await self.leaves_nothing()
 
     def records(self) -> dict[str, ProcessRecord]:
         records = {record.name: record for record in read_alive(self.home.processes)}
@@ -43,8 +46,18 @@ class StageUnderTest:
     def pids(self) -> dict[str, int]:
         return {name: record.pid for name, record in self.records().items()}
 
-    def left(self) -> list[str]:
-        return [record.name for record in self.seen if alive(record)]
+    def left(self) -> list[Left]:
+        """Who lives: all that ever had a record, and whoever else has to do with the home."""
+        recorded = [Left.recorded(record) for record in self.seen if alive(record)]
+        known = {left.pid for left in recorded}
+        return recorded + [left for left in who_uses(self.home.root) if left.pid not in known]
+
+    async def leaves_nothing(self) -> None:
+        """The stage has ended: all of it is gone, or is within seconds. Names who is not."""
+        with contextlib.suppress(NotInTime):
+            await wait_for(lambda: not self.left(), GONE_S)
+        left = self.left()
+        assert not left, f"left of the stage: {', '.join(map(str, left))}"
 
     def kill(self, name: str) -> None:
         os.kill(self.records()[name].pid, signal.SIGKILL)
@@ -66,7 +79,8 @@ async def running(tmp_path: Path) -> AsyncIterator[StageUnderTest]:
     finally:
         under_test.records()
         await stage.down(under_test.home)
-        left = [record for record in under_test.seen if alive(record)]
-        for record in left:
-            os.kill(record.pid, signal.SIGKILL)
-    assert left == []
+        try:
+            await under_test.leaves_nothing()
+        finally:
+            for left in under_test.left():
+                os.kill(left.pid, signal.SIGKILL)

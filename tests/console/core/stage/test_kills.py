@@ -6,6 +6,8 @@ import contextlib
 import pytest
 
 from console.core import stage
+from console.core.stage.launch import launch_detached, module_command
+from console.core.stage.manager import read_ready
 from console.core.stage.restarts import LIMIT
 from tests.console.core.stage.conftest import StageUnderTest
 from tests.support.wait import wait_for
@@ -76,6 +78,25 @@ async def test_down_finds_everything_without_supervisor_and_manager(running: Sta
     assert status.view.state == "partial"
     assert {process.name for process in status.view.processes} >= {"origin-1", "edge-1"}
     await running.down()
+
+
+async def test_down_finds_a_manager_whose_supervisor_died_before_it_could_record_it(
+    running: StageUnderTest,
+) -> None:
+    home = running.home
+    home.prepare()
+    folders = ("--data-dir", str(home.data), "--run-dir", str(home.run), "--log-dir", str(home.logs))
+    launched = launch_detached(
+        home,
+        "manager",
+        None,
+        module_command("controlplane", *folders, "--port", "0"),
+        secrets={},
+        stdout=home.run / "manager.out",
+    )
+    await running.until(lambda: read_ready(home.run / "manager.out") is not None, "the manager listens")
+    await running.down()
+    assert launched.process.wait(timeout=5) == 0, "it was found, and ended in order"
 
 
 async def test_down_ends_a_stage_whose_supervisor_dies_in_the_middle_of_its_answer(
