@@ -84,7 +84,8 @@ ROOMS = {
     # From the command line to the composition root.
     "controlplane.__main__":   Room("sys", rooms="controlplane.main"),
     "controlplane.main":       Room(
-        ANY, "", "controlplane.arguments controlplane.config controlplane.errors controlplane.logs",
+        ANY, "",
+        "controlplane.arguments controlplane.config controlplane.errors controlplane.logs controlplane.wire",
         used="controlplane.adapters.store controlplane.compose controlplane.listen controlplane.server "
         "uvloop",
     ),
