@@ -25,7 +25,7 @@ CHANNEL = "main"
 class Mine:
     """What was started here, and so is ended here."""
 
-    stage: bool = False
+    stage: bool | None = None  # None: it has not been looked at yet, so nothing was started
     broadcast: bool = False
 
 
@@ -57,7 +57,10 @@ async def _end(options: "StageOptions", mine: Mine) -> None:
     from console.core import stage
 
     if mine.stage:
+        context.note("ending the stage")
         await stage.down(options.home, report=context.note)
+        return
+    if mine.stage is None:
         return
     if mine.broadcast:
         with contextlib.suppress(StageError):  # stopped by someone else in the meantime
