@@ -172,9 +172,10 @@ class Client:
         """End a broadcast wherever it was started, so that it stays ended."""
         return await self._call("DELETE", f"/api/v1/streams/{quote(channel, safe='')}", StopView)
 
-    async def invite_node(self, role: Role) -> EnrolmentView:
-        """A one-use token for a node that is started by hand."""
-        return await self._call("POST", "/api/v1/enrolments", EnrolmentView, EnrolmentRequest(role=role))
+    async def invite_node(self, role: Role, ttl_s: float) -> EnrolmentView:
+        """A one-use token for a node that is started by hand, within `ttl_s` seconds."""
+        request = EnrolmentRequest(role=role, ttl_s=ttl_s)
+        return await self._call("POST", "/api/v1/enrolments", EnrolmentView, request)
 
     async def create_token(self, channel: str, ttl_s: float = 3600.0) -> TokenView:
         """A publish token for one channel."""

@@ -33,7 +33,6 @@ from controlplane.wire.nodes import NodeState, Role
 log = structlog.get_logger(__name__)
 
 NOT_RUNNING = "it was not running when the stream manager started"
-HAND_STARTED_S = 3600.0  # how long the enrolment token of a node started by hand is good
 
 
 class Fleet:
@@ -164,8 +163,8 @@ class Fleet:
         self._background.start(self._launch(node.id, token), f"launch {node.id}")
         return DrainView(node=node.id, state=node.state, viewers=0, deadline_s=None)
 
-    async def invite(self, role: Role, actor: str) -> tuple[Node, str]:
-        """A row and an enrolment token for a node that somebody starts by hand, anywhere."""
+    async def invite(self, role: Role, ttl_s: float, actor: str) -> tuple[Node, str]:
+        """A row and an enrolment token for a node that somebody starts by hand, anywhere, within `ttl_s`."""
         region = self._stage.region
 
         async def work(change: Change) -> tuple[Node, str]:
@@ -173,7 +172,7 @@ class Fleet:
             if group is None:
                 raise NotFound(f"There is no group of {role} in {region}.", code="no_group")
             node, token = await self._request(
-                change, group, f"{actor} will start it by hand", actor=actor, managed=False
+                change, group, f"{actor} will start it by hand", actor=actor, by_hand_within_s=ttl_s
             )
             node = await change.move_node(
                 node, NodeState.BOOTING, "waiting for it to be started by hand", actor=actor
@@ -255,9 +254,15 @@ class Fleet:
     # launching
 
     async def _request(
-        self, change: Change, group: Group, why: str, *, actor: str = MANAGER, managed: bool = True
+        self,
+        change: Change,
+        group: Group,
+        why: str,
+        *,
+        actor: str = MANAGER,
+        by_hand_within_s: float | None = None,
     ) -> tuple[Node, str]:
-        """The row of a new node, and its one-use token: before anything is launched."""
+        """The row of a new node, and its one-use token: before anything is launched, by us or by hand."""
         last = max(g.last_number for g in await change.tx.groups() if g.role == group.role)
         token = new_secret()
         capacity = self._config.edge_capacity if group.role is Role.EDGE else self._config.origin_capacity
@@ -270,9 +275,9 @@ class Fleet:
             state_reason=why,
             created_at=change.now,
             capacity=capacity,
-            managed=managed,
+            managed=by_hand_within_s is None,
             enrol_hash=sha256(token),
-            enrol_expires=change.now + (self._config.boot_timeout_s if managed else HAND_STARTED_S),
+            enrol_expires=change.now + (by_hand_within_s or self._config.boot_timeout_s),
         )
         await change.save_group(replace(group, last_number=last + 1))
         await change.begin_node(node, actor=actor)

@@ -230,9 +230,13 @@ class ViewerOrder(Message):
 
 
 class EnrolmentRequest(Request):
-    """`POST /api/v1/enrolments` (operator): a token for a node that is started by hand."""
+    """`POST /api/v1/enrolments` (operator): a token for a node that is started by hand.
+
+    A node that has not enrolled when it expires is given up.
+    """
 
     role: Role
+    ttl_s: float = Field(default=3600.0, ge=1, le=86_400)
 
 
 class EnrolmentView(Message):

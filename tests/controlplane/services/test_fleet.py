@@ -272,6 +272,19 @@ async def test_a_node_started_by_hand_enrols_with_an_invitation(tmp_path: Path) 
             await asyncio.to_thread(node.stop)
 
 
+async def test_a_node_that_nobody_starts_is_given_up_with_its_token_and_is_no_fault(tmp_path: Path) -> None:
+    async with running(tmp_path, launches=False) as show:
+        made = await show.http.post(
+            "/api/v1/enrolments", headers=AS_OPERATOR, json={"role": "edge", "ttl_s": 1.5}
+        )
+        given = made.json()
+        assert (await show.node_states())[given["node"]] == "booting"
+        await show.until_gone(given["node"], deadline=5)
+        entries = [entry for entry in await show.get("/journal") if entry["subject"] == given["node"]]
+        assert "nobody started it" in entries[-1]["message"]
+        assert "node.faulty" not in {entry["kind"] for entry in entries}
+
+
 async def test_a_node_started_by_hand_that_refuses_connections_has_died(tmp_path: Path) -> None:
     """Nothing watches its process; silence makes the manager knock, long before it would be suspect."""
     from tests.controlplane.fake_node import FakeNode
