@@ -222,7 +222,8 @@ def _check_options(options: StageOptions, place: Place | None) -> None:
         ("--port", options.port or None, place.port),
         ("--listen", options.listen, place.listen),
         ("--announce", list(options.announce) or None, place.announce),
-        ("--tls-cert", options.tls_cert and str(options.tls_cert), place.tls_cert),
+        ("--tls-cert", options.tls_cert and str(options.tls_cert.absolute()), place.tls_cert),
+        ("--tls-key", options.tls_key and str(options.tls_key.absolute()), place.tls_key),
     )
     for option, wanted, present in asked:
         if wanted is not None and wanted != present:

@@ -227,6 +227,15 @@ async def test_a_token_no_longer_taken_ends_a_broadcast_that_was_live(server: En
         assert "ended by the stream manager (The broadcast was stopped)" in publisher.stderr
 
 
+async def test_ctrl_c_while_its_encoder_loads_is_quiet(server: Endpoint, tmp_path: Path) -> None:
+    async with Publisher(server.whip, "test", run_dir=tmp_path) as publisher:
+        encoder = await publisher.encoder()
+        publisher.interrupt()
+        assert await publisher.ended() == 0
+    assert "Traceback" not in publisher.stderr
+    assert start_time(encoder) is None
+
+
 async def test_reports_that_are_not_taken_do_not_end_it(server: Endpoint) -> None:
     async with Publisher(server.whip, "test", *SMALL, "--report", f"{server.base}/nowhere") as publisher:
         session = await sessions(server, 1)
