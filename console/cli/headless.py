@@ -69,6 +69,7 @@ async def _end(options: "StageOptions", mine: Mine) -> None:
 
 
 async def _show(options: "StageOptions", mine: Mine, *, as_json: bool) -> None:
+    from console.cli.starting import put_on_air
     from console.core import stage
     from console.core.target import ConsoleOptions, find_target
 
@@ -78,8 +79,8 @@ async def _show(options: "StageOptions", mine: Mine, *, as_json: bool) -> None:
     async with find_target(ConsoleOptions(stage=options)).client() as client:
         if await client.stream(CHANNEL) is None:
             spec = stage.PublisherSpec(channel=CHANNEL, source="test", loop=True)
+            await put_on_air(options.home, client, spec)
             mine.broadcast = True
-            await stage.start_publisher(options.home, client, spec)
         due = time.monotonic()
         while True:
             await _line(client, watch, as_json=as_json)

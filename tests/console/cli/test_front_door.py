@@ -138,6 +138,34 @@ def test_the_installed_command_begins_where_ctrl_c_is_quiet() -> None:
     assert "from console.cli.entry import main" in Path(command_line()[0]).read_text()
 
 
+def test_stage_up_that_is_interrupted_ends_what_it_began_and_says_so(home: Path) -> None:
+    command = start(home, "stage", "up", "--port", "0")
+    wait_until(lambda: "manager" in names(home), 30, "the manager has been started")
+    command.send_signal(signal.SIGINT)
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == 130, said
+    assert "interrupted: ending the stage that was being started" in said
+    assert names(home) == set()
+
+
+def test_stage_up_that_is_interrupted_leaves_a_stage_that_was_there(home: Path) -> None:
+    assert Cli(home)("stage", "up", "--port", "0").returncode == 0
+    before = names(home)
+    manager = next(r.pid for r in read_alive(home / "run" / "processes") if r.name == "manager")
+    os.kill(manager, signal.SIGSTOP)  # `stage up` will wait for its answer
+    try:
+        command = start(home, "stage", "up")
+        assert command.stderr is not None
+        first = command.stderr.readline()  # it says what it waits for
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=60)
+    finally:
+        os.kill(manager, signal.SIGCONT)
+    assert command.returncode == 130, first + said
+    assert "was there before" in said
+    assert names(home) == before
+
+
 def test_a_stage_that_was_there_before_is_left_running(home: Path) -> None:
     cli = Cli(home)
     assert cli("stage", "up", "--port", "0").returncode == 0
