@@ -179,8 +179,11 @@ class Client:
         """One more node of this role; returns when it has been asked for, not when it serves."""
         return await self._call("POST", "/api/v1/fleet", DrainView, FleetAdd(role=role, region=region))
 
-    async def drain(self, node: str, deadline_s: float = 300.0) -> DrainView:
-        """No new connections on the node; it ends when it is empty or the deadline passes."""
+    async def drain(self, node: str, deadline_s: float | None = None) -> DrainView:
+        """No new connections on the node; it ends when it is empty or the deadline passes.
+
+        Without a deadline: 60 s; a node that drains already keeps the one it has.
+        """
         path = f"/api/v1/nodes/{quote(node, safe='')}/drain"
         return await self._call("POST", path, DrainView, DrainRequest(deadline_s=deadline_s))
 

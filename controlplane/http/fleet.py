@@ -33,7 +33,7 @@ async def add(request: FleetAdd, here: Here, operator: Operator) -> DrainView:
 
 @routes.post("/nodes/{id}/drain", responses=documented(401, 404, 409, 413, 422, 503))
 async def drain(id: str, here: Here, operator: Operator, request: DrainRequest | None = None) -> DrainView:
-    """No new viewers; it ends when empty or at its deadline. Again with another deadline: moves it."""
+    """No new viewers; it ends when empty or at its deadline. Again with a deadline: moves it."""
     deadline = (request or DrainRequest()).deadline_s
     return await here.fleet.drain(id, deadline, operator)
 

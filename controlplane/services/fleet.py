@@ -27,7 +27,7 @@ from controlplane.services.books import MANAGER, Books, Change
 from controlplane.services.losses import Losses
 from controlplane.services.tokens import new_secret, sha256
 from controlplane.services.words import counted, spoken
-from controlplane.wire.api import DrainView
+from controlplane.wire.api import DRAIN_S, DrainView
 from controlplane.wire.nodes import NodeState, Role
 
 log = structlog.get_logger(__name__)
@@ -181,13 +181,22 @@ class Fleet:
 
         return await self._books.change(work)
 
-    async def drain(self, node_id: str, deadline_s: float, actor: str) -> DrainView:
-        """No new sessions; it ends when empty, or at its deadline with its viewers moved. Not replaced."""
+    async def drain(self, node_id: str, deadline_s: float | None, actor: str) -> DrainView:
+        """No new sessions; it ends when empty, or at its deadline with its viewers moved. Not replaced.
 
-        async def work(change: Change) -> Node:
+        `deadline_s` None is DRAIN_S; a node that drains already keeps the deadline it has.
+        """
+
+        async def work(change: Change) -> tuple[Node, float]:
+            return await drained(change), change.now
+
+        async def drained(change: Change) -> Node:
             node = await self._existing(change, node_id)
-            deadline = change.now + deadline_s
+            within_s = DRAIN_S if deadline_s is None else deadline_s
+            deadline = change.now + within_s
             if node.state is NodeState.DRAINING:
+                if deadline_s is None:
+                    return node
                 await change.note(
                     "fleet.drain",
                     node.id,
@@ -199,7 +208,7 @@ class Fleet:
                 raise Conflict(f"{node.id} is {spoken(node.state)} already.", code="node_leaving")
             seats = self._board.seats_on(node.id)
             await self._wish(change, node, -1)
-            reason = f"{actor} drains it: {counted(seats, 'session')} on it, at most {deadline_s:g} s"
+            reason = f"{actor} drains it: {counted(seats, 'session')} on it, at most {within_s:g} s"
             if node.state is NodeState.REQUESTED:
                 return await change.move_node(node, NodeState.TERMINATED, reason, actor=actor)
             if node.state in LAUNCHING:
@@ -208,13 +217,15 @@ class Fleet:
                 node, NodeState.DRAINING, reason, actor=actor, drain_deadline=deadline
             )
 
-        node = await self._books.change(work)
+        node, now = await self._books.change(work)
         if node.state is NodeState.TERMINATING:
             await self._provisioner.end(node.id)
         if not drain_is_over(node, 1, self._clock.now()):
             self._losses.taken_back(node.id)  # whoever was told to go at an earlier deadline has time again
         self._losses.wake.set()
-        waits = deadline_s if node.state is NodeState.DRAINING else None
+        waits = None
+        if node.state is NodeState.DRAINING and node.drain_deadline is not None:
+            waits = max(0.0, round(node.drain_deadline - now, 3))
         return DrainView(
             node=node.id, state=node.state, viewers=self._board.seats_on(node.id), deadline_s=waits
         )

@@ -249,6 +249,7 @@ def test_an_edge_is_added_drained_and_ended_and_the_journal_is_followed_meanwhil
     assert "2 -> 1 edges" in unsure.stderr
     dry = stage.json("fleet", "drain", name, "--dry-run")
     assert dry["effect"] == f"{name}: 0 viewers; 2 -> 1 edges"
+    assert dry["deadline_s"] == 60  # where none is given
     assert stage.process(name) == record
 
     unknown = stage.run("fleet", "drain", "edge-99", "--yes", check=False)

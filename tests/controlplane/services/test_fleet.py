@@ -18,9 +18,10 @@ async def add(show: Show, role: str = "edge") -> dict[str, Any]:
     return dict(response.json())
 
 
-async def drain(show: Show, node: str, deadline_s: float) -> dict[str, Any]:
+async def drain(show: Show, node: str, deadline_s: float | None) -> dict[str, Any]:
     path = f"/api/v1/nodes/{node}/drain"
-    response = await show.http.post(path, headers=AS_OPERATOR, json={"deadline_s": deadline_s})
+    body = {} if deadline_s is None else {"deadline_s": deadline_s}
+    response = await show.http.post(path, headers=AS_OPERATOR, json=body)
     assert response.status_code == 200, response.text
     return dict(response.json())
 
@@ -242,6 +243,18 @@ async def test_a_launch_that_never_began_is_given_up_and_made_again(tmp_path: Pa
         assert (await show.node_states())["edge-2"] == "requested"
         await show.until({"edge-3": "in_service"}, deadline=8)
         assert "edge-2" not in await show.node_states()
+
+
+async def test_a_second_drain_moves_the_deadline_only_when_one_is_given(show: Show) -> None:
+    await show.on_air()
+    await show.whep()
+    assert (await drain(show, "edge-1", 600))["deadline_s"] == 600
+    until = show.board.nodes["edge-1"].drain_deadline
+    again = await drain(show, "edge-1", None)
+    assert 590 < again["deadline_s"] <= 600
+    assert show.board.nodes["edge-1"].drain_deadline == until
+    assert (await drain(show, "edge-1", 300))["deadline_s"] == 300
+    assert (await drain(show, "origin-1", None))["deadline_s"] == 60  # what a first one has by default
 
 
 async def test_a_death_that_could_not_be_written_is_found_at_the_next_look(show: Show) -> None:
