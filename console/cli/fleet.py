@@ -60,8 +60,11 @@ def add(
 @app.command()
 def drain(
     node: str = typer.Argument(help="The node, e.g. edge-2.", metavar="NODE"),
-    deadline: str = typer.Option(
-        "60s", "--deadline", metavar="TIME", help="When it ends although not empty."
+    deadline: str | None = typer.Option(
+        None,
+        "--deadline",
+        metavar="TIME",
+        help="When it ends although not empty. Default: 60s; a drain that runs keeps its own.",
     ),
     wait: bool = Wait,
     yes: Yes = False,
@@ -73,18 +76,19 @@ def drain(
     """No new viewers on a node; it ends when it is empty or the deadline passes. Asks first."""
     from console.core.effects import effect_of_drain
     from console.core.units import parse_duration
-    from controlplane.wire.api import DrainView
+    from controlplane.wire.api import DRAIN_S, DrainView
 
-    deadline_s = parse_duration(deadline, most_s=86_400)
+    deadline_s = None if deadline is None else parse_duration(deadline, most_s=86_400)
 
     async def main(client: "Client") -> int:
         nodes = await client.nodes()
         found = _find(nodes, node)
         effect = effect_of_drain(nodes, node)
         if dry_run:
-            view = DrainView(
-                node=node, state=found.state, viewers=found.connections or 0, deadline_s=deadline_s
-            )
+            until = DRAIN_S if deadline_s is None else deadline_s
+            if deadline_s is None and found.drain_deadline is not None:
+                until = max(0.0, round(found.drain_deadline - time.time(), 3))
+            view = DrainView(node=node, state=found.state, viewers=found.connections or 0, deadline_s=until)
             if json:
                 output.print_json({**view.model_dump(mode="json"), "effect": effect})
             else:
@@ -95,7 +99,7 @@ def drain(
             return 1
         view = await client.drain(node, deadline_s)
         if wait:
-            view = await _wait_gone(client, view, deadline_s)
+            view = await _wait_gone(client, view)
         _show(view, as_json=json)
         return 0
 
@@ -158,12 +162,12 @@ async def _wait_in_service(client: "Client", view: "DrainView") -> "DrainView":
     return view.model_copy(update={"state": state})
 
 
-async def _wait_gone(client: "Client", view: "DrainView", deadline_s: float) -> "DrainView":
+async def _wait_gone(client: "Client", view: "DrainView") -> "DrainView":
     from console.core.errors import StageError, TimedOut
     from console.core.units import show_state
     from controlplane.wire.nodes import NodeState
 
-    limit = deadline_s + DRAIN_MARGIN_S
+    limit = (view.deadline_s or 0.0) + DRAIN_MARGIN_S
     until = time.monotonic() + limit
     while (state := await _state_of(client, view.node)) is not NodeState.TERMINATED:
         if state is NodeState.IN_SERVICE:

@@ -25,7 +25,7 @@ CHANNEL = "main"
 class Mine:
     """What was started here, and so is ended here."""
 
-    stage: bool = False
+    stage: bool | None = None  # None: it has not been looked at yet, so nothing was started
     broadcast: bool = False
 
 
@@ -57,7 +57,10 @@ async def _end(options: "StageOptions", mine: Mine) -> None:
     from console.core import stage
 
     if mine.stage:
+        context.note("ending the stage")
         await stage.down(options.home, report=context.note)
+        return
+    if mine.stage is None:
         return
     if mine.broadcast:
         with contextlib.suppress(StageError):  # stopped by someone else in the meantime
@@ -66,6 +69,7 @@ async def _end(options: "StageOptions", mine: Mine) -> None:
 
 
 async def _show(options: "StageOptions", mine: Mine, *, as_json: bool) -> None:
+    from console.cli.starting import put_on_air
     from console.core import stage
     from console.core.target import ConsoleOptions, find_target
 
@@ -75,8 +79,8 @@ async def _show(options: "StageOptions", mine: Mine, *, as_json: bool) -> None:
     async with find_target(ConsoleOptions(stage=options)).client() as client:
         if await client.stream(CHANNEL) is None:
             spec = stage.PublisherSpec(channel=CHANNEL, source="test", loop=True)
+            await put_on_air(options.home, client, spec)
             mine.broadcast = True
-            await stage.start_publisher(options.home, client, spec)
         due = time.monotonic()
         while True:
             await _line(client, watch, as_json=as_json)

@@ -8,6 +8,8 @@ import typer
 from console.cli import context, output
 from console.cli.context import Announce, Api, Json, Listen, Port, TlsCert, TlsKey, TokenFile
 
+INVITED_S = 90.0  # a node that is interrupted before it has enrolled is forgotten by then; it tries for 70 s
+
 
 def serve(
     port: Port = None,
@@ -81,7 +83,7 @@ def node(
     token = os.environ.get("SHOWCALLER_ENROL_TOKEN")
     if not token:
         target = context.target(manager, token_file)
-        invited = context.call(manager, token_file, lambda client: client.invite_node(Role(role)))
+        invited = context.call(manager, token_file, lambda client: client.invite_node(Role(role), INVITED_S))
         manager, token, name = target.api, invited.token, name or invited.node
         context.note(f"{invited.node} joins {manager}")
     elif manager is None:

@@ -82,12 +82,12 @@ def _source(text: str) -> str:
 
 
 def _detached(spec: "PublisherSpec", api: str | None, token_file: Path | None, *, as_json: bool) -> int:
-    from console.core.stage import start_publisher
+    from console.cli.starting import put_on_air
 
     home = context.home()
 
     async def start(client: "Client") -> "PublisherStatus":
-        return await start_publisher(home, client, spec)
+        return await put_on_air(home, client, spec)
 
     status = context.call(api, token_file, start)
     line = status.line

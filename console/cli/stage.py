@@ -24,12 +24,12 @@ def up(
     json: Json = False,
 ) -> None:
     """Bring the stage up; returns when its nodes are in service. Does nothing when it is up already."""
-    from console.core import stage
+    from console.cli.starting import bring_up
     from console.core.units import parse_duration
 
     options = context.stage_options(port, listen, announce, tls_cert, tls_key)
     limit = parse_duration(timeout, least_s=1, most_s=3600)
-    view = context.run(stage.up(options, report=context.note, timeout_s=limit))
+    view = context.run(bring_up(options, limit))
     show(view, as_json=json)
 
 

@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from console.core.errors import InsecureError, Rejected, TimedOut, Unreachable
+from console.core.errors import InsecureError, Rejected, TimedOut, Unreachable, UsageError
 from controlplane.wire.api import (
     DrainRequest,
     DrainView,
@@ -43,6 +43,8 @@ from controlplane.wire.base import Message, Problem
 from controlplane.wire.nodes import Role
 
 T = TypeVar("T")
+
+_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH = 62, 64  # X509_V_ERR_*, of OpenSSL's x509_vfy.h
 
 
 class Health(Message):
@@ -65,8 +67,6 @@ def is_loopback(host: str) -> bool:
 
 def check_api_url(api: str) -> str:
     """The URL without a trailing slash; UsageError when it is not an http(s) URL."""
-    from console.core.errors import UsageError
-
     try:
         parts = urlsplit(api)
         _ = parts.port, httpx.URL(api)  # raise for a port, or an address, that is none
@@ -86,6 +86,25 @@ def check_token_transport(api: str, *, local: bool = False) -> None:
         f"the operator token is not sent over plain http:// to another machine ({parts.hostname})",
         "Use https:// (serve with --tls-cert and --tls-key), or a tunnel that ends at 127.0.0.1",
     )
+
+
+def certificates(api: str) -> ssl.SSLContext | bool:
+    """Whose signatures are believed: those in SSL_CERT_FILE or SSL_CERT_DIR, else httpx's own list (True).
+
+    httpx itself reads these only together with the proxies of the environment. UsageError when they cannot
+    be read.
+    """
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if urlsplit(api).scheme != "https" or not (file or folder):
+        return True
+    try:
+        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+    except OSError as error:  # an SSLError, where it can be read and is no certificate
+        name, path = ("SSL_CERT_FILE", file) if file else ("SSL_CERT_DIR", folder)
+        reason = "it is not a certificate" if isinstance(error, ssl.SSLError) else reason_of(error)
+        raise UsageError(
+            f"{name} names {path}, and that cannot be used: {reason}", "Name a file of PEM certificates"
+        ) from error
 
 
 class Client:
@@ -108,6 +127,7 @@ class Client:
             base_url=self.api,
             headers={} if token is None else {"authorization": f"Bearer {token}"},
             timeout=timeout,
+            verify=certificates(self.api),
             trust_env=not (local or is_loopback(host)),  # no proxy between us and ourselves
             follow_redirects=False,  # a redirect must not carry the token elsewhere
         )
@@ -159,8 +179,11 @@ class Client:
         """One more node of this role; returns when it has been asked for, not when it serves."""
         return await self._call("POST", "/api/v1/fleet", DrainView, FleetAdd(role=role, region=region))
 
-    async def drain(self, node: str, deadline_s: float = 300.0) -> DrainView:
-        """No new connections on the node; it ends when it is empty or the deadline passes."""
+    async def drain(self, node: str, deadline_s: float | None = None) -> DrainView:
+        """No new connections on the node; it ends when it is empty or the deadline passes.
+
+        Without a deadline: 60 s; a node that drains already keeps the one it has.
+        """
         path = f"/api/v1/nodes/{quote(node, safe='')}/drain"
         return await self._call("POST", path, DrainView, DrainRequest(deadline_s=deadline_s))
 
@@ -172,9 +195,10 @@ class Client:
         """End a broadcast wherever it was started, so that it stays ended."""
         return await self._call("DELETE", f"/api/v1/streams/{quote(channel, safe='')}", StopView)
 
-    async def invite_node(self, role: Role) -> EnrolmentView:
-        """A one-use token for a node that is started by hand."""
-        return await self._call("POST", "/api/v1/enrolments", EnrolmentView, EnrolmentRequest(role=role))
+    async def invite_node(self, role: Role, ttl_s: float) -> EnrolmentView:
+        """A one-use token for a node that is started by hand, within `ttl_s` seconds."""
+        request = EnrolmentRequest(role=role, ttl_s=ttl_s)
+        return await self._call("POST", "/api/v1/enrolments", EnrolmentView, request)
 
     async def create_token(self, channel: str, ttl_s: float = 3600.0) -> TokenView:
         """A publish token for one channel."""
@@ -201,6 +225,8 @@ class Client:
                 "Look at `showcaller logs manager`, or try again",
             ) from error
         except (httpx.TransportError, ssl.SSLError) as error:
+            if (cause := _ssl_error(error)) is not None:
+                raise _no_tls(self.api, cause) from error
             raise Unreachable(
                 f"no stream manager answers at {self.api} ({reason_of(error)})",
                 "Bring a stage up with `showcaller stage up`, or name a manager with --api",
@@ -222,11 +248,36 @@ class Client:
 
 def reason_of(error: BaseException) -> str:
     """The deepest cause in words: "connection refused" says more than "all connection attempts failed"."""
+    if (cause := _ssl_error(error)) is not None:
+        return _ssl_words(cause)
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__
+
+
+def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:
+    """The TLS error among the causes. It is an OSError, whose errno is none of the system's."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _ssl_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message.rstrip('.')}"
+    return f"no TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+
+
+def _no_tls(api: str, error: ssl.SSLError) -> Unreachable:
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        step = "Check the address: one that is served without a certificate begins with http://"
+    elif error.verify_code in (_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH):
+        step = "Use the name or address that the certificate was made for"
+    else:
+        step = "If it is the right one, name it, or who signed it: SSL_CERT_FILE=cert.pem"
+    return Unreachable(f"{api} is not spoken to: {_ssl_words(error)}", step)
 
 
 def _problem(response: httpx.Response) -> Problem:

@@ -33,7 +33,7 @@ async def add(request: FleetAdd, here: Here, operator: Operator) -> DrainView:
 
 @routes.post("/nodes/{id}/drain", responses=documented(401, 404, 409, 413, 422, 503))
 async def drain(id: str, here: Here, operator: Operator, request: DrainRequest | None = None) -> DrainView:
-    """No new viewers; it ends when empty or at its deadline. Again with another deadline: moves it."""
+    """No new viewers; it ends when empty or at its deadline. Again with a deadline: moves it."""
     deadline = (request or DrainRequest()).deadline_s
     return await here.fleet.drain(id, deadline, operator)
 
@@ -47,6 +47,6 @@ async def undrain(id: str, here: Here, operator: Operator) -> DrainView:
 @routes.post("/enrolments", status_code=201, responses=documented(401, 404, 413, 422, 503))
 async def enrolment(request: EnrolmentRequest, here: Here, operator: Operator) -> EnrolmentView:
     """A one-use token for a node that is started by hand (showcaller node). It is shown this once."""
-    node, token = await here.fleet.invite(request.role, operator)
+    node, token = await here.fleet.invite(request.role, request.ttl_s, operator)
     expires = datetime.fromtimestamp(node.enrol_expires, UTC)
     return EnrolmentView(node=node.id, token=token, expires=expires.isoformat(timespec="seconds"))

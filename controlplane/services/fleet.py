@@ -27,13 +27,12 @@ from controlplane.services.books import MANAGER, Books, Change
 from controlplane.services.losses import Losses
 from controlplane.services.tokens import new_secret, sha256
 from controlplane.services.words import counted, spoken
-from controlplane.wire.api import DrainView
+from controlplane.wire.api import DRAIN_S, DrainView
 from controlplane.wire.nodes import NodeState, Role
 
 log = structlog.get_logger(__name__)
 
 NOT_RUNNING = "it was not running when the stream manager started"
-HAND_STARTED_S = 3600.0  # how long the enrolment token of a node started by hand is good
 
 
 class Fleet:
@@ -164,8 +163,8 @@ class Fleet:
         self._background.start(self._launch(node.id, token), f"launch {node.id}")
         return DrainView(node=node.id, state=node.state, viewers=0, deadline_s=None)
 
-    async def invite(self, role: Role, actor: str) -> tuple[Node, str]:
-        """A row and an enrolment token for a node that somebody starts by hand, anywhere."""
+    async def invite(self, role: Role, ttl_s: float, actor: str) -> tuple[Node, str]:
+        """A row and an enrolment token for a node that somebody starts by hand, anywhere, within `ttl_s`."""
         region = self._stage.region
 
         async def work(change: Change) -> tuple[Node, str]:
@@ -173,7 +172,7 @@ class Fleet:
             if group is None:
                 raise NotFound(f"There is no group of {role} in {region}.", code="no_group")
             node, token = await self._request(
-                change, group, f"{actor} will start it by hand", actor=actor, managed=False
+                change, group, f"{actor} will start it by hand", actor=actor, by_hand_within_s=ttl_s
             )
             node = await change.move_node(
                 node, NodeState.BOOTING, "waiting for it to be started by hand", actor=actor
@@ -182,13 +181,22 @@ class Fleet:
 
         return await self._books.change(work)
 
-    async def drain(self, node_id: str, deadline_s: float, actor: str) -> DrainView:
-        """No new sessions; it ends when empty, or at its deadline with its viewers moved. Not replaced."""
+    async def drain(self, node_id: str, deadline_s: float | None, actor: str) -> DrainView:
+        """No new sessions; it ends when empty, or at its deadline with its viewers moved. Not replaced.
 
-        async def work(change: Change) -> Node:
+        `deadline_s` None is DRAIN_S; a node that drains already keeps the deadline it has.
+        """
+
+        async def work(change: Change) -> tuple[Node, float]:
+            return await drained(change), change.now
+
+        async def drained(change: Change) -> Node:
             node = await self._existing(change, node_id)
-            deadline = change.now + deadline_s
+            within_s = DRAIN_S if deadline_s is None else deadline_s
+            deadline = change.now + within_s
             if node.state is NodeState.DRAINING:
+                if deadline_s is None:
+                    return node
                 await change.note(
                     "fleet.drain",
                     node.id,
@@ -200,7 +208,7 @@ class Fleet:
                 raise Conflict(f"{node.id} is {spoken(node.state)} already.", code="node_leaving")
             seats = self._board.seats_on(node.id)
             await self._wish(change, node, -1)
-            reason = f"{actor} drains it: {counted(seats, 'session')} on it, at most {deadline_s:g} s"
+            reason = f"{actor} drains it: {counted(seats, 'session')} on it, at most {within_s:g} s"
             if node.state is NodeState.REQUESTED:
                 return await change.move_node(node, NodeState.TERMINATED, reason, actor=actor)
             if node.state in LAUNCHING:
@@ -209,13 +217,15 @@ class Fleet:
                 node, NodeState.DRAINING, reason, actor=actor, drain_deadline=deadline
             )
 
-        node = await self._books.change(work)
+        node, now = await self._books.change(work)
         if node.state is NodeState.TERMINATING:
             await self._provisioner.end(node.id)
         if not drain_is_over(node, 1, self._clock.now()):
             self._losses.taken_back(node.id)  # whoever was told to go at an earlier deadline has time again
         self._losses.wake.set()
-        waits = deadline_s if node.state is NodeState.DRAINING else None
+        waits = None
+        if node.state is NodeState.DRAINING and node.drain_deadline is not None:
+            waits = max(0.0, round(node.drain_deadline - now, 3))
         return DrainView(
             node=node.id, state=node.state, viewers=self._board.seats_on(node.id), deadline_s=waits
         )
@@ -255,9 +265,15 @@ class Fleet:
     # launching
 
     async def _request(
-        self, change: Change, group: Group, why: str, *, actor: str = MANAGER, managed: bool = True
+        self,
+        change: Change,
+        group: Group,
+        why: str,
+        *,
+        actor: str = MANAGER,
+        by_hand_within_s: float | None = None,
     ) -> tuple[Node, str]:
-        """The row of a new node, and its one-use token: before anything is launched."""
+        """The row of a new node, and its one-use token: before anything is launched, by us or by hand."""
         last = max(g.last_number for g in await change.tx.groups() if g.role == group.role)
         token = new_secret()
         capacity = self._config.edge_capacity if group.role is Role.EDGE else self._config.origin_capacity
@@ -270,9 +286,9 @@ class Fleet:
             state_reason=why,
             created_at=change.now,
             capacity=capacity,
-            managed=managed,
+            managed=by_hand_within_s is None,
             enrol_hash=sha256(token),
-            enrol_expires=change.now + (self._config.boot_timeout_s if managed else HAND_STARTED_S),
+            enrol_expires=change.now + (by_hand_within_s or self._config.boot_timeout_s),
         )
         await change.save_group(replace(group, last_number=last + 1))
         await change.begin_node(node, actor=actor)

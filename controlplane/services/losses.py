@@ -66,6 +66,18 @@ class Losses:
         finally:
             self._knocking.discard(node.id)
 
+    async def never_started(self, node_id: str) -> None:
+        """A node that somebody was to start by hand, and whose token nobody has used: no fault."""
+
+        async def work(change: Change) -> None:
+            node = await change.tx.node(node_id)
+            if node is not None and node.state is NodeState.BOOTING and node.enrolled_at is None:
+                await change.move_node(
+                    node, NodeState.TERMINATED, "nobody started it before its enrolment token expired"
+                )
+
+        await self._books.change(work)
+
     async def lost(self, node_id: str, reason: str, *, gone: bool) -> None:
         """A node is no more: `gone` when its process certainly is, otherwise it is ended as well."""
 

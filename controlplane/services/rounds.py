@@ -19,7 +19,7 @@ from controlplane.ports.provisioner import Provisioner
 from controlplane.ports.store import StoreBusy
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
-from controlplane.services.fleet import HAND_STARTED_S, Fleet
+from controlplane.services.fleet import Fleet
 from controlplane.services.losses import Losses
 from controlplane.services.pages import Pages
 from controlplane.services.streams import Streams
@@ -90,13 +90,7 @@ class Rounds:
             if node.id not in running and (node.managed or silent):
                 await self._losses.lost(node.id, "its process has ended", gone=True)
         elif node.state in LAUNCHING:
-            limit = config.boot_timeout_s if node.managed else HAND_STARTED_S
-            if now - self._board.heard[node.id].at > limit:  # since it was asked for
-                failed = (
-                    node.state is NodeState.REQUESTED
-                )  # it was asked for, and then nothing could be written
-                why = "its launch never began" if failed else f"it did not report within {limit:g} s"
-                await self._losses.lost(node.id, why, gone=False)
+            await self._launching(node, now)
         else:
             age = now - self._board.heard[node.id].at
             after = after_silence(
@@ -113,6 +107,22 @@ class Rounds:
                 await self._draining(node, now)
             if not node.managed and age > KNOCK_AFTER_S:
                 self._losses.knock(node)
+
+    async def _launching(self, node: Node, now: float) -> None:
+        limit = self._config.boot_timeout_s
+        if node.managed:
+            waited = now - self._board.heard[node.id].at  # since it was asked for
+        elif node.enrolled_at is None:  # it may be started at any time, until its token has expired
+            if self._clock.now() >= node.enrol_expires:
+                await self._losses.never_started(node.id)
+            return
+        else:
+            waited = self._clock.now() - node.enrolled_at
+        if waited > limit:
+            # In `requested`: it was asked for, and then nothing could be written.
+            failed = node.state is NodeState.REQUESTED
+            why = "its launch never began" if failed else f"it did not report within {limit:g} s"
+            await self._losses.lost(node.id, why, gone=False)
 
     async def _find_again(self, node: Node) -> None:
         """A node that nobody watches: its launcher died before it could write its record, or its end could

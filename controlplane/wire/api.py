@@ -107,8 +107,13 @@ class FleetAdd(Request):
     region: str | None = None
 
 
+DRAIN_S = 60.0  # a drain's deadline where none is given
+
+
 class DrainRequest(Request):
-    deadline_s: float = Field(default=300.0, ge=0, le=86_400)
+    """`POST /api/v1/nodes/{id}/drain`. Without a deadline: 60 s, and a drain that runs keeps its own."""
+
+    deadline_s: float | None = Field(default=None, ge=0, le=86_400)
 
 
 class DrainView(Message):
@@ -230,9 +235,13 @@ class ViewerOrder(Message):
 
 
 class EnrolmentRequest(Request):
-    """`POST /api/v1/enrolments` (operator): a token for a node that is started by hand."""
+    """`POST /api/v1/enrolments` (operator): a token for a node that is started by hand.
+
+    A node that has not enrolled when it expires is given up.
+    """
 
     role: Role
+    ttl_s: float = Field(default=3600.0, ge=1, le=86_400)
 
 
 class EnrolmentView(Message):

@@ -1,128 +1,23 @@
 """`python -m media.node`: one node, origin or edge. Exits 0 when told to end, 1 when it could not start.
 
-The enrolment token comes in SHOWCALLER_ENROL_TOKEN: a command line is readable by everyone on the machine.
+Everything is loaded after the signals are taken care of: until the agent takes them (`Agent.run`), Ctrl-C
+ends the process at once with 130. Nothing has been enrolled by then, and workers end when their pipe closes.
 """
 
-import argparse
-import asyncio
-import ipaddress
 import os
+import signal
 import sys
-from pathlib import Path
-
-from media.node.addresses import own_addresses
-from media.node.workers import TOKEN, WorkerPlan, launch
 
 
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
-
-
-def _port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = 0
-    if not 1 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1-65535)")
-    return port
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m media.node", description=__doc__)
-    parser.add_argument("--role", required=True, choices=["origin", "edge"])
-    parser.add_argument("--manager", required=True, metavar="URL", help="of the stream manager")
-    parser.add_argument("--run-dir", required=True, type=Path, help="process records go there")
-    parser.add_argument("--log-dir", type=Path, help="unused here: the launcher keeps our stderr there")
-    parser.add_argument("--name", help="until the manager says otherwise: edge-1")
-    parser.add_argument(
-        "--announce",
-        action="append",
-        nargs="+",
-        type=_address,
-        metavar="ADDRESS",
-        help="media address that viewers can reach (default: 127.0.0.1 and this host's own)",
-    )
-    parser.add_argument("--udp-port", type=_port, help="of the first worker (default: first free from 20000)")
-    parser.add_argument("--control-port", type=_port, default=0, help="default: any free one")
-    parser.add_argument("--workers", type=_positive, default=1)
-    parser.add_argument("--capacity", type=_positive, help="connections; more are refused")
-    options = parser.parse_args(arguments)
-    if not os.environ.get(TOKEN):
-        parser.error(f"{TOKEN} is not set. Take a token from the stream manager (showcaller fleet add).")
-    return options
+def _not_begun(*_: object) -> None:
+    os._exit(130)
 
 
 def main(arguments: list[str]) -> int:
-    options = parse(arguments)
-    announced = [address for group in options.announce or [] for address in group] or own_addresses()
-    label = options.name or options.role
-    # First of all, so that the workers load while we do.
-    launched = [
-        launch(
-            WorkerPlan(
-                index=index,
-                name=f"{label}.worker-{index}",
-                role=options.role,
-                addresses=tuple(announced),
-                udp_port=None if options.udp_port is None else options.udp_port + index,
-            )
-        )
-        for index in range(options.workers)
-    ]
-    from controlplane.wire import processes
+    signal.signal(signal.SIGINT, _not_begun)
+    from media.node.start import start
 
-    # Whoever launched us writes the same, unless it is killed first: then `stage down` would not find us.
-    records = options.run_dir / "processes"
-    if options.name is not None:
-        try:
-            processes.record_self_or_child(records, options.name, "node", os.getpid())
-        except OSError as error:
-            print(f"error: {records} cannot be written to ({error.strerror}).", file=sys.stderr)
-            return 1
-
-    import structlog
-
-    from controlplane.wire.nodes import Role
-    from media.node import logs
-    from media.node.agent import Agent, AgentFailed, AgentOptions
-
-    logs.configure(label)
-    settings = AgentOptions(
-        role=Role(options.role),
-        manager=options.manager,
-        run_dir=options.run_dir,
-        token=os.environ.pop(TOKEN),
-        name=options.name,
-        addresses=tuple(announced),
-        control_port=options.control_port,
-        capacity=options.capacity,
-    )
-
-    async def run() -> None:
-        await Agent(settings, launched).run()
-
-    try:
-        asyncio.run(run())
-    except AgentFailed as error:
-        structlog.get_logger().error("node_failed", reason=str(error))
-        return 1
-    finally:
-        processes.forget_self(records)
-    return 0
+    return start(arguments)
 
 
 if __name__ == "__main__":

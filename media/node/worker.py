@@ -127,7 +127,7 @@ async def run(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    # Ctrl-C in a terminal, or closing it, reaches the whole process group: the agent decides, we follow.
+    # The agent decides, we follow: also where somebody signals all that runs in a terminal.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     logs.configure(options.name)

@@ -72,6 +72,7 @@ def launch(plan: WorkerPlan) -> Launched:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             cwd=Path(__file__).parents[2],
+            process_group=0,  # a Ctrl-C in the terminal reaches the agent alone, which tells its workers
             env={name: value for name, value in os.environ.items() if name != TOKEN},
         )
     ours.setblocking(False)

@@ -248,6 +248,7 @@ class Broadcast:
         self._set_state(PublishState.CONNECTING)
         began = time.monotonic()
         wait = _BACKOFF_S[0]
+        unsaid = ""  # why it publishes again: told once the server has not said that it may not
         leaving: Peer | None = None  # still sends while the connection that takes its place is made
         while True:
             self._again.clear()
@@ -261,6 +262,7 @@ class Broadcast:
                     error = Refused(f"connecting failed ({error!r})", "See the log.")
                 if self._give_up(error, time.monotonic() - began):
                     return
+                unsaid = self._say_again(unsaid)
                 log.info("not connected", error=str(error), again_s=wait)
                 self._figures.message = error.what
                 await self._sleep(wait)
@@ -268,12 +270,14 @@ class Broadcast:
                 continue
             since = time.monotonic()
             self._go_live(peer, published)
+            unsaid = self._say_again(unsaid)
             if leaving is not None:
                 self._retire(leaving)
             why = await self._on_air(peer)
             self._set_state(PublishState.RECONNECTING)
             self._figures.message = why
-            log.warning("publishing again", say=f"Publishing again: {why}.", reason=why)
+            log.info("the connection is over", reason=why)
+            unsaid = why
             leaving = peer
             if peer.lost.done():
                 self._retire(peer)
@@ -283,6 +287,13 @@ class Broadcast:
             else:
                 await self._sleep(wait)
                 wait = min(2 * wait, _BACKOFF_S[1])
+
+    @staticmethod
+    def _say_again(why: str) -> str:
+        """Tell people, if there is something to tell; what is still to be told after that: nothing."""
+        if why:
+            log.warning("publishing again", say=f"Publishing again: {why}.", reason=why)
+        return ""
 
     async def _sleep(self, seconds: float) -> None:
         """Unless something says: now."""

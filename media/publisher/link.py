@@ -30,6 +30,7 @@ class EncoderLink:
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,
                 limit=_LIMIT,
+                process_group=0,  # a Ctrl-C in the terminal reaches the publisher alone
             )
         )
         try:

@@ -1,6 +1,8 @@
 """WHIP, the client's side (RFC 9725): one POST with an offer, one DELETE at the end."""
 
 import ipaddress
+import os
+import ssl
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -8,7 +10,7 @@ import httpx
 from pydantic import ValidationError
 
 from controlplane.wire.base import Problem
-from media.publisher.errors import NoConnection, PublishError, Refused, TimedOut
+from media.publisher.errors import NoConnection, PublishError, Refused, TimedOut, UsageError
 
 _KNOWN = (401, 403, 404, 405, 409, 429, 503)
 _NEW_TOKEN = "Make a new one: showcaller token create --publish CHANNEL"
@@ -25,11 +27,30 @@ def is_loopback(url: str) -> bool:
 
 
 def http_client(url: str, token: str) -> httpx.AsyncClient:
-    """For WHIP and reports. A proxy named in the environment is not asked for a way to this very machine."""
+    """For WHIP and reports. A proxy named in the environment is not asked for a way to this very machine.
+
+    Raises UsageError when SSL_CERT_FILE or SSL_CERT_DIR cannot be read.
+    """
     headers = {"User-Agent": "showcaller"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    return httpx.AsyncClient(headers=headers, trust_env=not is_loopback(url), follow_redirects=True)
+    return httpx.AsyncClient(
+        headers=headers, verify=certificates(url), trust_env=not is_loopback(url), follow_redirects=True
+    )
+
+
+def certificates(url: str) -> ssl.SSLContext | bool:
+    """Whose signatures are believed. httpx reads SSL_CERT_FILE only together with the shell's proxies."""
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if urlsplit(url).scheme != "https" or not (file or folder):
+        return True
+    try:
+        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+    except OSError as error:
+        raise UsageError(
+            f"SSL_CERT_FILE or SSL_CERT_DIR ({file or folder}) cannot be used: {error}",
+            "Name a file of PEM certificates.",
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def test_killed_and_started_again_at_once_it_takes_its_channel_over(stage: Stage
         # What was stopped stays stopped: the token died with it, and the next broadcast has a new one.
         stage.stop("main")
         assert publisher.wait(10) == 0
+        assert "ublishing again" not in second.read_text()
     with foreground(stage, second) as publisher:
         goes_live(publisher, second)
         stage.down()

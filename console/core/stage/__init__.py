@@ -16,7 +16,13 @@ from console.core.stage.model import (
     StageStatus,
     locate,
 )
-from console.core.stage.publishing import list_publishers, start_publisher, stop_publisher
+from console.core.stage.publishing import (
+    list_publishers,
+    order_publisher,
+    start_publisher,
+    stop_publisher,
+    wait_live,
+)
 from console.core.stage.start import keep_supervised, up
 
 __all__ = [
@@ -30,8 +36,10 @@ __all__ = [
     "keep_supervised",
     "list_publishers",
     "locate",
+    "order_publisher",
     "start_publisher",
     "status",
     "stop_publisher",
     "up",
+    "wait_live",
 ]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 
 from console.core.errors import ConsoleError, StageError
 from console.core.paths import Home
@@ -13,7 +14,7 @@ from controlplane.wire.api import StageView
 
 ANSWER_S = 3.0  # a supervisor that says nothing for so long is ended by its record
 DOWN_S = 60.0
-ROUNDS = 5  # a `stage up` that had just begun may bring a supervisor to life behind our back
+NEWBORN_S = 20.0  # a supervisor that was just being started has said by then who it is
 BETWEEN_S = 0.2
 
 
@@ -25,7 +26,8 @@ async def down(home: Home, *, report: Report = silent) -> StageView:
     """
     if sys.platform != "linux" or not home.run.is_dir():
         return StageView(state="down")
-    for _ in range(ROUNDS):
+    deadline = time.monotonic() + NEWBORN_S
+    while True:
         try:
             await ask_status(home, timeout_s=ANSWER_S)
             await ask(home, {"do": "down"}, timeout_s=DOWN_S, report=report)
@@ -41,8 +43,11 @@ async def down(home: Home, *, report: Report = silent) -> StageView:
         if any(record in known for record in left):
             names = ", ".join(f"{record.name} (pid {record.pid})" for record in left)
             raise StageError(f"these processes would not end: {names}", "Try `showcaller stage down` again")
+        if time.monotonic() > deadline:
+            raise StageError(
+                "the stage is being started at the same time", "Try `showcaller stage down` again"
+            )
         await asyncio.sleep(BETWEEN_S)
-    raise StageError("the stage is being started at the same time", "Try `showcaller stage down` again")
 
 
 def _end_without_supervisor(home: Home, report: Report) -> bool:
@@ -51,8 +56,8 @@ def _end_without_supervisor(home: Home, report: Report) -> bool:
     False when somebody holds the lock who has no record: a supervisor in its first moments.
     """
     from console.core.stage.ending import end_stage, living
+    from console.core.stage.lock import take_lock
     from console.core.stage.processes import end_processes
-    from console.core.stage.supervisor import take_lock
 
     supervisors = [record for record in living(home) if record.kind == "supervisor"]
     if supervisors:

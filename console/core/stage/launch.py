@@ -47,8 +47,9 @@ def launch_detached(
     *,
     secrets: Mapping[str, str],
     stdout: Path | int,
+    inherit: Sequence[int] = (),
 ) -> Launched:
-    """Start it, and write its record (kind None: it does that itself).
+    """Start it, and write its record (kind None: it does that itself). It inherits the descriptors `inherit`.
 
     StageError when its log or output cannot be written, or its program cannot be started.
     """
@@ -63,7 +64,7 @@ def launch_detached(
             else:
                 out = stdout
             try:
-                process = _start(list(command), home, out, errors, secrets)
+                process = _start(list(command), home, out, errors, secrets, inherit)
             finally:
                 if isinstance(stdout, Path):
                     os.close(out)
@@ -74,7 +75,12 @@ def launch_detached(
 
 
 def _start(
-    command: list[str], home: Home, out: int, errors: IO[bytes], secrets: Mapping[str, str]
+    command: list[str],
+    home: Home,
+    out: int,
+    errors: IO[bytes],
+    secrets: Mapping[str, str],
+    inherit: Sequence[int],
 ) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
@@ -85,6 +91,7 @@ def _start(
             cwd=home.root,
             env=child_environment(secrets),
             start_new_session=True,
+            pass_fds=tuple(inherit),
         )
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

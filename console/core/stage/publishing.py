@@ -19,9 +19,16 @@ async def start_publisher(
 ) -> PublisherStatus:
     """Put a broadcast on air through the supervisor; returns when it is live (state "running", `line` set).
 
-    The publish token is made here, through `client`. Raises StageError with the publisher's own words when
-    it fails (the error's exit_code is the publisher's), TimedOut when it is not live in time; then it is
-    stopped.
+    `order_publisher` and `wait_live` in one: raises what they raise. Cancelled, the broadcast goes on.
+    """
+    return await wait_live(home, await order_publisher(home, client, spec), timeout_s=timeout_s)
+
+
+async def order_publisher(home: Home, client: Client, spec: PublisherSpec) -> PublisherStatus:
+    """Have the supervisor start a broadcast; returns when its process has been launched.
+
+    The publish token is made here, through `client`. Raises StageError when it is on air already, or cannot
+    be launched.
     """
     try:
         spec.source.encode()
@@ -37,23 +44,32 @@ async def start_publisher(
         report=f"{client.api}/api/v1/channels/{spec.channel}/publisher",
         token=token,
     )
-    deadline = time.monotonic() + timeout_s
-    status = understood(
+    return understood(
         PublisherStatus, await ask(home, {"do": "publish", "order": order.model_dump(mode="json")})
     )
+
+
+async def wait_live(home: Home, status: PublisherStatus, *, timeout_s: float = 30.0) -> PublisherStatus:
+    """Wait until a broadcast that has just been ordered is live, or has come to its end.
+
+    Raises StageError with the publisher's own words when it fails (the error's exit_code is the publisher's),
+    TimedOut when it is not live in time; then it is stopped.
+    """
+    channel = status.channel
+    deadline = time.monotonic() + timeout_s
     while status.line is None or status.line.state is not PublishState.LIVE:
         if status.state == "failed" or (status.state == "ended" and status.line is None):
             raise _failure(status)
         if status.state == "ended":  # a clip shorter than a glance
             return status
         if time.monotonic() > deadline:
-            await stop_publisher(home, spec.channel)
+            await stop_publisher(home, channel)
             raise TimedOut(
-                f"{spec.channel} is not live after {timeout_s:.0f} s, so it was stopped",
-                f"See `showcaller logs publisher-{spec.channel}`",
+                f"{channel} is not live after {timeout_s:.0f} s, so it was stopped",
+                f"See `showcaller logs publisher-{channel}`",
             )
         await asyncio.sleep(POLL_S)
-        status = await _status_of(home, spec.channel)
+        status = await _status_of(home, channel)
     return status
 
 

@@ -21,12 +21,12 @@ from console.core.errors import StageError
 from console.core.paths import unusable
 from console.core.stage.ending import end_stage, living
 from console.core.stage.launch import child_environment, module_command
+from console.core.stage.lock import take_lock
 from console.core.stage.manager import ManagerSettings, local_api, read_ready, write_place
 from console.core.stage.model import Place, Report, StageOptions
 from console.core.stage.ports import pick_port
 from console.core.stage.processes import forget
 from console.core.stage.start import check_options_alone
-from console.core.stage.supervisor import take_lock
 from console.core.version import program_folder, version
 from controlplane.wire.processes import record_self_or_child
 

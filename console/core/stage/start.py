@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -221,7 +222,8 @@ def _check_options(options: StageOptions, place: Place | None) -> None:
         ("--port", options.port or None, place.port),
         ("--listen", options.listen, place.listen),
         ("--announce", list(options.announce) or None, place.announce),
-        ("--tls-cert", options.tls_cert and str(options.tls_cert), place.tls_cert),
+        ("--tls-cert", options.tls_cert and str(options.tls_cert.absolute()), place.tls_cert),
+        ("--tls-key", options.tls_key and str(options.tls_key.absolute()), place.tls_key),
     )
     for option, wanted, present in asked:
         if wanted is not None and wanted != present:
@@ -232,8 +234,13 @@ def _check_options(options: StageOptions, place: Place | None) -> None:
 
 
 async def _start_supervisor(options: StageOptions, operator_sha256: str) -> dict[str, Any]:
-    """Start one, and return the line in which it says how its start went."""
+    """Start one, and return the line in which it says how its start went.
+
+    {"busy": True} when another one is there. Cancelled, it is on its way all the same; it holds the lock from
+    its first moment, so a `down` that follows waits for it and ends it.
+    """
     from console.core.stage.launch import launch_detached, module_command
+    from console.core.stage.lock import take_lock
 
     home = options.home
     words = ["--home", str(home.root)]
@@ -250,14 +257,21 @@ async def _start_supervisor(options: StageOptions, operator_sha256: str) -> dict
             "--tls-key",
             str(options.tls_key.absolute()),
         ]
-    launched = launch_detached(
-        home,
-        "supervisor",
-        None,  # it writes its own record, once it holds the lock
-        module_command("console.core.stage.supervisor", *words),
-        secrets={"SHOWCALLER_OPERATOR_SHA256": operator_sha256},
-        stdout=subprocess.PIPE,
-    )
+    lock = take_lock(home)
+    if lock is None:
+        return {"busy": True}
+    try:
+        launched = launch_detached(
+            home,
+            "supervisor",
+            None,  # it writes its own record
+            module_command("console.core.stage.supervisor", "--lock", str(lock), *words),
+            secrets={"SHOWCALLER_OPERATOR_SHA256": operator_sha256},
+            stdout=subprocess.PIPE,
+            inherit=[lock],
+        )
+    finally:
+        os.close(lock)  # ours; the supervisor has its own
     _children[:] = [child for child in _children if child.poll() is None] + [launched.process]
     pipe = launched.process.stdout
     assert pipe is not None
@@ -268,6 +282,7 @@ async def _start_supervisor(options: StageOptions, operator_sha256: str) -> dict
         line = await asyncio.wait_for(reader.readline(), SUPERVISOR_START_S)
         answer = json.loads(line)
     except (TimeoutError, ValueError) as error:
+        launched.process.terminate()  # one that is only slow must not bring up what was said not to start
         raise StageError(
             "the supervisor did not start",
             "See `showcaller logs supervisor`",

@@ -1,9 +1,10 @@
 """The supervisor of an embedded stage: `python -m console.core.stage.supervisor --home H ...`.
 
-One detached process a stage, in a session of its own, holding the lock of its home. It starts the stream
-manager and the detached publishers, notices their end (pidfd) and starts them again; the manager sees to the
-nodes. Killed and started anew, it adopts what lives: pid and start time in the process records say who is
-who. It is spoken to through its control socket (control.py). SIGTERM ends the whole stage, in order.
+One detached process a stage, in a session of its own, holding the lock of its home (lock.py). It starts
+the stream manager and the detached publishers, notices their end (pidfd) and starts them again; the manager
+sees to the nodes. Killed and started anew, it adopts what lives: pid and start time in the process records
+say who is who. It is spoken to through its control socket (control.py). SIGTERM ends the whole stage, in
+order.
 
 It says how its own start went in one line on stdout: {"ready": true, "notes": [...]}, {"busy": true} when
 another supervisor holds the lock, or {"error": {...}}.
@@ -12,7 +13,6 @@ another supervisor holds the lock, or {"error": {...}}.
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -28,6 +28,7 @@ from console.core.errors import ConsoleError, StageError, UsageError
 from console.core.paths import Home
 from console.core.stage.control import PublishOrder, SupervisorStatus, serve
 from console.core.stage.ending import clear, end_stage, living
+from console.core.stage.lock import is_lock, take_lock
 from console.core.stage.manager import Logger, ManagerKeeper, ManagerSettings, read_place, record_self
 from console.core.stage.model import Report
 from console.core.stage.ports import pick_port
@@ -158,20 +159,21 @@ class ReadyLine:
         os.close(null)
 
 
-def take_lock(home: Home) -> int | None:
-    """The lock of the home, held until the process ends; None when another one holds it."""
-    handle = os.open(home.lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
+def hold_lock(home: Home, inherited: int | None) -> bool:
+    """Hold the lock until this process ends: the one whoever started us took for us, or one of our own.
+
+    False when another one holds it.
+    """
+    if inherited is not None and is_lock(home, inherited):
+        os.set_inheritable(inherited, False)  # nothing that we start is to hold it after us
+        return True
+    return take_lock(home) is not None
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m console.core.stage.supervisor", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--lock", type=int, metavar="FD", help="the home's lock, already taken for us")
     parser.add_argument("--port", type=int)
     parser.add_argument("--listen")
     parser.add_argument("--announce", nargs="*", default=[])
@@ -246,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log = configure_log()
     try:
         home.prepare()
-        if take_lock(home) is None:
+        if not hold_lock(home, options.lock):
             say({"busy": True})
             return 0
         asyncio.run(supervise(home, options, say, log))

@@ -45,7 +45,7 @@ MACHINE: Machine[NodeState] = Machine(
         (BOOTING, IN_SERVICE, "enrolled and reported"),
         (BOOTING, FAULTY, "ended, or never reported"),
         (BOOTING, TERMINATING, "no longer wanted"),
-        (BOOTING, TERMINATED, "not running when the stream manager started"),
+        (BOOTING, TERMINATED, "not running when the stream manager started, or never started by hand"),
         (IN_SERVICE, SUSPECT, "silent for 10 s"),
         (IN_SERVICE, DRAINING, "an operator drains it"),
         (IN_SERVICE, FAULTY, "its process ended, or it refuses connections"),

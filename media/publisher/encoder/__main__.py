@@ -33,7 +33,7 @@ def _read_orders(stream: BinaryIO, orders: Orders) -> None:
 
 
 def main(argv: list[str]) -> int:
-    # The publisher decides when this ends, by closing the pipe: a Ctrl-C in the terminal reaches both.
+    # The publisher decides when this ends, by closing the pipe: also where somebody signals a whole session.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     # Items go to a descriptor of their own, so that nothing a library prints can land among them.

@@ -175,6 +175,22 @@ def test_a_broadcast_is_published_detached_listed_and_stopped(stage: Stage) -> N
     assert json.loads(again.stderr)["error"]["status"] == 404
 
 
+def test_a_detached_broadcast_that_is_interrupted_while_it_starts_is_stopped(stage: Stage) -> None:
+    command = Following(stage, "publish", "test", "--channel", "cut", "--detach")
+    record = wait_until(
+        lambda: next((r for r in stage.processes() if r.name == "publisher-cut"), None),
+        30,
+        "its publisher was launched",
+        interval=0.01,
+    )
+    command.process.send_signal(signal.SIGINT)
+    assert command.process.wait(30) == 130
+    assert command.process.stderr is not None
+    assert "cut was being started, and has been stopped" in command.process.stderr.read()
+    assert not alive(record)
+    assert "cut" not in [stream["channel"] for stream in stage.json("streams")]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_broadcast_in_the_foreground_ends_cleanly_by_a_signal(
     stage: Stage, follow: Callable[..., Following], number: signal.Signals
@@ -233,6 +249,7 @@ def test_an_edge_is_added_drained_and_ended_and_the_journal_is_followed_meanwhil
     assert "2 -> 1 edges" in unsure.stderr
     dry = stage.json("fleet", "drain", name, "--dry-run")
     assert dry["effect"] == f"{name}: 0 viewers; 2 -> 1 edges"
+    assert dry["deadline_s"] == 60  # where none is given
     assert stage.process(name) == record
 
     unknown = stage.run("fleet", "drain", "edge-99", "--yes", check=False)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.stage
 def home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "home"
     yield home
+    if (pid := newborn(home)) is not None:
+        os.kill(pid, signal.SIGCONT)  # a test that failed may have left it stopped
     Cli(home)("stage", "down")
     left = read_alive(home / "run" / "processes")
     for record in left:
@@ -68,6 +71,99 @@ def test_a_signal_while_the_stage_is_still_starting_leaves_nothing(home: Path) -
     _, said = console.communicate(timeout=60)
     assert console.returncode == 0, said
     assert names(home) == set()
+
+
+def newborn(home: Path) -> int | None:
+    """The pid of a supervisor of this home, also while it has written no record yet."""
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
+            if b"console.core.stage.supervisor" in words and os.fsencode(home) in words:
+                return int(folder.name)
+    return None
+
+
+@pytest.mark.parametrize("words", [(), ("stage", "up")], ids=["the console", "stage up"])
+def test_a_signal_in_the_first_moment_of_a_supervisor_leaves_nothing(
+    home: Path, words: tuple[str, ...]
+) -> None:
+    command = start(home, *words, "--port", "0")
+    pid = wait_until(lambda: newborn(home), 30, "a supervisor was launched", interval=0.001)
+    os.kill(pid, signal.SIGSTOP)  # before it has said anything of itself
+    assert names(home) == set()
+    command.send_signal(signal.SIGTERM)
+    down = start(home, "stage", "down")
+    with pytest.raises(subprocess.TimeoutExpired):  # it does not take a stage for down that is on its way
+        down.wait(2)
+    os.kill(pid, signal.SIGCONT)
+    for process in (down, command):
+        _, said = process.communicate(timeout=60)
+        assert process.returncode in (0, -signal.SIGTERM), said
+    assert newborn(home) is None
+    assert names(home) == set()
+
+
+def test_a_signal_at_any_moment_of_the_start_leaves_nothing(home: Path) -> None:
+    for tenths in range(12):
+        console = start(home, "--port", "0")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            console.wait(tenths / 10)  # a sample of moments, not a wait for something
+        console.send_signal(signal.SIGINT)
+        _, said = console.communicate(timeout=60)
+        assert console.returncode in (0, 130, -signal.SIGINT), said  # the last: before Python has begun
+        assert "Traceback" not in said
+        assert newborn(home) is None, f"after {tenths / 10} s"
+        assert names(home) == set()
+
+
+def test_ctrl_c_while_the_program_loads_is_quiet(tmp_path: Path) -> None:
+    """The interpreter says when it loads the first of our own modules; then the signal comes."""
+    program = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from console.cli.entry import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "nodes"], env=environment(tmp_path), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_installed_command_begins_where_ctrl_c_is_quiet() -> None:
+    assert "from console.cli.entry import main" in Path(command_line()[0]).read_text()
+
+
+def test_stage_up_that_is_interrupted_ends_what_it_began_and_says_so(home: Path) -> None:
+    command = start(home, "stage", "up", "--port", "0")
+    wait_until(lambda: "manager" in names(home), 30, "the manager has been started")
+    command.send_signal(signal.SIGINT)
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == 130, said
+    assert "interrupted: ending the stage that was being started" in said
+    assert names(home) == set()
+
+
+def test_stage_up_that_is_interrupted_leaves_a_stage_that_was_there(home: Path) -> None:
+    assert Cli(home)("stage", "up", "--port", "0").returncode == 0
+    before = names(home)
+    manager = next(r.pid for r in read_alive(home / "run" / "processes") if r.name == "manager")
+    os.kill(manager, signal.SIGSTOP)  # `stage up` will wait for its answer
+    try:
+        command = start(home, "stage", "up")
+        assert command.stderr is not None
+        first = command.stderr.readline()  # it says what it waits for
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=60)
+    finally:
+        os.kill(manager, signal.SIGCONT)
+    assert command.returncode == 130, first + said
+    assert "was there before" in said
+    assert names(home) == before
 
 
 def test_a_stage_that_was_there_before_is_left_running(home: Path) -> None:

@@ -18,9 +18,10 @@ async def add(show: Show, role: str = "edge") -> dict[str, Any]:
     return dict(response.json())
 
 
-async def drain(show: Show, node: str, deadline_s: float) -> dict[str, Any]:
+async def drain(show: Show, node: str, deadline_s: float | None) -> dict[str, Any]:
     path = f"/api/v1/nodes/{node}/drain"
-    response = await show.http.post(path, headers=AS_OPERATOR, json={"deadline_s": deadline_s})
+    body = {} if deadline_s is None else {"deadline_s": deadline_s}
+    response = await show.http.post(path, headers=AS_OPERATOR, json=body)
     assert response.status_code == 200, response.text
     return dict(response.json())
 
@@ -244,6 +245,18 @@ async def test_a_launch_that_never_began_is_given_up_and_made_again(tmp_path: Pa
         assert "edge-2" not in await show.node_states()
 
 
+async def test_a_second_drain_moves_the_deadline_only_when_one_is_given(show: Show) -> None:
+    await show.on_air()
+    await show.whep()
+    assert (await drain(show, "edge-1", 600))["deadline_s"] == 600
+    until = show.board.nodes["edge-1"].drain_deadline
+    again = await drain(show, "edge-1", None)
+    assert 590 < again["deadline_s"] <= 600
+    assert show.board.nodes["edge-1"].drain_deadline == until
+    assert (await drain(show, "edge-1", 300))["deadline_s"] == 300
+    assert (await drain(show, "origin-1", None))["deadline_s"] == 60  # what a first one has by default
+
+
 async def test_a_death_that_could_not_be_written_is_found_at_the_next_look(show: Show) -> None:
     show.provisioner._instances.pop("edge-1")  # nobody is told of it
     await show.vanish("edge-1")
@@ -270,6 +283,19 @@ async def test_a_node_started_by_hand_enrols_with_an_invitation(tmp_path: Path) 
             await show.until_gone(given["node"], deadline=10)
         finally:
             await asyncio.to_thread(node.stop)
+
+
+async def test_a_node_that_nobody_starts_is_given_up_with_its_token_and_is_no_fault(tmp_path: Path) -> None:
+    async with running(tmp_path, launches=False) as show:
+        made = await show.http.post(
+            "/api/v1/enrolments", headers=AS_OPERATOR, json={"role": "edge", "ttl_s": 1.5}
+        )
+        given = made.json()
+        assert (await show.node_states())[given["node"]] == "booting"
+        await show.until_gone(given["node"], deadline=5)
+        entries = [entry for entry in await show.get("/journal") if entry["subject"] == given["node"]]
+        assert "nobody started it" in entries[-1]["message"]
+        assert "node.faulty" not in {entry["kind"] for entry in entries}
 
 
 async def test_a_node_started_by_hand_that_refuses_connections_has_died(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Agents and workers that are told to end, or killed: what remains, and what comes back."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 from controlplane.wire.processes import read_alive, read_all, start_time
-from tests.media.node.stand import Publisher, Stand, Watcher, log_lines, until
+from tests.media.node.stand import ROOT, Publisher, Stand, Watcher, log_lines, until
 
 
 async def test_sigterm_ends_a_node_within_three_seconds_and_peers_are_told(nodes: Stand) -> None:
@@ -60,6 +62,38 @@ async def test_workers_end_when_their_agent_is_killed(nodes: Stand) -> None:
     await node.process.wait()
     await until(lambda: all(start_time(pid) is None for pid in workers), "both workers end", 3)
     assert read_alive(nodes.folder / "run" / "processes") == []
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def test_ctrl_c_in_the_first_moments_of_a_node_is_quiet(nodes: Stand) -> None:
+    """To the whole process group, as a terminal sends it: agent and workers are still loading."""
+    await nodes.manager.stop()
+    for tenths in range(8):
+        log = nodes.folder / f"interrupted-{tenths}.log"
+        with log.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "media.node", "--role", "edge", "--manager", nodes.manager.url),
+                *("--run-dir", str(nodes.folder / "run"), "--workers", "2"),
+                cwd=ROOT,
+                env=os.environ | {"SHOWCALLER_ENROL_TOKEN": "of no use"},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        await until(lambda: len(children_of(process.pid)) == 2, "its workers have been launched")  # noqa: B023
+        workers = children_of(process.pid)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(
+                process.wait(), tenths / 10
+            )  # a sample of moments, not a wait for something
+        os.killpg(process.pid, signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 5) in (0, 130)  # 0: the agent ran already
+        await until(lambda: all(start_time(pid) is None for pid in workers), "its workers end", 5)  # noqa: B023
+        assert "Traceback" not in log.read_text(), f"after {tenths / 10} s"
 
 
 async def test_a_stopped_manager_does_not_stop_the_media(nodes: Stand) -> None:

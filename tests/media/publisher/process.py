@@ -54,6 +54,7 @@ class Publisher:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
         self._readers = [asyncio.create_task(self._read_lines()), asyncio.create_task(self._read_stderr())]
         return self
@@ -90,6 +91,10 @@ class Publisher:
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+    def interrupt(self) -> None:
+        """Ctrl-C, as a terminal sends it: to the whole process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
     async def encoder(self) -> int:
         """The pid of its encoder process, from the record it keeps."""

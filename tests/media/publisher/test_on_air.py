@@ -158,6 +158,7 @@ async def test_a_lost_connection_is_made_again_and_the_encoder_goes_on(
         assert not any(session.ended_by_delete for session in server.sessions)
         publisher.signal(signal.SIGTERM)
         assert await publisher.ended() == 0
+        assert publisher.stderr.count("Publishing again: ") == 2
         assert PublishState.RECONNECTING not in (publisher.lines[0].state, publisher.lines[-1].state)
 
 
@@ -174,6 +175,7 @@ async def test_a_server_that_is_away_is_asked_until_it_is_back(server: Endpoint)
         publisher.signal(signal.SIGTERM)
         assert await publisher.ended() == 0
     assert PublishState.RECONNECTING in [line.state for line in publisher.lines]
+    assert publisher.stderr.count("Publishing again: ") == 1
 
 
 async def test_a_dead_server_is_noticed_by_its_silence(server: Endpoint) -> None:
@@ -225,6 +227,16 @@ async def test_a_token_no_longer_taken_ends_a_broadcast_that_was_live(server: En
         assert await publisher.ended() == 0
         assert publisher.lines[-1].state is PublishState.ENDED
         assert "ended by the stream manager (The broadcast was stopped)" in publisher.stderr
+        assert "Publishing again" not in publisher.stderr
+
+
+async def test_ctrl_c_while_its_encoder_loads_is_quiet(server: Endpoint, tmp_path: Path) -> None:
+    async with Publisher(server.whip, "test", run_dir=tmp_path) as publisher:
+        encoder = await publisher.encoder()
+        publisher.interrupt()
+        assert await publisher.ended() == 0
+    assert "Traceback" not in publisher.stderr
+    assert start_time(encoder) is None
 
 
 async def test_reports_that_are_not_taken_do_not_end_it(server: Endpoint) -> None:

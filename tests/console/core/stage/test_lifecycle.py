@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,20 @@ async def test_https_is_served_to_others_and_local_commands_still_work(
     async with target.client() as client:
         assert len(await client.nodes()) == 2
     await running.down()
+
+
+async def test_a_stage_with_tls_is_up_already_however_its_files_are_named(
+    running: StageUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_certificate(tmp_path / "cert.pem", tmp_path / "key.pem")
+    monkeypatch.chdir(tmp_path)
+    cert, key = Path("cert.pem"), Path("key.pem")
+    pids = await running.up(tls_cert=cert, tls_key=key)
+    assert await running.up(tls_cert=cert, tls_key=key) == pids
+    assert await running.up(tls_cert=tmp_path / cert, tls_key=tmp_path / key) == pids
+    shutil.copy(key, "other.pem")
+    with pytest.raises(StageError, match="--tls-key as asked for now"):
+        await stage.up(running.options(tls_cert=cert, tls_key=Path("other.pem")))
 
 
 def make_certificate(cert: Path, key: Path) -> None:
