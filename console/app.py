@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import work
+from textual import events, work
 from textual.binding import Binding
 from textual.filter import ANSIToTruecolor, LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.widget import AwaitMount
 from textual.widgets import Input
 from textual.worker import Worker, WorkerState
 
@@ -34,7 +35,6 @@ from console.glyphs import Ascii, NoColour, ascii_wanted
 from console.handlers import Handlers
 from console.messages import (
     Act,
-    CommandEntered,
     FeedArrived,
     FeedRefused,
     InsideArrived,
@@ -315,6 +315,11 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             pending=dict(self.pending),
         )
 
+    def _handle_exception(self, error: Exception) -> None:
+        """A mistake ends the console: Textual shows it, and the log keeps it with its traceback."""
+        log.critical("the console ends by a mistake of its own", exc_info=error)
+        super()._handle_exception(error)
+
     def _tick(self) -> None:
         for channel in [c for c, p in self.pending.items() if p.error and c in self._state.streams]:
             del self.pending[channel]  # it is on air after all, from elsewhere
@@ -371,6 +376,42 @@ class ConsoleApp(Handlers, inherit_bindings=False):
 
     # --- what a person asks for
 
+    async def on_event(self, event: events.Event) -> None:
+        """Keys and pasted text one after the other, each done before the next is looked at.
+
+        Textual puts a key into the queue of the widget that has the focus. A letter is written from there,
+        but a key with a binding first travels up through the queues of all that it stands in, and meanwhile
+        the letters typed after it are written, where the focus was before. So `Tab` `m` `a` wrote into the
+        field that was to be left, and `BackSpace` `1` took away the 1. Here the binding of the focused
+        widget, or of what it stands in, runs at once, and letters are written at once.
+        """
+        if isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded:
+            await self._until_ready()
+            await self._in_turn(event)
+        else:
+            await super().on_event(event)
+
+    async def _until_ready(self) -> None:
+        """Wait until the screen on top is there, its focus too: the next key is meant for it."""
+        screen = self.screen
+        if not screen.is_mounted:
+            await AwaitMount(screen, [screen])
+        wanted = self.AUTO_FOCUS if screen.AUTO_FOCUS is None else screen.AUTO_FOCUS
+        if wanted and screen.focused is None:  # Textual does this too, later
+            widget = next((widget for widget in screen.query(wanted) if widget.focusable), None)
+            if isinstance(widget, Input):
+                widget.select_on_focus = False  # it comes later too, and would select what was typed by then
+            screen.set_focus(widget)
+
+    async def _in_turn(self, event: events.Key | events.Paste) -> None:
+        if isinstance(event, events.Key) and await self._check_bindings(event.key, priority=True):
+            return
+        field = self.focused
+        if isinstance(field, Input) and (isinstance(event, events.Paste) or event.is_printable):
+            await field.on_event(event)
+        elif isinstance(event, events.Key):
+            await self._check_bindings(event.key)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of the registry work on the pages it names, and never under a dialog."""
         if action == "hot" and isinstance(self.focused, Input):
@@ -382,8 +423,8 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             return isinstance(self.screen, Page) and self.screen.NAME in known.pages
         return True
 
-    async def action_act(self, name: str) -> None:
-        await self.do(name)
+    async def action_act(self, name: str, argument: str = "") -> None:
+        await self.do(name, argument)
 
     async def action_hot(self, name: str) -> None:
         await self.do(name)
@@ -404,12 +445,13 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         getattr(self, f"do_{name}")(argument)
         self._draw()
 
-    async def on_command_entered(self, message: CommandEntered) -> None:
+    async def action_enter_command(self, line: str) -> None:
+        """Do what a line after `:` says."""
         page = self.page
         if page is None:
             return
         try:
-            wanted = commands.parse(message.line)
+            wanted = commands.parse(line)
         except commands.CommandError as error:
             page.bar.say(str(error))
             return
@@ -441,6 +483,10 @@ def run(options: ConsoleOptions) -> int:
     start_log(options)
     log.info("console started")
     app = ConsoleApp(options)
-    app.run()
+    try:
+        app.run()
+    except Exception:
+        log.critical("the console ends by a mistake of its own", exc_info=True)
+        raise
     log.info("console left with %s", app.return_code)
     return app.return_code or 0

@@ -18,6 +18,7 @@ from textual.screen import Screen
 from console import commands
 from console.core.client import Client
 from console.core.errors import ConsoleError
+from console.core.media_files import aside
 from console.core.stage import PublisherSpec, down, start_publisher
 from console.core.target import ConsoleOptions
 from console.core.units import show_state
@@ -224,10 +225,7 @@ class Handlers(App[int]):
             return
         on_air = frozenset({*self.look().state.streams, *(c for c, p in self.pending.items() if not p.error)})
         if argument:
-            try:
-                self._start(dialogs.make_spec(commands.parse_publish(argument), on_air))
-            except ValueError as error:
-                self.say(str(error), "error", "Not started")
+            self._start_words(argument, on_air)
             return
         words = self.last_words
         if words.channel in on_air:
@@ -236,6 +234,16 @@ class Handlers(App[int]):
             )
             words = commands.PublishWords(words.source, free, words.bitrate, words.loop, words.copy)
         self.ask(dialogs.StartDialog(words, on_air), self._start)
+
+    @work(group="start", exit_on_error=False)
+    async def _start_words(self, argument: str, on_air: frozenset[str]) -> None:
+        """Start what a line means; in a worker, for the disk its file is on may be slow."""
+        try:
+            spec = await aside(dialogs.make_spec, commands.parse_publish(argument), on_air)
+        except (commands.CommandError, dialogs.FieldError) as error:
+            self.say(str(error), "error", "Not started")
+        else:
+            self._start(spec)
 
     def _start(self, spec: PublisherSpec) -> None:
         self.last_words = dialogs.words_of(spec)

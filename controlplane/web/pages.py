@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from controlplane.wire.api import CHANNEL_PATTERN, StreamView
+from controlplane.wire.api import CHANNEL_PATTERN, CHANNEL_RULE, StreamView
 
 HERE = Path(__file__).parent
 
@@ -87,7 +87,7 @@ def router(on_air: Callable[[], list[StreamView]]) -> APIRouter:
     @pages.api_route("/watch/{channel}", methods=["GET", "HEAD"])
     async def watch(request: Request, channel: str) -> Response:
         if not re.fullmatch(CHANNEL_PATTERN, channel):
-            return render(request, "missing.html", status=404)
+            return render(request, "missing.html", status=404, rule=CHANNEL_RULE)
         return render(request, "watch.html", channel=channel, modules=WATCH_MODULES)
 
     @pages.api_route("/static/{name}", methods=["GET", "HEAD"])

@@ -13,6 +13,9 @@ from controlplane.wire.nodes import NodeState, Role, SessionReport, StreamReport
 from controlplane.wire.publishing import PublisherReport, PublishState
 
 CHANNEL_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+CHANNEL_RULE = (
+    "A channel name has 1 to 63 small letters, digits, - and _, and starts with a letter or a digit"
+)
 
 
 class NodeView(Message):

@@ -137,6 +137,19 @@ def test_start_broadcast_scale_drain_stop_quit(console: Console, tmp_path: Path)
     assert stage.json("stage", "status") == {"state": "down", "processes": []}
 
 
+def test_keys_typed_without_a_pause_start_the_broadcast_that_was_meant(console: Console) -> None:
+    window, stage = console.window, console.stage
+    console.open()
+    window.burst("b", "Tab", "C-u", "late", "Tab", "End", *["BSpace"] * 4, "1.5M", "Enter", "Enter")
+    window.until("ON AIR", "of 1.50 Mbps", within=LIVE_S)
+    assert [s["channel"] for s in stage.json("streams")] == ["late"]
+    window.burst("2", "End", "d", "Enter")  # the dialog starts on Cancel
+    window.until("Why: the fleet")
+    assert states(console)["edge-1"] == "in_service"
+    window.burst("q", "Right", "Enter")
+    window.until("The stage has ended.", within=30)
+
+
 def test_a_stage_left_running_is_found_again_and_outlives_its_console(console: Console) -> None:
     window, stage = console.window, console.stage
     console.open()

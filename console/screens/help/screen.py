@@ -77,7 +77,7 @@ class HelpScreen(ModalScreen[None]):
             yield Static("", id="keys-text")
 
     def on_mount(self) -> None:
-        self.query_one("#box").focus()
+        self.set_focus(self.query_one("#box"))
         self.call_after_refresh(self._draw)
 
     def on_resize(self) -> None:

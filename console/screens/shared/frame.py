@@ -2,7 +2,7 @@
 enter a command or a filter. Every piece can be clicked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 
 from console import actions, commands
 from console.actions import Action
-from console.messages import Act, CommandEntered, FilterChanged, Remeasured
+from console.messages import Act, FilterChanged, Remeasured
 from console.screens.shared import figures, words
 from console.screens.shared.ink import content
 from console.screens.shared.view import View
@@ -202,7 +202,12 @@ class Entry(Input):
     ]
 
     def __init__(self) -> None:
-        super().__init__(id="entry", compact=True, suggester=SuggestFromList(commands.suggestions()))
+        super().__init__(
+            id="entry",
+            compact=True,
+            suggester=SuggestFromList(commands.suggestions()),
+            select_on_focus=False,  # done in CommandBar.open, at once: later it would select what was typed
+        )
         self._place = 0
 
     @property
@@ -228,8 +233,13 @@ class Entry(Input):
             self.past.append(line)
         self._place = len(self.past)
 
-    def action_leave(self) -> None:
-        self.post_message(Act("back"))
+    async def action_leave(self) -> None:
+        await self.app.run_action(("app", "act", ("back",)))
+
+    async def action_submit(self) -> None:
+        """Called, not posted: the next key belongs to what the line does."""
+        assert isinstance(self.parent, CommandBar)
+        await self.parent.entered(self.value.strip())
 
 
 class CommandBar(Horizontal):
@@ -243,9 +253,11 @@ class CommandBar(Horizontal):
     CommandBar > #said { width: auto; max-width: 70%; padding: 0 1; color: $warn; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave: Callable[[], None]) -> None:
+        """`leave` puts the focus where keys go when no line is being entered."""
         super().__init__(id="command")
         self.kind = ""  # ":" or "/" while open
+        self._leave = leave
 
     def compose(self) -> ComposeResult:
         yield Static("", id="prompt")
@@ -263,6 +275,7 @@ class CommandBar(Horizontal):
         self.add_class("-open")
         with self.prevent(Input.Changed):
             self.entry.value = value
+        self.entry.action_select_all()
         self.entry.remember("")
         self.entry.placeholder = "a command, e.g. drain edge-2" if kind == ":" else "show only what holds ..."
         self.entry.suggester = SuggestFromList(commands.suggestions()) if kind == ":" else None
@@ -283,14 +296,14 @@ class CommandBar(Horizontal):
         if self.kind == "/":
             self.post_message(FilterChanged(event.value))
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        line = event.value.strip()
+    async def entered(self, line: str) -> None:
         self.entry.remember(line)
         if self.kind == "/":
+            self.post_message(FilterChanged(self.entry.value))  # what was typed last is not heard of yet
             self.close()
+            self._leave()
         else:
-            self.post_message(CommandEntered(line))
+            await self.app.run_action(("app", "enter_command", (line,)))
 
 
 class Panel(Static):

@@ -4,7 +4,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import Screen
 
-from console.messages import FilterChanged, Remeasured
+from console.messages import FilterChanged, Redraw, Remeasured
 from console.screens.shared.frame import CommandBar, Header, KeyLine, Tabs
 from console.screens.shared.view import View
 
@@ -33,7 +33,7 @@ class Page(Screen[None]):
         yield Tabs(self.NAME)
         with Container(id="body"):
             yield from self.body()
-        yield CommandBar()
+        yield CommandBar(self.focus_body)
         yield KeyLine(self.NAME)
 
     def body(self) -> ComposeResult:
@@ -42,10 +42,19 @@ class Page(Screen[None]):
     # --- what the app calls
 
     def show(self, view: View) -> None:
-        """Draw this view. Cheap when little differs."""
+        """Draw this view, soon. May be called at any time: before there is anything to draw on, and after.
+
+        It is drawn when this page looks at its own messages, for then its parts are sure to be there: it does
+        so from the moment it is composed until before the first part is taken down. That it is mounted says
+        less: it still is while its parts go.
+        """
         self.view = view
-        if not self.is_mounted:
-            return
+        self.post_message(Redraw())
+
+    def on_redraw(self, message: Redraw) -> None:
+        """Cheap when little differs."""
+        message.stop()
+        view = self.view
         self.set_class(view.stale, "-stale")
         self.query_one(Header).show(view)
         self.query_one(Tabs).show(view)
@@ -82,7 +91,10 @@ class Page(Screen[None]):
         return False
 
     def focus_body(self) -> None:
-        """Where keys go when no line is being entered."""
+        """Where keys go when no line is being entered. At once: the next key belongs there."""
+
+    async def action_open_row(self, key: str) -> None:
+        """Enter or a second click on a row of the page's table."""
 
     # --- events
 

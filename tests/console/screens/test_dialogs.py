@@ -1,5 +1,7 @@
 """Dialogs: what they state, where they start, what they refuse."""
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,9 @@ import pytest
 from textual.widgets import Input
 
 from console.commands import PublishWords
-from console.screens.broadcast.dialogs import FieldError, check_path, complete, make_spec, shared_start
+from console.core import media_files
+from console.screens.broadcast import dialogs
+from console.screens.broadcast.dialogs import FieldError, Seen, complete, look, make_spec, shared_start
 from console.screens.fleet.drain import DrainDialog
 from console.screens.shared.dialog import Dialog
 from controlplane.wire.nodes import NodeState
@@ -51,7 +55,7 @@ async def test_a_deadline_that_is_none_is_refused(stand: OpenStand) -> None:
         await it.press("enter")
         await it.until_shown("Drain edge-1")
         await it.press("right", "enter")
-        await it.until_shown("'soon' is not a time: write 60s, 5m or 1h")
+        await it.until_shown("'soon' is not a duration. Write it like 60s, 5m, 1h30m or 7d.")
         assert isinstance(it.app.screen, DrainDialog)
         assert focus(it) == "deadline"
 
@@ -190,7 +194,7 @@ async def test_a_channel_on_air_is_not_offered_again(stand: OpenStand) -> None:
 @pytest.mark.parametrize(
     ("words", "field", "says"),
     [
-        (PublishWords(channel="x", bitrate="0"), "bitrate", "between"),
+        (PublishWords(channel="x", bitrate="0"), "bitrate", "out of range"),
         (PublishWords(channel="x", bitrate="much"), "bitrate", "is not a bitrate"),
         (PublishWords(channel="Main Feed"), "channel", "small letters"),
         (PublishWords(channel="main"), "channel", "on air already"),
@@ -207,7 +211,7 @@ def test_what_cannot_be_broadcast(words: PublishWords, field: str, says: str) ->
 def test_an_empty_file_is_told(tmp_path: Path) -> None:
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    assert check_path(str(empty)) == (f"{empty} is empty", "")
+    assert look(str(empty)) == Seen("", f"{empty} is empty", "empty.mp4 is empty", [str(empty)])
 
 
 def test_copy_asks_for_no_bitrate(tmp_path: Path) -> None:
@@ -233,3 +237,53 @@ async def test_a_line_starts_a_broadcast_only_when_it_can_be_meant(stand: OpenSt
         await it.type("publish test main")
         await it.press("enter")
         await it.until_shown("main is on air already")
+
+
+async def test_a_path_of_a_user_nobody_knows_is_told(stand: OpenStand) -> None:
+    async with stand(quiet(), size=(120, 40)) as it:
+        await it.burst("b", "right", "~nobody-of-this-name/x")
+        await it.until_shown("no file ~nobody-of-this-name/x")
+        await it.burst("enter", "enter")
+        await it.until_shown("✗ no file ~nobody-of-this-name/x")
+        assert focus(it) == "file"
+
+
+async def test_a_pipe_does_not_hold_the_console_up(stand: OpenStand, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    async with stand(quiet(), size=(120, 40)) as it:
+        await it.burst("b", "right", f"{tmp_path}/pipe")
+        await it.until_shown("pipe is not a regular file")
+        await it.burst("enter", "enter")
+        await it.until_shown("✗ ", "is not a regular file")
+
+
+async def test_a_disk_that_does_not_answer_holds_nothing_up_and_the_newest_path_wins(
+    stand: OpenStand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network disk that is gone cannot be had here: looking at one path waits until the test is over."""
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    answers, really = threading.Event(), media_files.media_file
+
+    def slow(text: str) -> media_files.MediaFile:
+        if "gone" in text:
+            answers.wait(30)
+        return really(text)
+
+    monkeypatch.setattr(dialogs, "media_file", slow)
+    try:
+        async with stand(quiet(), size=(120, 40)) as it:
+            await it.burst("b", "right", "/gone/clip.mp4")
+            await it.until_shown("waiting for the disk")
+            await it.burst("enter", "enter")
+            await it.burst("tab", "home")  # the dialog still takes keys
+            field = it.app.screen.query_one("#file", Input)
+            it.app.screen.set_focus(field)
+            await it.burst("end", "ctrl+u", f"{tmp_path}/clip.mp4")
+            await it.until_shown("● clip.mp4, 1 bytes")
+            answers.set()
+            await it.pilot.pause(0.1)
+            assert "● clip.mp4, 1 bytes" in it.text()
+            await it.press("escape")
+            assert not isinstance(it.app.screen, Dialog)
+    finally:
+        answers.set()

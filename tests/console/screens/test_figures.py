@@ -63,30 +63,6 @@ def test_sparks_fit_and_keep_the_peak(values: list[int], width: int) -> None:
         assert "█" in line
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("60s", 60), ("5m", 300), ("5 min", 300), ("1h", 3600), ("90", 90)]
-)
-def test_durations_are_read(text: str, seconds: float) -> None:
-    assert figures.parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-1", "2d", "25h", "nan", "inf"])
-def test_a_duration_that_is_none_is_refused_in_words(text: str) -> None:
-    with pytest.raises(ValueError, match=r"time"):
-        figures.parse_duration(text)
-
-
-@pytest.mark.parametrize(("text", "bps"), [("4.5M", 4.5e6), ("800k", 8e5), ("6000000", 6e6), ("2 Mbps", 2e6)])
-def test_bitrates_are_read(text: str, bps: float) -> None:
-    assert figures.parse_rate(text) == pytest.approx(bps)
-
-
-@pytest.mark.parametrize("text", ["", "0", "fast", "-4M", "1G", "10", "nan", "inf"])
-def test_a_bitrate_that_is_none_is_refused_in_words(text: str) -> None:
-    with pytest.raises(ValueError, match="bitrate"):
-        figures.parse_rate(text)
-
-
 @given(st.text(max_size=300), st.integers(1, 40))
 def test_wrapping_loses_nothing_and_fits(text: str, width: int) -> None:
     line: Line = [(text, "$muted")]

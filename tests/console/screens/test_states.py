@@ -1,8 +1,11 @@
 """What a page says in each of its states, and what may be done in them."""
 
+import asyncio
+
 import pytest
 
 from console.core.errors import Rejected
+from console.screens.journal.screen import JournalScreen
 from console.screens.shared.dialog import Dialog
 from console.screens.shared.table import Table
 from controlplane.wire.api import LatencyView
@@ -234,3 +237,39 @@ async def test_words_from_elsewhere_do_not_reach_the_terminal_as_they_are(stand:
             await it.press(page)
             text = await it.until_shown("café ·[31mred·[0m [bold]放送[/bold]")
             assert "\x1b" not in text
+
+
+async def test_a_page_is_asked_to_draw_while_it_is_taken_down_and_after(stand: OpenStand) -> None:
+    """Timers and the feed go on whatever becomes of a page."""
+    async with stand(snapshot(), page="2") as it:
+        fleet = it.page
+        await it.press("enter")
+        inside = it.page
+        assert inside is not fleet
+        await it.press("escape")
+        await it.until_shown("Why: the fleet")
+        async with asyncio.timeout(10):
+            while inside.is_attached:
+                await it.pilot.pause(0.02)
+        inside.show(it.app.look())
+        await it.pilot.pause()
+    fleet.show(it.app.look())
+    JournalScreen().show(it.app.look())  # not even begun
+
+
+async def test_a_mistake_of_the_console_is_in_its_log_with_its_traceback(
+    stand: OpenStand, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mistake() -> None:
+        raise ZeroDivisionError("by hand")
+
+    async def meet_it() -> None:
+        async with stand(snapshot()) as it:
+            it.app.call_later(mistake)
+            await it.until_shown("never")
+
+    with pytest.raises(ZeroDivisionError):
+        await meet_it()
+    assert "mistake of its own" in caplog.text
+    assert "ZeroDivisionError: by hand" in caplog.text
+    assert "in mistake" in caplog.text
