@@ -49,6 +49,7 @@ from console.screens.fleet.screen import FleetScreen
 from console.screens.inside.screen import InsideScreen
 from console.screens.journal.screen import JournalScreen
 from console.screens.overview.screen import OverviewScreen
+from console.screens.shared.health import Marks
 from console.screens.shared.page import Page
 from console.screens.shared.view import Pending, View
 from console.screens.start.screen import StartScreen
@@ -164,6 +165,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         self._opener, self._clock = opener, clock
         self._target: Target | None = None
         self._state = State()
+        self._marks = Marks()
         self._link = Link(LinkState.CONNECTING)
         self._heard_at: float | None = None  # when the newest message came
         self._refused = ""
@@ -271,6 +273,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
     def on_feed_arrived(self, message: FeedArrived) -> None:
         self._state = self._state.apply(message.item)
         self._heard_at = self._clock()
+        self._marks = self._marks.follow(self._state.streams.values(), self._state.at)
         wait = self._drawn_at + DRAW_S - time.monotonic()
         if wait <= 0:
             self._draw()
@@ -313,12 +316,18 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             remote=bool(self.options.api),
             refused=self._refused,
             pending=dict(self.pending),
+            marks=self._marks,
         )
 
     def _handle_exception(self, error: Exception) -> None:
         """A mistake ends the console: Textual shows it, and the log keeps it with its traceback."""
         log.critical("the console ends by a mistake of its own", exc_info=error)
         super()._handle_exception(error)
+
+    def reset_counters(self, channel: str) -> None:
+        stream = self._state.streams.get(channel)
+        if stream is not None:
+            self._marks = self._marks.reset(stream, self.look().now)
 
     def _tick(self) -> None:
         for channel in [c for c, p in self.pending.items() if p.error and c in self._state.streams]:

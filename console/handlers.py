@@ -7,7 +7,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
+from itertools import count
 from typing import Any, TypeVar
 
 from textual import work
@@ -42,6 +43,8 @@ from themes import PALETTES
 
 T = TypeVar("T")
 
+LONGEST_CHANNEL = 63
+
 
 class Handlers(App[int]):
     """The part of the app that does what is asked. The rest (console.app) brings it data and draws."""
@@ -57,6 +60,9 @@ class Handlers(App[int]):
         raise NotImplementedError
 
     def remember_palette(self, name: str) -> None:
+        raise NotImplementedError
+
+    def reset_counters(self, channel: str) -> None:
         raise NotImplementedError
 
     @property
@@ -227,11 +233,10 @@ class Handlers(App[int]):
         if argument:
             self._start_words(argument, on_air)
             return
-        words = self.last_words
+        failed = self.pending.get((self.page.chosen_channel() if self.page is not None else None) or "")
+        words = self.last_words if failed is None or not failed.error else dialogs.words_of(failed.spec)
         if words.channel in on_air:
-            free = next(
-                f"{words.channel}-{n}" for n in range(2, 1000) if f"{words.channel}-{n}" not in on_air
-            )
+            free = free_channel(words.channel, on_air)
             words = commands.PublishWords(words.source, free, words.bitrate, words.loop, words.copy)
         self.ask(dialogs.StartDialog(words, on_air), self._start)
 
@@ -352,8 +357,8 @@ class Handlers(App[int]):
             self.page.turn(-1)
 
     def do_reset(self, argument: str) -> None:
-        if isinstance(self.page, BroadcastScreen):
-            self.page.reset_counters()
+        if self.page is not None and (channel := self.page.chosen_channel()):
+            self.reset_counters(channel)
 
     # --- this console
 
@@ -387,9 +392,7 @@ class Handlers(App[int]):
 
         def leave(choice: str) -> None:
             if choice == "leave":
-                self.exit(
-                    0, message=f"The stage goes on at {view.state.api}. End it with: showcaller stage down"
-                )
+                self.exit(0, message=left_words(self.look()))
             else:
                 self.run_worker(self.run_action("end_stage"))
 
@@ -417,6 +420,22 @@ class Handlers(App[int]):
             self.post_message(StageFailed(error))
         else:
             self.exit(0, message="The stage has ended.")
+
+
+def free_channel(channel: str, taken: Container[str]) -> str:
+    """A name like this one that is not on air: main-2 after main, main-3 after main-2."""
+    stem, _, number = channel.rpartition("-")
+    if not (stem and number.isdecimal() and number.isascii()):
+        stem, number = channel, "1"
+    names = (f"{stem[: LONGEST_CHANNEL - 1 - len(str(n))]}-{n}" for n in count(int(number) + 1))
+    return next(name for name in names if name not in taken)
+
+
+def left_words(view: View) -> str:
+    """What the terminal shows after the stage was left to itself."""
+    if view.stale or not view.state.ready:
+        return "The stage did not answer. See what still runs with: showcaller stage status"
+    return f"The stage goes on at {view.state.api}. End it with: showcaller stage down"
 
 
 def has_browser() -> bool:

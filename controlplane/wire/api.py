@@ -89,6 +89,7 @@ class StreamDetail(StreamView):
     height: int | None = None
     loss: float | None = None
     edges: list[str] = []
+    starved: dict[str, int] = {}  # edges to which nothing of a live stream comes -> who watch it there
     report: PublisherReport | None = None  # None when the publisher is not ours (OBS, GStreamer ...)
     publish_state: PublishState | None = None
 

@@ -1,6 +1,6 @@
 """The lines of the Overview. Pure: a View in, spans out."""
 
-from console.screens.shared import figures, words
+from console.screens.shared import figures, health, words
 from console.screens.shared.chart import SPAN_S, Sample
 from console.screens.shared.view import Load, View
 from console.screens.shared.words import Line, Span
@@ -90,6 +90,17 @@ def needs(view: View) -> list[Line]:
                 f"{stream.channel} is {look.word}; {kept}.",
                 "3 broadcast",
             )
+        elif stream.state == "live":
+            wrong = health.troubles(stream, view.marks, view.now, view.loss_to_viewers(stream))
+            if wrong:
+                level, said = wrong[0][0], "; ".join(text for _, text in wrong)
+                add(4 - level, bad if level > 1 else warn, f"{stream.channel}: {said}.", "3 broadcast")
+        for edge, viewers in stream.starved.items():
+            without = view.now - view.marks.starved.get((stream.channel, edge), view.now)
+            if without >= health.STARVED_S:
+                who = figures.plural(viewers, "viewer")
+                text = f"No media of {stream.channel} reaches {edge} for {figures.age(without)}: {who} there."
+                add(1, bad, text, "2 fleet")
         report = stream.report
         if report is not None and report.message:
             add(3, warn, f"{stream.channel}: {report.message}", "3 broadcast")

@@ -284,7 +284,7 @@ class CommandBar(Horizontal):
     def close(self) -> None:
         self.kind = ""
         self.remove_class("-open")
-        if self.entry.has_focus:
+        if self.screen.focused is self.entry:  # its own has_focus follows later
             self.screen.set_focus(None)
 
     def say(self, text: str) -> None:

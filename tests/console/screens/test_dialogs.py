@@ -10,10 +10,11 @@ from textual.widgets import Input
 
 from console.commands import PublishWords
 from console.core import media_files
+from console.handlers import free_channel, left_words
 from console.screens.broadcast import dialogs
 from console.screens.broadcast.dialogs import FieldError, Seen, complete, look, make_spec, shared_start
 from console.screens.fleet.drain import DrainDialog
-from console.screens.shared.dialog import Dialog
+from console.screens.shared.dialog import Checkbox, Dialog
 from controlplane.wire.nodes import NodeState
 from tests.console.screens.conftest import OpenStand
 from tests.console.screens.stand import node, quiet, snapshot, stream
@@ -95,6 +96,55 @@ async def test_quitting_says_what_ends_and_does_not_start_there(stand: OpenStand
         await it.press("q", "enter")
         await it.pilot.pause()
         assert it.app.return_code == 0
+
+
+async def test_quitting_while_nobody_answers_promises_nothing(stand: OpenStand) -> None:
+    async with stand(snapshot()) as it:
+        it.clock.now += 12
+        it.feed.down(3)
+        await it.until_shown("retry 3")
+        await it.press("q")
+        text = await it.until_shown(
+            "The stream manager does not answer", "12 s ago", "the stage may be down", "[▸Leave ]"
+        )
+        assert "goes on. The next" not in text.replace("\n", " ")
+        assert "Leave it running" not in text
+        assert left_words(it.app.look()).startswith("The stage did not answer.")
+        it.feed.up(snapshot())
+        await it.until_shown("link ●")
+        assert left_words(it.app.look()).startswith("The stage goes on at http")
+
+
+async def test_a_broadcast_that_failed_is_offered_again_with_its_own_values(
+    stand: OpenStand, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"x")
+    async with stand(quiet(), size=(120, 40)) as it:
+        for line in (f"publish '{clip}' first 2M loop", "publish test second 3M"):
+            await it.burst(f":{line}", "enter")
+            await it.until_shown(f"{line.split()[2]} did not come on air")
+        await it.press("3", "left_square_bracket")
+        assert it.page.chosen_channel() == "first"
+        await it.press("b")
+        fields = {field.id: field.value for field in it.app.screen.query(Input)}
+        assert fields == {"file": str(clip), "channel": "first", "bitrate": "2M"}
+        assert it.app.screen.query_one("#loop", Checkbox).value
+
+
+@pytest.mark.parametrize(
+    ("channel", "taken", "free"),
+    [
+        ("main", {"main"}, "main-2"),
+        ("main", {"main", "main-2"}, "main-3"),
+        ("main-2", {"main", "main-2"}, "main-3"),
+        ("2026", {"2026"}, "2026-2"),
+        ("a-b", {"a-b"}, "a-b-2"),
+        ("x" * 63, {"x" * 63}, "x" * 61 + "-2"),
+    ],
+)
+def test_the_next_free_name(channel: str, taken: set[str], free: str) -> None:
+    assert free_channel(channel, taken) == free
 
 
 async def test_a_remote_stage_is_left_without_asking(stand: OpenStand) -> None:

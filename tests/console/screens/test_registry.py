@@ -46,6 +46,7 @@ def test_every_page_and_dialog_has_what_it_must_have_of_its_own() -> None:
     assert not [dialog for dialog in below(Dialog) if dialog.chosen is Dialog.chosen]
     assert ConsoleApp.look is not Handlers.look
     assert ConsoleApp.remember_palette is not Handlers.remember_palette
+    assert ConsoleApp.reset_counters is not Handlers.reset_counters
 
 
 def test_what_changes_the_stage_has_a_plain_command() -> None:

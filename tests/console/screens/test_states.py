@@ -1,6 +1,7 @@
 """What a page says in each of its states, and what may be done in them."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from controlplane.wire.api import LatencyView
 from controlplane.wire.base import Problem
 from controlplane.wire.nodes import NodeState
 from tests.console.screens.conftest import OpenStand
-from tests.console.screens.stand import START, bare, entry, node, quiet, snapshot, stream
+from tests.console.screens.stand import START, bare, entry, node, quiet, report, snapshot, stream
 
 REFUSED = Rejected(Problem(code="unauthorized", title="the operator token is not accepted", status=401))
 
@@ -118,6 +119,53 @@ async def test_what_is_wrong_is_told_worst_first(stand: OpenStand) -> None:
         text = await it.until_shown(*wanted)
         places = [text.index(words) for words in wanted]
         assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"report": report(missed=4000)}, "✗ main: 5.4 % of the frames missed by source"),
+        ({"report": report(missed=0, dropped=800)}, "▲ main: 1.1 % of the frames dropped by network"),
+        ({"report": report(missed=0, target_fps=60.0)}, "✗ main: 29.9 of 60 fps"),
+        ({"report": report(missed=0), "bitrate_bps": 3.0e6}, "▲ main: 3.00 Mbps of 4.50 Mbps"),
+        ({"report": report(missed=0), "loss": 0.03}, "▲ main: 3.00 % lost on the way to the origin"),
+        ({"report": None, "loss": 0.09}, "✗ main: 9.00 % lost on the way to the origin"),
+    ],
+)
+async def test_a_broadcast_that_goes_wrong_needs_somebody(
+    stand: OpenStand, more: dict[str, Any], says: str
+) -> None:
+    """What the Broadcast page marks is on the Overview too."""
+    nodes = [node("origin-1"), node("edge-1"), node("edge-2")]
+    async with stand(snapshot(nodes=nodes, streams=[stream(**more)])) as it:
+        await it.until_shown(says)
+        await it.press("3")
+        await it.until_shown(says[0])
+
+
+async def test_loss_on_the_way_to_the_viewers_needs_somebody(stand: OpenStand) -> None:
+    nodes = [node("origin-1"), node("edge-1", connections=3, loss=0.02)]
+    first = snapshot(nodes=nodes, streams=[stream(report=report(missed=0), edges=["edge-1"])])
+    async with stand(first) as it:
+        await it.until_shown("▲ main: 2.00 % lost on the way to the viewers")
+
+
+async def test_a_broadcast_that_goes_well_needs_nobody(stand: OpenStand) -> None:
+    nodes = [node("origin-1"), node("edge-1")]
+    young = stream(since=START - 3, bitrate_bps=1e6, report=report(missed=0))  # its rate still rises
+    async with stand(snapshot(nodes=nodes, streams=[young])) as it:
+        await it.until_shown("● Nothing. 2 nodes in service")
+
+
+async def test_an_edge_without_media_needs_somebody_when_it_lasts(stand: OpenStand) -> None:
+    nodes = [node("origin-1"), node("edge-1")]
+    starved = stream(report=report(missed=0), starved={"edge-1": 3})
+    async with stand(snapshot(nodes=nodes, streams=[starved])) as it:
+        await it.until_shown("● Nothing.")  # it may have asked for it just now
+        it.feed.delta(at=START + 3, streams=[starved])
+        await it.until_shown("✗ No media of main reaches edge-1 for 3.0 s: 3 viewers there.")
+        it.feed.delta(at=START + 4, streams=[stream(report=report(missed=0))])
+        await it.until_gone("No media of main")
 
 
 async def test_deltas_move_what_is_shown(stand: OpenStand) -> None:

@@ -124,6 +124,19 @@ async def test_a_publishers_report_is_shown(show: Show) -> None:
     assert stream["watch"].endswith("/watch/main")
 
 
+async def test_an_edge_to_which_nothing_comes_is_named_with_who_watches_there(show: Show) -> None:
+    await show.on_air()
+    await show.whep()
+    await wait_for(lambda: show.board.viewers("main") == 1, 5, "the edge has told of its viewer")
+    assert (await show.get("/streams"))[0]["starved"] == {}
+    stream = show.board.streams["main"]
+    show.nodes["edge-1"].relayed = "stalled"
+    await wait_for(lambda: show.board.starved(stream) == {"edge-1": 1}, 5, "the edge has told of it")
+    assert (await show.get("/streams"))[0]["starved"] == {"edge-1": 1}
+    show.nodes["edge-1"].relayed = "live"
+    await wait_for(lambda: show.board.starved(stream) == {}, 5)
+
+
 async def test_a_publishers_words_are_bounded(show: Show) -> None:
     session = await show.on_air()
     report = {
