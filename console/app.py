@@ -45,6 +45,7 @@ from console.messages import (
     StageStep,
 )
 from console.screens.broadcast.screen import BroadcastScreen
+from console.screens.broadcast.widgets import why_ended
 from console.screens.fleet.screen import FleetScreen
 from console.screens.inside.screen import InsideScreen
 from console.screens.journal.screen import JournalScreen
@@ -162,6 +163,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         self.pending: dict[str, Pending] = {}
         self.entered: list[str] = []  # lines after `:` and `/`, the newest last
         self.last_words = commands.PublishWords()
+        self.started: dict[str, commands.PublishWords] = {}
         self._opener, self._clock = opener, clock
         self._target: Target | None = None
         self._state = State()
@@ -274,6 +276,9 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         self._state = self._state.apply(message.item)
         self._heard_at = self._clock()
         self._marks = self._marks.follow(self._state.streams.values(), self._state.at)
+        for entry in message.item.journal:  # of a delta: what a snapshot tells of happened earlier
+            if entry.kind == "stream.ended" and entry.actor == "publisher":  # by itself, not by anybody here
+                self.say(f"{entry.subject} ended: {why_ended(entry)}")
         wait = self._drawn_at + DRAW_S - time.monotonic()
         if wait <= 0:
             self._draw()
@@ -317,6 +322,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             refused=self._refused,
             pending=dict(self.pending),
             marks=self._marks,
+            started=frozenset(self.started),
         )
 
     def _handle_exception(self, error: Exception) -> None:

@@ -53,6 +53,7 @@ class Handlers(App[int]):
     client: Client | None = None
     pending: dict[str, Pending]
     last_words: commands.PublishWords
+    started: dict[str, commands.PublishWords]  # by channel, of this console
 
     # --- what they stand on
 
@@ -233,8 +234,7 @@ class Handlers(App[int]):
         if argument:
             self._start_words(argument, on_air)
             return
-        failed = self.pending.get((self.page.chosen_channel() if self.page is not None else None) or "")
-        words = self.last_words if failed is None or not failed.error else dialogs.words_of(failed.spec)
+        words = self._words_again()
         if words.channel in on_air:
             free = free_channel(words.channel, on_air)
             words = commands.PublishWords(words.source, free, words.bitrate, words.loop, words.copy)
@@ -250,8 +250,20 @@ class Handlers(App[int]):
         else:
             self._start(spec)
 
+    def _words_again(self) -> commands.PublishWords:
+        """What to offer: the values of the broadcast that is looked at and failed, of the one that has ended
+        just now, or the last ones."""
+        page = self.page
+        failed = self.pending.get((page.chosen_channel() if page is not None else None) or "")
+        if failed is not None and failed.error:
+            return dialogs.words_of(failed.spec)
+        ended = self.look().last_ended()
+        if ended is not None and isinstance(page, BroadcastScreen) and page.channel is None:
+            return self.started.get(ended.subject, self.last_words)
+        return self.last_words
+
     def _start(self, spec: PublisherSpec) -> None:
-        self.last_words = dialogs.words_of(spec)
+        self.last_words = self.started[spec.channel] = dialogs.words_of(spec)
         self.pending[spec.channel] = Pending(spec, time.time())
         self.go("broadcast")
         if isinstance(self.page, BroadcastScreen):

@@ -4,7 +4,7 @@ from console.screens.shared import figures, health, words
 from console.screens.shared.health import Baseline
 from console.screens.shared.view import Pending, View
 from console.screens.shared.words import Line, Span
-from controlplane.wire.api import StreamDetail
+from controlplane.wire.api import JournalEntry, StreamDetail
 
 
 def sending_lines(stream: StreamDetail, view: View, width: int) -> list[Line]:
@@ -196,10 +196,25 @@ def whip_line(view: View, channel: str, width: int) -> Line:
     ]
 
 
+def why_ended(entry: JournalEntry) -> str:
+    """Why a broadcast ended, in the stream manager's words."""
+    return str(entry.data.get("reason") or entry.message.partition(": ")[2].rstrip(".") or "it was ended")
+
+
+def ended_line(entry: JournalEntry, view: View) -> Line:
+    """ "main ended at 18:49:13: its file was at its end. b starts it again"."""
+    said = f"{entry.subject} ended at {figures.clock(entry.at)}: {why_ended(entry)}. "
+    again: Line = [("b", "bold $accent"), (" starts it again.", "$muted")]
+    return [(said, "bold"), *(again if entry.subject in view.started else [])]
+
+
 def empty_lines(view: View, width: int) -> list[Line]:
     """Nothing on air: why, and the two ways to change that."""
+    ended = view.last_ended()
     lines: list[Line] = [
-        [("Nothing is on air. ", "bold"), ("Nobody publishes to this stage.", "$muted")],
+        [("Nothing is on air. ", "bold"), ("Nobody publishes to this stage.", "$muted")]
+        if ended is None
+        else ended_line(ended, view),
         [],
         [
             ("b", "bold $accent"),

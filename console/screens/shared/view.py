@@ -55,6 +55,7 @@ class View:
     refused: str = ""  # the manager does not take the token: its words
     pending: Mapping[str, Pending] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)
+    started: frozenset[str] = frozenset()  # channels started from here: `b` can start them again
 
     @property
     def now(self) -> float:
@@ -128,6 +129,17 @@ class View:
         """One point a moment. Over all roles: edges, or whatever role there is, for viewers are on edges."""
         role = role or Role.EDGE
         return [point for point in self.state.history if point.role == role]
+
+    def last_ended(self) -> JournalEntry | None:
+        """The broadcast that ended last, since the stream manager began."""
+        return next(
+            (
+                entry
+                for entry in reversed(self.state.journal)
+                if entry.kind == "stream.ended" and entry.at >= self.state.started_at
+            ),
+            None,
+        )
 
     def journal_about(self, subjects: Iterable[str] | None) -> list[JournalEntry]:
         """Entries about these subjects (None: about nodes and the fleet), newest first."""

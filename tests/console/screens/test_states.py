@@ -1,10 +1,13 @@
 """What a page says in each of its states, and what may be done in them."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import Input
 
+from console.commands import PublishWords
 from console.core.errors import Rejected
 from console.screens.journal.screen import JournalScreen
 from console.screens.shared.dialog import Dialog
@@ -321,3 +324,31 @@ async def test_a_mistake_of_the_console_is_in_its_log_with_its_traceback(
     assert "mistake of its own" in caplog.text
     assert "ZeroDivisionError: by hand" in caplog.text
     assert "in mistake" in caplog.text
+
+
+async def test_a_broadcast_that_ended_by_itself_is_told_and_started_again(
+    stand: OpenStand, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"x")
+    own = stream(report=report(missed=0))
+    async with stand(quiet(), page="3") as it:
+        await it.burst(f":publish '{clip}' main 2M", "enter")
+        await it.until_shown("main did not come on air")  # there is no stage; it comes by the feed
+        it.feed.delta(streams=[own])
+        await it.until_shown("ON AIR")
+        end = entry(8, "main is ended: its file was at its end.", "stream.ended", "main", actor="publisher",
+                    at=START + 5, data={"reason": "its file was at its end"})  # fmt: skip
+        it.feed.delta(removed_streams=["main"], journal=[end])
+        await it.until_shown("main ended at 14:13:25: its file was at its end. b starts it again.",
+                             "main ended: its file was at its end")  # fmt: skip
+        it.app.last_words = PublishWords(channel="another")
+        await it.press("b")
+        assert it.app.screen.query_one("#file", Input).value == str(clip)
+        assert it.app.screen.query_one("#channel", Input).value == "main"
+
+
+async def test_an_end_of_long_ago_is_not_told(stand: OpenStand) -> None:
+    old = entry(1, "main is ended: stopped.", "stream.ended", "main", at=START - 90_000)
+    async with stand(snapshot(streams=[], journal=[old]), page="3") as it:
+        await it.until_shown("Nothing is on air. Nobody publishes")
