@@ -214,7 +214,7 @@ def test_a_poor_terminal_gets_ascii_without_colour_and_is_told_when_it_is_small(
         assert not re.search(r"\x1b\[[0-9;]*(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]", window.raw()), "a colour"
     window.keys("Escape")
     window.resize(50, 12)
-    window.until("50x12 is small: 60x16 shows all")
+    window.until("50x12 is small: 80x24 shows all")
     window.keys("1")
     window.until("Now")
     window.resize(80, 24)

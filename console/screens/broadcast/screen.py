@@ -17,7 +17,7 @@ class BroadcastScreen(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self.channel: str | None = None  # the one looked at
+        self._chosen: str | None = None
 
     def body(self) -> ComposeResult:
         yield Panel("Channels", id="channels")
@@ -34,10 +34,19 @@ class BroadcastScreen(Page):
         view = self.view
         return sorted({*view.state.streams, *view.pending})
 
+    @property
+    def channel(self) -> str | None:
+        """The one looked at: the one chosen, as long as there is one, or else the first."""
+        channels = self.channels()
+        return self._chosen if self._chosen in channels else next(iter(channels), None)
+
+    @channel.setter
+    def channel(self, channel: str | None) -> None:
+        """Choose one, perhaps before it is heard of."""
+        self._chosen = channel
+
     def show_body(self, view: View) -> None:
         channels = self.channels()
-        if self.channel not in channels:
-            self.channel = channels[0] if channels else None
         stream = view.state.streams.get(self.channel or "")
         tabs, empty = self.query_one("#channels", Panel), self.query_one("#empty", Panel)
         tabs.display = len(channels) > 1

@@ -190,7 +190,7 @@ def whip_line(view: View, channel: str, width: int) -> Line:
     tail = " makes its token"
     return [
         ("OBS   ", "$muted"),
-        (figures.clip(address, max(10, width - 9 - len(tail))), ""),
+        (figures.clip(address, max(10, width - 10 - len(tail))), ""),
         ("   t", "bold $accent"),
         (tail, "$muted"),
     ]

@@ -35,8 +35,10 @@ class OverviewScreen(Page):
         room = 3 if self.size.height >= 24 else 2
         shown = wrong[:room] if len(wrong) <= room else wrong[: room - 1]
         if len(wrong) > room:
-            shown.append([(f"… and {len(wrong) - room + 1} more: 2 fleet, 3 broadcast, 4 journal", "$muted")])
-        panel.show(shown or [widgets.all_well(view)])
+            more = f"… and {len(wrong) - room + 1} more: 2 fleet, 3 broadcast, 4 journal"
+            shown.append([(more, "$muted"), ("", "")])
+        blocks = [part for line in shown for part in widgets.needs_block(line, panel.room)]
+        panel.show(blocks or [widgets.all_well(view)])
         panel.set_class(bool(wrong), "-wrong")
         streams.show(widgets.stream_lines(view, streams.room))
         roles.show(widgets.role_lines(view, roles.room))

@@ -1,6 +1,7 @@
 """A page: the frame and a body. The app gives it a View several times a second; it never asks for one."""
 
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Container
 from textual.screen import Screen
 
@@ -11,15 +12,31 @@ from console.screens.shared.view import View
 
 class Page(Screen[None]):
     NAME = ""
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (30, "-tall"), (44, "-high")]
+    HORIZONTAL_BREAKPOINTS = [
+        (0, "-tiny"),
+        (60, "-small"),
+        (80, "-narrow"),
+        (100, "-normal"),
+        (150, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-short"), (24, "-low"), (30, "-tall"), (44, "-high")]
+    BINDINGS = [
+        Binding("up", "scroll_body('up')", show=False),
+        Binding("down", "scroll_body('down')", show=False),
+        Binding("pageup", "scroll_body('page_up')", show=False),
+        Binding("pagedown", "scroll_body('page_down')", show=False),
+        Binding("home", "scroll_body('home')", show=False),
+        Binding("end", "scroll_body('end')", show=False),
+    ]
     AUTO_FOCUS = ""
 
     DEFAULT_CSS = """
     Page { background: $background; color: $foreground; layout: vertical; }
     Page > Header, Page > #keys { background: $raised; }
     Page > #body { height: 1fr; layout: vertical; overflow: hidden; }
-    Page.-flat > #body, Page.-tiny > #body { overflow: auto; }
+    Page > #body { scrollbar-size-vertical: 1; }
+    Page.-flat > #body, Page.-short > #body,
+    Page.-tiny > #body, Page.-small > #body { overflow: hidden auto; }
     Page.-stale > #body { opacity: 60%; }
     """
 
@@ -92,6 +109,10 @@ class Page(Screen[None]):
 
     def focus_body(self) -> None:
         """Where keys go when no line is being entered. At once: the next key belongs there."""
+
+    def action_scroll_body(self, where: str) -> None:
+        """In a terminal that is too small for all of a page, the rest is a few keys away."""
+        getattr(self.query_one("#body"), f"scroll_{where}")(animate=False)
 
     async def action_open_row(self, key: str) -> None:
         """Enter or a second click on a row of the page's table."""

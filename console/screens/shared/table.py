@@ -207,6 +207,8 @@ class Table(ScrollView, can_focus=True):
         share = spare // len(growing) if growing else 0
         self._wrap()
         self._shown = [(c, c.width + (share if c.grows else 0)) for c in columns]
+        if len(columns) == 1:  # the most important one takes what there is, also where that is too little
+            self._shown = [(columns[0], max(1, room))]
         self.virtual_size = Size(self.across, max(len(self._rows), len(self._words)) + 1)
         self.refresh()
 
