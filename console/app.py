@@ -164,6 +164,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         self.entered: list[str] = []  # lines after `:` and `/`, the newest last
         self.last_words = commands.PublishWords()
         self.started: dict[str, commands.PublishWords] = {}
+        self._to_say = []
         self._opener, self._clock = opener, clock
         self._target: Target | None = None
         self._state = State()
@@ -338,6 +339,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
     def _tick(self) -> None:
         for channel in [c for c, p in self.pending.items() if p.error and c in self._state.streams]:
             del self.pending[channel]  # it is on air after all, from elsewhere
+        self.say_what_waits()
         page = self.page
         if (
             isinstance(page, InsideScreen)

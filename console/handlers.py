@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from textual import work
 from textual.app import App
 from textual.await_complete import AwaitComplete
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from console import commands
 from console.core.client import Client
@@ -54,6 +54,7 @@ class Handlers(App[int]):
     pending: dict[str, Pending]
     last_words: commands.PublishWords
     started: dict[str, commands.PublishWords]  # by channel, of this console
+    _to_say: list[tuple[str, str, str]]  # words, severity, title
 
     # --- what they stand on
 
@@ -75,10 +76,21 @@ class Handlers(App[int]):
         return None
 
     def say(self, words: str, severity: str = "information", title: str = "") -> None:
-        level: Any = severity
-        self.notify(
-            words, severity=level, title=title, timeout=4 if severity == "information" else 8, markup=False
-        )
+        """A toast. The same words again take the place of the old ones; under a dialog they wait until it is
+        answered, for there they would lie over its choices."""
+        self._to_say = [said for said in self._to_say if said[0] != words] + [(words, severity, title)]
+        self.say_what_waits()
+
+    def say_what_waits(self) -> None:
+        if isinstance(self.screen, ModalScreen):
+            return
+        waiting, self._to_say = self._to_say, []
+        for words, severity, title in waiting:
+            for old in [toast for toast in self._notifications if toast.message == words]:
+                self._unnotify(old)
+            level: Any = severity
+            timeout = 4 if severity == "information" else 8
+            self.notify(words, severity=level, title=title, timeout=timeout, markup=False)
 
     def ask(self, screen: "Screen[T]", then: Callable[[T], None]) -> None:
         """Open a dialog; `then` gets its result, and is not called after Cancel."""

@@ -337,3 +337,28 @@ async def test_a_disk_that_does_not_answer_holds_nothing_up_and_the_newest_path_
             assert not isinstance(it.app.screen, Dialog)
     finally:
         answers.set()
+
+
+async def test_the_same_words_again_take_the_place_of_the_old_ones(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2") as it:
+        for _ in range(3):
+            await it.press("u")
+        text = await it.until_shown("origin-1 is not draining")
+        assert text.count("origin-1 is not draining") == 1
+        it.app.say("something else")
+        text = await it.until_shown("something else")
+        assert text.count("origin-1 is not draining") == 1
+
+
+async def test_a_toast_waits_until_the_dialog_is_answered(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2", size=(80, 24)) as it:
+        await it.press("u")
+        await it.until_shown("is not draining")
+        await it.press("b")
+        await it.until_shown("Start a broadcast")
+        it.app.say("edge-9 is in service again")
+        await it.pilot.pause(0.7)
+        assert "edge-9" not in it.text()
+        assert not [toast for toast in it.app.screen.query("Toast") if toast.region.area]
+        await it.press("escape")
+        await it.until_shown("edge-9 is in service again")
