@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ from textual.worker import Worker, WorkerState
 from console import commands
 from console.actions import ACTIONS, BY_ID, PAGES, is_character
 from console.core.client import Client
+from console.core.effects import as_left
 from console.core.errors import ConsoleError
 from console.core.live import Link, LinkState
 from console.core.model import State
@@ -60,6 +62,7 @@ from themes import MONOCHROME, PALETTES, Palette
 DRAW_S = 0.2  # what arrives is on screen that soon, and no more often
 TICK_S = 0.5  # for what only the clock changes: ages, and a feed that says nothing
 INSIDE_S = 1.0
+JUST_UP_S = 60.0  # a stage younger than this has just come up
 REFUSED_RETRY_S = 3.0
 
 log = logging.getLogger(__name__)
@@ -220,7 +223,8 @@ class ConsoleApp(Handlers, inherit_bindings=False):
                 loop.add_signal_handler(number, self.exit, 0)  # leave the terminal as it was found
         heading = "Showcaller: a remote stage" if self.options.api else "Showcaller: bringing the stage up"
         self.push_screen(StartScreen(heading, "connect"))
-        self.set_interval(TICK_S, self._tick)
+        # In the app's own turn: a timer calls whenever its time has come, also while all is taken down.
+        self.set_interval(TICK_S, partial(self.call_later, self._tick))
         self.action_connect()
 
     def action_connect(self) -> None:
@@ -274,7 +278,12 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             self.post_message(FeedRefused(error))
 
     def on_feed_arrived(self, message: FeedArrived) -> None:
+        first = not self._state.ready
         self._state = self._state.apply(message.item)
+        if first:
+            self._say_as_left()
+        for channel in [c for c, p in self.pending.items() if p.error and c in self._state.streams]:
+            del self.pending[channel]  # it is on air after all, from elsewhere
         self._heard_at = self._clock()
         self._marks = self._marks.follow(self._state.streams.values(), self._state.at)
         for entry in message.item.journal:  # of a delta: what a snapshot tells of happened earlier
@@ -286,6 +295,15 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         elif not self._draw_due:
             self._draw_due = True
             self.set_timer(wait, self._draw)
+
+    def _say_as_left(self) -> None:
+        """At the first word of a stage that has just come up: the number of nodes is one of before."""
+        state = self._state
+        if state.at - state.started_at < JUST_UP_S:
+            oldest = state.journal[0].at if state.journal else None
+            said = as_left(state.groups.values(), oldest, state.started_at)
+            if said:
+                self.say(f"{said}: drain what is too many (2 fleet, d)")
 
     def on_link_changed(self, message: LinkChanged) -> None:
         self._link = message.link
@@ -337,8 +355,6 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             self._marks = self._marks.reset(stream, self.look().now)
 
     def _tick(self) -> None:
-        for channel in [c for c, p in self.pending.items() if p.error and c in self._state.streams]:
-            del self.pending[channel]  # it is on air after all, from elsewhere
         self.say_what_waits()
         page = self.page
         if (

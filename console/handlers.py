@@ -397,6 +397,11 @@ class Handlers(App[int]):
         self.action_command_palette()
 
     def do_theme(self, argument: str) -> None:
+        if self.no_color:
+            self.say(
+                "NO_COLOR is set: there are no colours to choose. Start without it for a palette", "warning"
+            )
+            return
         names = [palette.name for palette in PALETTES]
         if argument and argument not in names:
             self.say(f"No palette {argument!r}: {', '.join(names)}", "error")

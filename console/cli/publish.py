@@ -98,7 +98,7 @@ def _foreground(spec: "PublisherSpec", target: "Target", *, as_json: bool) -> in
     async def make() -> str:
         async with target.client() as client:
             if not target.remote:
-                return await publish_token(context.home(), client, spec.channel)
+                return (await publish_token(context.home(), client, spec.channel)).text
             return (await client.create_token(spec.channel, TOKEN_S)).token
 
     token = context.run(make())

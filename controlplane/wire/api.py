@@ -129,6 +129,14 @@ class TokenRequest(Request):
     ttl_s: float = Field(default=3600.0, gt=0, le=30 * 86_400)
 
 
+class TokenRevoke(Request):
+    """`POST /api/v1/tokens/revoke` (operator): a token that was made and is not needed."""
+
+    channel: str = Field(pattern=CHANNEL_PATTERN)
+    token: str = Field(max_length=4096)
+    why: str = Field(default="", max_length=200)  # for the journal
+
+
 class TokenView(Message):
     whip: str
     token: str

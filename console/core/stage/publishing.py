@@ -1,10 +1,11 @@
 """Detached publishers: broadcasts that outlive the console that started them."""
 
 import asyncio
+import contextlib
 import time
 
 from console.core.client import Client
-from console.core.errors import ConsoleError, StageError, TimedOut
+from console.core.errors import ApiError, ConsoleError, StageError, TimedOut
 from console.core.paths import Home
 from console.core.stage.control import PublishOrder, SupervisorGone, ask, ask_status
 from console.core.stage.kept import publish_token
@@ -19,7 +20,8 @@ async def start_publisher(
 ) -> PublisherStatus:
     """Put a broadcast on air through the supervisor; returns when it is live (state "running", `line` set).
 
-    The publish token is made here, through `client`. Raises StageError with the publisher's own words when
+    The publish token is made here, through `client`, and taken back when the broadcast does not come on air.
+    Raises StageError with the publisher's own words when
     it fails (the error's exit_code is the publisher's), TimedOut when it is not live in time; then it is
     stopped.
     """
@@ -35,8 +37,19 @@ async def start_publisher(
         spec=spec,
         whip=f"{client.api}/whip/{spec.channel}",
         report=f"{client.api}/api/v1/channels/{spec.channel}/publisher",
-        token=token,
+        token=token.text,
     )
+    try:
+        return await _until_live(home, order, timeout_s)
+    except ConsoleError:
+        if token.made:
+            with contextlib.suppress(ApiError):  # then it ends by itself; what went wrong is worth more
+                await client.revoke_token(spec.channel, token.text, "the broadcast did not come on air")
+        raise
+
+
+async def _until_live(home: Home, order: PublishOrder, timeout_s: float) -> PublisherStatus:
+    spec = order.spec
     deadline = time.monotonic() + timeout_s
     status = PublisherStatus.model_validate(
         await ask(home, {"do": "publish", "order": order.model_dump(mode="json")})

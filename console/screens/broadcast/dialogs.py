@@ -318,7 +318,7 @@ def token_lines(whip: str, token: str, expires: str) -> list[Line]:
         [],
         [("server  ", "$muted"), (whip, "bold $second")],
         [("token   ", "$muted"), (token, "bold")],
-        [("until   ", "$muted"), (expires, "")],
+        [("until   ", "$muted"), (figures.date(expires), "")],
         [],
         [("It is shown this once. Whoever has it can publish to this channel.", "$muted")],
     ]

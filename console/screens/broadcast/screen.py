@@ -75,7 +75,8 @@ class BroadcastScreen(Page):
         line: Line = []
         for channel in channels:
             line += [(f" {channel} ", "bold reverse" if channel == self.channel else "$muted"), (" ", "")]
-        return [*line, ("  [ ]", "bold $accent"), (" other broadcast", "$muted")]
+        key, word = "bold $accent", "$muted"
+        return [*line, ("  [", key), (" previous  ", word), ("]", key), (" next", word)]
 
     def _show_stream(self, stream: StreamDetail, view: View) -> None:
         sending, viewers = self.query_one("#sending", Panel), self.query_one("#viewers", Panel)

@@ -6,6 +6,7 @@ An unknown figure is `-`, never 0.
 import re
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import pairwise
 
 from rich.cells import cell_len
@@ -85,6 +86,11 @@ def lasting(seconds: float | None) -> str:
 def clock(at: float | None) -> str:
     """A moment (Unix time) on the wall clock here: "21:04:17"."""
     return UNKNOWN if at is None else time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def date(moment: str) -> str:
+    """A moment in ISO 8601 by the wall clock here: "2026-09-21 21:04"."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:

@@ -71,6 +71,17 @@ def test_the_help_names_every_action_with_key_word_and_command() -> None:
             assert f":{word}" in text
 
 
+@pytest.mark.parametrize("width", [30, 72, 98])
+def test_nothing_of_the_help_is_cut(width: int) -> None:
+    lines = [plain(line) for line in help_lines("fleet", width)]
+    assert not [line for line in lines if "…" in line]
+    text = re.sub(r"\s+", " ", " ".join(lines))
+    for action in ACTIONS:
+        assert action.title in text
+        assert action.command in text
+    assert all(len(line.rstrip()) <= width for line in lines)
+
+
 def test_every_key_is_bound() -> None:
     bound = {binding.key for binding in ConsoleApp.BINDINGS if not isinstance(binding, tuple)}
     assert bound == {key for action in ACTIONS for key in action.keys} - {ConsoleApp.COMMAND_PALETTE_BINDING}

@@ -1,12 +1,15 @@
 """What a page says in each of its states, and what may be done in them."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.timer import Timer
 from textual.widgets import Input
 
+from console.app import ConsoleApp
 from console.commands import PublishWords
 from console.core.errors import Rejected
 from console.screens.journal.screen import JournalScreen
@@ -16,7 +19,7 @@ from controlplane.wire.api import LatencyView
 from controlplane.wire.base import Problem
 from controlplane.wire.nodes import NodeState
 from tests.console.screens.conftest import OpenStand
-from tests.console.screens.stand import START, bare, entry, node, quiet, report, snapshot, stream
+from tests.console.screens.stand import START, bare, entry, groups, node, quiet, report, snapshot, stream
 
 REFUSED = Rejected(Problem(code="unauthorized", title="the operator token is not accepted", status=401))
 
@@ -237,7 +240,7 @@ async def test_why_tells_of_the_chosen_node(stand: OpenStand) -> None:
 async def test_two_broadcasts_and_the_keys_between_them(stand: OpenStand) -> None:
     first = snapshot(streams=[stream("main"), stream("second", viewers=1)])
     async with stand(first, page="3") as it:
-        await it.until_shown("371 watching", "2 of 2 on air")
+        await it.until_shown("371 watching", "2 of 2 on air", "[ previous  ] next")
         await it.press("right_square_bracket")
         await it.until_shown("/watch/second", "1 watching")
 
@@ -290,8 +293,18 @@ async def test_words_from_elsewhere_do_not_reach_the_terminal_as_they_are(stand:
             assert "\x1b" not in text
 
 
-async def test_a_page_is_asked_to_draw_while_it_is_taken_down_and_after(stand: OpenStand) -> None:
+async def test_a_page_is_asked_to_draw_while_it_is_taken_down_and_after(
+    stand: OpenStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Timers and the feed go on whatever becomes of a page."""
+    called: list[Callable[[], object]] = []
+    really = ConsoleApp.set_interval
+
+    def set_interval(self: ConsoleApp, interval: float, callback: Any) -> Timer:
+        called.append(callback)
+        return really(self, interval, callback)
+
+    monkeypatch.setattr(ConsoleApp, "set_interval", set_interval)
     async with stand(snapshot(), page="2") as it:
         fleet = it.page
         await it.press("enter")
@@ -305,6 +318,9 @@ async def test_a_page_is_asked_to_draw_while_it_is_taken_down_and_after(stand: O
         inside.show(it.app.look())
         await it.pilot.pause()
     fleet.show(it.app.look())
+    assert called
+    for callback in called:  # a timer whose time comes before it is ended itself
+        callback()
     JournalScreen().show(it.app.look())  # not even begun
 
 
@@ -352,3 +368,22 @@ async def test_an_end_of_long_ago_is_not_told(stand: OpenStand) -> None:
     old = entry(1, "main is ended: stopped.", "stream.ended", "main", at=START - 90_000)
     async with stand(snapshot(streams=[], journal=[old]), page="3") as it:
         await it.until_shown("Nothing is on air. Nobody publishes")
+
+
+async def test_without_colours_there_is_no_palette_to_choose(
+    stand: OpenStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with stand(quiet()) as it:
+        before = it.app.theme
+        await it.press("T")
+        await it.until_shown("NO_COLOR is set")
+        assert it.app.theme == before
+
+
+async def test_a_stage_that_comes_up_with_more_edges_than_one_says_why(stand: OpenStand) -> None:
+    nodes = [node("origin-1"), node("edge-1"), node("edge-2"), node("edge-3")]
+    old = entry(1, "edge-3 is asked for", at=START - 90_000)
+    first = snapshot(nodes=nodes, groups=groups(nodes), streams=[], journal=[old], started_at=START - 3)
+    async with stand(first) as it:
+        await it.until_shown("3 edges, as you left it")
