@@ -19,7 +19,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Label, Static
 
-from console.screens.shared.ink import paragraphs
+from console.screens.shared.ink import content, paragraphs
 from console.screens.shared.words import Line, wrap
 
 T = TypeVar("T")
@@ -103,8 +103,11 @@ class OneOf(Widget, can_focus=True):
 
     def render(self) -> Content:
         laid = self._laid(self.size.width)
-        between = " " * self.GAP if laid[-1][1] == 0 else "\n"
-        return Content(between.join(text for _, _, text in laid))
+        between = Content(" " * self.GAP if laid[-1][1] == 0 else "\n")
+        return between.join(
+            content([(text[:MARK], "$accent" if number == self.index else "$muted"), (text[MARK:], "")])
+            for number, (_, _, text) in enumerate(laid)
+        )
 
 
 class Checkbox(widgets.Checkbox):
@@ -118,6 +121,7 @@ class Checkbox(widgets.Checkbox):
 CANCEL = Choice("cancel", "Cancel")
 BOX_WIDTH = 76  # as #box has it below
 BOX_EDGES = 6  # its border and padding, both sides
+MARK = 3  # cells of the mark before one of several words
 CHOICE_MARGINS = 2  # rows above and below the choices
 LOW_ROWS = 20  # from here on there is room for margins
 CHOICE_EDGES = 5  # a button's padding and the gap before it
