@@ -11,20 +11,23 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import work
+from textual import events, work
 from textual.binding import Binding
 from textual.filter import ANSIToTruecolor, LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.widget import AwaitMount
 from textual.widgets import Input
 from textual.worker import Worker, WorkerState
 
 from console import commands
 from console.actions import ACTIONS, BY_ID, PAGES, is_character
 from console.core.client import Client
+from console.core.effects import as_left
 from console.core.errors import ConsoleError
 from console.core.live import Link, LinkState
 from console.core.model import State
@@ -34,7 +37,6 @@ from console.glyphs import Ascii, NoColour, ascii_wanted
 from console.handlers import Handlers
 from console.messages import (
     Act,
-    CommandEntered,
     FeedArrived,
     FeedRefused,
     InsideArrived,
@@ -45,10 +47,12 @@ from console.messages import (
     StageStep,
 )
 from console.screens.broadcast.screen import BroadcastScreen
+from console.screens.broadcast.widgets import why_ended
 from console.screens.fleet.screen import FleetScreen
 from console.screens.inside.screen import InsideScreen
 from console.screens.journal.screen import JournalScreen
 from console.screens.overview.screen import OverviewScreen
+from console.screens.shared.health import Marks
 from console.screens.shared.page import Page
 from console.screens.shared.view import Pending, View
 from console.screens.start.screen import StartScreen
@@ -58,6 +62,7 @@ from themes import MONOCHROME, PALETTES, Palette
 DRAW_S = 0.2  # what arrives is on screen that soon, and no more often
 TICK_S = 0.5  # for what only the clock changes: ages, and a feed that says nothing
 INSIDE_S = 1.0
+JUST_UP_S = 60.0  # a stage younger than this has just come up
 REFUSED_RETRY_S = 3.0
 
 log = logging.getLogger(__name__)
@@ -161,9 +166,12 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         self.pending: dict[str, Pending] = {}
         self.entered: list[str] = []  # lines after `:` and `/`, the newest last
         self.last_words = commands.PublishWords()
+        self.started: dict[str, commands.PublishWords] = {}
+        self._to_say = []
         self._opener, self._clock = opener, clock
         self._target: Target | None = None
         self._state = State()
+        self._marks = Marks()
         self._link = Link(LinkState.CONNECTING)
         self._heard_at: float | None = None  # when the newest message came
         self._refused = ""
@@ -215,7 +223,8 @@ class ConsoleApp(Handlers, inherit_bindings=False):
                 loop.add_signal_handler(number, self.exit, 0)  # leave the terminal as it was found
         heading = "Showcaller: a remote stage" if self.options.api else "Showcaller: bringing the stage up"
         self.push_screen(StartScreen(heading, "connect"))
-        self.set_interval(TICK_S, self._tick)
+        # In the app's own turn: a timer calls whenever its time has come, also while all is taken down.
+        self.set_interval(TICK_S, partial(self.call_later, self._tick))
         self.action_connect()
 
     def action_connect(self) -> None:
@@ -269,14 +278,32 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             self.post_message(FeedRefused(error))
 
     def on_feed_arrived(self, message: FeedArrived) -> None:
+        first = not self._state.ready
         self._state = self._state.apply(message.item)
+        if first:
+            self._say_as_left()
+        for channel in [c for c, p in self.pending.items() if p.error and c in self._state.streams]:
+            del self.pending[channel]  # it is on air after all, from elsewhere
         self._heard_at = self._clock()
+        self._marks = self._marks.follow(self._state.streams.values(), self._state.at)
+        for entry in message.item.journal:  # of a delta: what a snapshot tells of happened earlier
+            if entry.kind == "stream.ended" and entry.actor == "publisher":  # by itself, not by anybody here
+                self.say(f"{entry.subject} ended: {why_ended(entry)}")
         wait = self._drawn_at + DRAW_S - time.monotonic()
         if wait <= 0:
             self._draw()
         elif not self._draw_due:
             self._draw_due = True
             self.set_timer(wait, self._draw)
+
+    def _say_as_left(self) -> None:
+        """At the first word of a stage that has just come up: the number of nodes is one of before."""
+        state = self._state
+        if state.at - state.started_at < JUST_UP_S:
+            oldest = state.journal[0].at if state.journal else None
+            said = as_left(state.groups.values(), oldest, state.started_at)
+            if said:
+                self.say(f"{said}: drain what is too many (2 fleet, d)")
 
     def on_link_changed(self, message: LinkChanged) -> None:
         self._link = message.link
@@ -313,11 +340,22 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             remote=bool(self.options.api),
             refused=self._refused,
             pending=dict(self.pending),
+            marks=self._marks,
+            started=frozenset(self.started),
         )
 
+    def _handle_exception(self, error: Exception) -> None:
+        """A mistake ends the console: Textual shows it, and the log keeps it with its traceback."""
+        log.critical("the console ends by a mistake of its own", exc_info=error)
+        super()._handle_exception(error)
+
+    def reset_counters(self, channel: str) -> None:
+        stream = self._state.streams.get(channel)
+        if stream is not None:
+            self._marks = self._marks.reset(stream, self.look().now)
+
     def _tick(self) -> None:
-        for channel in [c for c, p in self.pending.items() if p.error and c in self._state.streams]:
-            del self.pending[channel]  # it is on air after all, from elsewhere
+        self.say_what_waits()
         page = self.page
         if (
             isinstance(page, InsideScreen)
@@ -371,6 +409,42 @@ class ConsoleApp(Handlers, inherit_bindings=False):
 
     # --- what a person asks for
 
+    async def on_event(self, event: events.Event) -> None:
+        """Keys and pasted text one after the other, each done before the next is looked at.
+
+        Textual puts a key into the queue of the widget that has the focus. A letter is written from there,
+        but a key with a binding first travels up through the queues of all that it stands in, and meanwhile
+        the letters typed after it are written, where the focus was before. So `Tab` `m` `a` wrote into the
+        field that was to be left, and `BackSpace` `1` took away the 1. Here the binding of the focused
+        widget, or of what it stands in, runs at once, and letters are written at once.
+        """
+        if isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded:
+            await self._until_ready()
+            await self._in_turn(event)
+        else:
+            await super().on_event(event)
+
+    async def _until_ready(self) -> None:
+        """Wait until the screen on top is there, its focus too: the next key is meant for it."""
+        screen = self.screen
+        if not screen.is_mounted:
+            await AwaitMount(screen, [screen])
+        wanted = self.AUTO_FOCUS if screen.AUTO_FOCUS is None else screen.AUTO_FOCUS
+        if wanted and screen.focused is None:  # Textual does this too, later
+            widget = next((widget for widget in screen.query(wanted) if widget.focusable), None)
+            if isinstance(widget, Input):
+                widget.select_on_focus = False  # it comes later too, and would select what was typed by then
+            screen.set_focus(widget)
+
+    async def _in_turn(self, event: events.Key | events.Paste) -> None:
+        if isinstance(event, events.Key) and await self._check_bindings(event.key, priority=True):
+            return
+        field = self.focused
+        if isinstance(field, Input) and (isinstance(event, events.Paste) or event.is_printable):
+            await field.on_event(event)
+        elif isinstance(event, events.Key):
+            await self._check_bindings(event.key)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of the registry work on the pages it names, and never under a dialog."""
         if action == "hot" and isinstance(self.focused, Input):
@@ -382,8 +456,8 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             return isinstance(self.screen, Page) and self.screen.NAME in known.pages
         return True
 
-    async def action_act(self, name: str) -> None:
-        await self.do(name)
+    async def action_act(self, name: str, argument: str = "") -> None:
+        await self.do(name, argument)
 
     async def action_hot(self, name: str) -> None:
         await self.do(name)
@@ -404,12 +478,13 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         getattr(self, f"do_{name}")(argument)
         self._draw()
 
-    async def on_command_entered(self, message: CommandEntered) -> None:
+    async def action_enter_command(self, line: str) -> None:
+        """Do what a line after `:` says."""
         page = self.page
         if page is None:
             return
         try:
-            wanted = commands.parse(message.line)
+            wanted = commands.parse(line)
         except commands.CommandError as error:
             page.bar.say(str(error))
             return
@@ -441,6 +516,10 @@ def run(options: ConsoleOptions) -> int:
     start_log(options)
     log.info("console started")
     app = ConsoleApp(options)
-    app.run()
+    try:
+        app.run()
+    except Exception:
+        log.critical("the console ends by a mistake of its own", exc_info=True)
+        raise
     log.info("console left with %s", app.return_code)
     return app.return_code or 0

@@ -7,17 +7,19 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
+from itertools import count
 from typing import Any, TypeVar
 
 from textual import work
 from textual.app import App
 from textual.await_complete import AwaitComplete
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from console import commands
 from console.core.client import Client
 from console.core.errors import ConsoleError
+from console.core.media_files import aside
 from console.core.stage import PublisherSpec, down, start_publisher
 from console.core.target import ConsoleOptions
 from console.core.units import show_state
@@ -41,6 +43,8 @@ from themes import PALETTES
 
 T = TypeVar("T")
 
+LONGEST_CHANNEL = 63
+
 
 class Handlers(App[int]):
     """The part of the app that does what is asked. The rest (console.app) brings it data and draws."""
@@ -49,6 +53,8 @@ class Handlers(App[int]):
     client: Client | None = None
     pending: dict[str, Pending]
     last_words: commands.PublishWords
+    started: dict[str, commands.PublishWords]  # by channel, of this console
+    _to_say: list[tuple[str, str, str]]  # words, severity, title
 
     # --- what they stand on
 
@@ -56,6 +62,9 @@ class Handlers(App[int]):
         raise NotImplementedError
 
     def remember_palette(self, name: str) -> None:
+        raise NotImplementedError
+
+    def reset_counters(self, channel: str) -> None:
         raise NotImplementedError
 
     @property
@@ -67,10 +76,21 @@ class Handlers(App[int]):
         return None
 
     def say(self, words: str, severity: str = "information", title: str = "") -> None:
-        level: Any = severity
-        self.notify(
-            words, severity=level, title=title, timeout=4 if severity == "information" else 8, markup=False
-        )
+        """A toast. The same words again take the place of the old ones; under a dialog they wait until it is
+        answered, for there they would lie over its choices."""
+        self._to_say = [said for said in self._to_say if said[0] != words] + [(words, severity, title)]
+        self.say_what_waits()
+
+    def say_what_waits(self) -> None:
+        if isinstance(self.screen, ModalScreen):
+            return
+        waiting, self._to_say = self._to_say, []
+        for words, severity, title in waiting:
+            for old in [toast for toast in self._notifications if toast.message == words]:
+                self._unnotify(old)
+            level: Any = severity
+            timeout = 4 if severity == "information" else 8
+            self.notify(words, severity=level, title=title, timeout=timeout, markup=False)
 
     def ask(self, screen: "Screen[T]", then: Callable[[T], None]) -> None:
         """Open a dialog; `then` gets its result, and is not called after Cancel."""
@@ -224,21 +244,38 @@ class Handlers(App[int]):
             return
         on_air = frozenset({*self.look().state.streams, *(c for c, p in self.pending.items() if not p.error)})
         if argument:
-            try:
-                self._start(dialogs.make_spec(commands.parse_publish(argument), on_air))
-            except ValueError as error:
-                self.say(str(error), "error", "Not started")
+            self._start_words(argument, on_air)
             return
-        words = self.last_words
+        words = self._words_again()
         if words.channel in on_air:
-            free = next(
-                f"{words.channel}-{n}" for n in range(2, 1000) if f"{words.channel}-{n}" not in on_air
-            )
+            free = free_channel(words.channel, on_air)
             words = commands.PublishWords(words.source, free, words.bitrate, words.loop, words.copy)
         self.ask(dialogs.StartDialog(words, on_air), self._start)
 
+    @work(group="start", exit_on_error=False)
+    async def _start_words(self, argument: str, on_air: frozenset[str]) -> None:
+        """Start what a line means; in a worker, for the disk its file is on may be slow."""
+        try:
+            spec = await aside(dialogs.make_spec, commands.parse_publish(argument), on_air)
+        except (commands.CommandError, dialogs.FieldError) as error:
+            self.say(str(error), "error", "Not started")
+        else:
+            self._start(spec)
+
+    def _words_again(self) -> commands.PublishWords:
+        """What to offer: the values of the broadcast that is looked at and failed, of the one that has ended
+        just now, or the last ones."""
+        page = self.page
+        failed = self.pending.get((page.chosen_channel() if page is not None else None) or "")
+        if failed is not None and failed.error:
+            return dialogs.words_of(failed.spec)
+        ended = self.look().last_ended()
+        if ended is not None and isinstance(page, BroadcastScreen) and page.channel is None:
+            return self.started.get(ended.subject, self.last_words)
+        return self.last_words
+
     def _start(self, spec: PublisherSpec) -> None:
-        self.last_words = dialogs.words_of(spec)
+        self.last_words = self.started[spec.channel] = dialogs.words_of(spec)
         self.pending[spec.channel] = Pending(spec, time.time())
         self.go("broadcast")
         if isinstance(self.page, BroadcastScreen):
@@ -344,8 +381,8 @@ class Handlers(App[int]):
             self.page.turn(-1)
 
     def do_reset(self, argument: str) -> None:
-        if isinstance(self.page, BroadcastScreen):
-            self.page.reset_counters()
+        if self.page is not None and (channel := self.page.chosen_channel()):
+            self.reset_counters(channel)
 
     # --- this console
 
@@ -360,6 +397,11 @@ class Handlers(App[int]):
         self.action_command_palette()
 
     def do_theme(self, argument: str) -> None:
+        if self.no_color:
+            self.say(
+                "NO_COLOR is set: there are no colours to choose. Start without it for a palette", "warning"
+            )
+            return
         names = [palette.name for palette in PALETTES]
         if argument and argument not in names:
             self.say(f"No palette {argument!r}: {', '.join(names)}", "error")
@@ -379,9 +421,7 @@ class Handlers(App[int]):
 
         def leave(choice: str) -> None:
             if choice == "leave":
-                self.exit(
-                    0, message=f"The stage goes on at {view.state.api}. End it with: showcaller stage down"
-                )
+                self.exit(0, message=left_words(self.look()))
             else:
                 self.run_worker(self.run_action("end_stage"))
 
@@ -409,6 +449,22 @@ class Handlers(App[int]):
             self.post_message(StageFailed(error))
         else:
             self.exit(0, message="The stage has ended.")
+
+
+def free_channel(channel: str, taken: Container[str]) -> str:
+    """A name like this one that is not on air: main-2 after main, main-3 after main-2."""
+    stem, _, number = channel.rpartition("-")
+    if not (stem and number.isdecimal() and number.isascii()):
+        stem, number = channel, "1"
+    names = (f"{stem[: LONGEST_CHANNEL - 1 - len(str(n))]}-{n}" for n in count(int(number) + 1))
+    return next(name for name in names if name not in taken)
+
+
+def left_words(view: View) -> str:
+    """What the terminal shows after the stage was left to itself."""
+    if view.stale or not view.state.ready:
+        return "The stage did not answer. See what still runs with: showcaller stage status"
+    return f"The stage goes on at {view.state.api}. End it with: showcaller stage down"
 
 
 def has_browser() -> bool:

@@ -17,19 +17,18 @@ class Act(Message):
         self.action, self.argument = action, argument
 
 
-class CommandEntered(Message):
-    """A line was entered after `:`."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__()
-        self.line = line
-
-
 class Remeasured(Message):
     """A part of a page has another size: what it says may have to be cut elsewhere."""
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, Remeasured)
+
+
+class Redraw(Message):
+    """A page has something newer to show."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Redraw)
 
 
 class FilterChanged(Message):

@@ -17,6 +17,7 @@ from console.core.errors import ApiError, StageError
 if TYPE_CHECKING:
     from console.core.client import Client
     from console.core.stage import StageOptions
+    from controlplane.wire.api import StreamDetail
 
 CHANNEL = "main"
 
@@ -81,16 +82,15 @@ async def _show(options: "StageOptions", mine: Mine, *, as_json: bool) -> None:
             spec = stage.PublisherSpec(channel=CHANNEL, source="test", loop=True)
             await put_on_air(options.home, client, spec)
             mine.broadcast = True
-        due = time.monotonic()
+        due, live = time.monotonic(), not mine.broadcast
         while True:
-            await _line(client, watch, as_json=as_json)
+            live = await _line(client, watch, live, as_json=as_json)
             due = max(due + 1.0, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
 
-async def _line(client: "Client", watch: str, *, as_json: bool) -> None:
-    from console.core.units import count, show_bitrate, show_number
-
+async def _line(client: "Client", watch: str, live: bool, *, as_json: bool) -> bool:
+    """Print one line. Whether it has been live by now: until then what is not on air is starting."""
     try:
         stream = await client.stream(CHANNEL)
         trouble = ""
@@ -110,13 +110,25 @@ async def _line(client: "Client", watch: str, *, as_json: bool) -> None:
                 "error": trouble or None,
             }
         )
-        return
-    words = [time.strftime("%H:%M:%S"), CHANNEL]
-    if stream is None:
-        words.append(trouble or "not on air")
     else:
-        words += [stream.state, show_bitrate(stream.bitrate_bps), f"{show_number(stream.fps, 1)} fps"]
-        words.append(count(stream.viewers, "viewer"))
-        if stream.latency_ms.p95 is not None:
-            words.append(f"latency p95 {stream.latency_ms.p95:.0f} ms")
-    print("  ".join([*words, watch]), flush=True)
+        words = status_words(stream, "" if live else "starting", trouble)
+        print("  ".join([time.strftime("%H:%M:%S"), CHANNEL, *words, watch]), flush=True)
+    return live or (stream is not None and stream.state == "live")
+
+
+def status_words(stream: "StreamDetail | None", starting: str, trouble: str) -> list[str]:
+    """The state, and the figures that are known; `starting` stands for the state of what was never live."""
+    from console.core.units import count, show_bitrate, show_duration
+
+    if stream is None:
+        return [trouble or starting or "not on air"]
+    words = [starting if starting and stream.state != "live" else stream.state]
+    if stream.bitrate_bps is not None:
+        words.append(show_bitrate(stream.bitrate_bps))
+    if stream.fps is not None:
+        words.append(f"{stream.fps:.1f} fps")
+    words.append(count(stream.viewers, "viewer"))
+    figure = stream.latency_ms
+    if figure.p95 is not None:
+        words.append(f"latency p95 {figure.p95:.0f} ms, {show_duration(figure.age_s)} old")
+    return words

@@ -59,7 +59,8 @@ def publish(
 
 def _source(text: str) -> str:
     """`test`, or the absolute path of a file that can be read."""
-    from console.core.errors import ConsoleError, UsageError
+    from console.core.errors import UsageError
+    from console.core.media_files import media_file
 
     if text == "test":
         return text
@@ -67,18 +68,7 @@ def _source(text: str) -> str:
         raise UsageError("no source is named", "Give a media file, or `test` for the test pattern")
     if "://" in text:
         raise UsageError(f"{text} is an address, and only files and `test` can be published", "Give a file")
-    path = Path(text).expanduser().absolute()
-    try:
-        if path.is_dir():
-            raise ConsoleError(f"{text} is a folder", "Give a media file, or `test` for the test pattern")
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConsoleError(
-            f"cannot read {text}: {reason}", "Give a media file, or `test` for the test pattern"
-        ) from error
-    return str(path)
+    return str(media_file(text).path)
 
 
 def _detached(spec: "PublisherSpec", api: str | None, token_file: Path | None, *, as_json: bool) -> int:
@@ -108,7 +98,7 @@ def _foreground(spec: "PublisherSpec", target: "Target", *, as_json: bool) -> in
     async def make() -> str:
         async with target.client() as client:
             if not target.remote:
-                return await publish_token(context.home(), client, spec.channel)
+                return (await publish_token(context.home(), client, spec.channel)).text
             return (await client.create_token(spec.channel, TOKEN_S)).token
 
     token = context.run(make())

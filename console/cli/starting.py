@@ -36,7 +36,7 @@ async def put_on_air(home: "Home", client: "Client", spec: "PublisherSpec") -> "
 
     ordering = asyncio.ensure_future(stage.order_publisher(home, client, spec))
     try:
-        return await stage.wait_live(home, await asyncio.shield(ordering))
+        return await stage.wait_live(home, client, await asyncio.shield(ordering))
     except asyncio.CancelledError:
         with contextlib.suppress(ConsoleError):  # refused, or over by now: there is nothing of ours to stop
             await ordering

@@ -37,6 +37,7 @@ from controlplane.wire.api import (
     StopView,
     StreamDetail,
     TokenRequest,
+    TokenRevoke,
     TokenView,
 )
 from controlplane.wire.base import Message, Problem
@@ -205,6 +206,11 @@ class Client:
         request = TokenRequest(channel=channel, ttl_s=ttl_s)
         return await self._call("POST", "/api/v1/tokens", TokenView, request)
 
+    async def revoke_token(self, channel: str, token: str, why: str) -> None:
+        """Take a publish token back that is not needed; `why` goes into the journal."""
+        request = TokenRevoke(channel=channel, token=token, why=why)
+        await self._send("POST", "/api/v1/tokens/revoke", request)
+
     # --- the one place where a call is made
 
     async def _call(
@@ -215,6 +221,22 @@ class Client:
         body: BaseModel | None = None,
         query: dict[str, str] | None = None,
     ) -> T:
+        response = await self._send(method, path, body, query)
+        try:
+            return TypeAdapter(answer).validate_json(response.content)
+        except ValidationError as error:
+            raise Rejected(
+                Problem(
+                    code="unreadable_answer",
+                    title=f"{self.api}{path} answered something this program cannot read",
+                    detail=f"Is it a stream manager of this version? {_first_error(error)}",
+                    status=response.status_code,
+                )
+            ) from error
+
+    async def _send(
+        self, method: str, path: str, body: BaseModel | None = None, query: dict[str, str] | None = None
+    ) -> httpx.Response:
         content = None if body is None else body.model_dump_json(exclude_none=True).encode()
         headers = {} if content is None else {"content-type": "application/json"}
         try:
@@ -233,17 +255,7 @@ class Client:
             ) from error
         if not response.is_success:
             raise Rejected(_problem(response))
-        try:
-            return TypeAdapter(answer).validate_json(response.content)
-        except ValidationError as error:
-            raise Rejected(
-                Problem(
-                    code="unreadable_answer",
-                    title=f"{self.api}{path} answered something this program cannot read",
-                    detail=f"Is it a stream manager of this version? {_first_error(error)}",
-                    status=response.status_code,
-                )
-            ) from error
+        return response
 
 
 def reason_of(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from console.core.units import count
-from controlplane.wire.api import NodeView, StreamView
+from controlplane.wire.api import GroupView, NodeView, StreamView
 from controlplane.wire.nodes import NodeState, Role
 
 SERVING = (NodeState.IN_SERVICE, NodeState.SUSPECT)
@@ -30,6 +30,17 @@ def effect_of_add(nodes: Iterable[NodeView], role: Role) -> str:
         return words
     room = sum(node.capacity for node in group)
     return f"{words}, room for {room:,} -> {room + group[-1].capacity:,}"
+
+
+def as_left(groups: Iterable[GroupView], oldest_at: float | None, started_at: float) -> str:
+    """ "3 edges, as you left it": a stage that comes up with more nodes than one of a role, as it was ended.
+
+    Empty for a stage that has just been made: the oldest entry of its journal is of this life of its manager.
+    """
+    if oldest_at is None or oldest_at >= started_at:
+        return ""
+    words = [count(group.desired, group.role) for group in groups if group.desired > 1]
+    return f"{' and '.join(words)}, as you left it" if words else ""
 
 
 def effect_of_stop(streams: Iterable[StreamView], channel: str) -> str:

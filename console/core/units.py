@@ -6,12 +6,16 @@ import re
 from console.core.errors import UsageError
 
 CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the same as controlplane.wire.api.CHANNEL_PATTERN
-
-_DURATION = re.compile(
-    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
+# As controlplane.wire.api has it, which brings pydantic along; a test holds the two together.
+CHANNEL_RULE = (
+    "A channel name has 1 to 63 small letters, digits, - and _, and starts with a letter or a digit"
 )
-_BITRATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:bps|bit/s|b/s)?")
-_SIZE = re.compile(r"(\d{2,5})x(\d{2,5})")
+
+# Digits are 0 to 9: \d would take those of every script, and float() underscores too (4_5M as 45 Mbps).
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
+_DURATION = re.compile(rf"(?:{_NUMBER} ?d ?)?(?:{_NUMBER} ?h ?)?(?:{_NUMBER} ?m(?:in)? ?)?(?:{_NUMBER} ?s?)?")
+_BITRATE = re.compile(rf"{_NUMBER} ?([kKmMgG]?)(?:bps|bit/s|b/s)?")
+_SIZE = re.compile(r"([0-9]{2,5})x([0-9]{2,5})")
 
 LOWEST_BPS = 100_000.0
 HIGHEST_BPS = 100_000_000.0
@@ -19,7 +23,7 @@ HIGHEST_BPS = 100_000_000.0
 
 def parse_duration(text: str, *, least_s: float = 0.0, most_s: float = 30 * 86_400.0) -> float:
     """Seconds: "90", "90s", "5m", "1h30m", "7d"."""
-    match = _DURATION.fullmatch(text.strip())
+    match = _DURATION.fullmatch(text.strip().lower())
     if match is None or not any(match.groups()):
         raise UsageError(f"{text!r} is not a duration", "Write it like 60s, 5m, 1h30m or 7d")
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
@@ -47,7 +51,7 @@ def parse_channel(text: str) -> str:
     if CHANNEL.fullmatch(text) is None:
         raise UsageError(
             f"{text!r} cannot name a channel",
-            "A name has 1 to 63 lower-case letters, digits, - and _, and starts with a letter or digit",
+            CHANNEL_RULE,
         )
     return text
 

@@ -171,10 +171,12 @@ async def whip_patch(
 
 
 @routes.delete("/whip/{channel}/{resource}", tags=["WHIP"], responses=documented(401, 403, 404, 422, 503))
-async def whip_delete(channel: Channel, resource: Resource, here: Here, token: PublishToken) -> Response:
-    """Stop publishing: the stream ends."""
+async def whip_delete(
+    channel: Channel, resource: Resource, here: Here, token: PublishToken, why: str = ""
+) -> Response:
+    """Stop publishing: the stream ends. `why=source_over` says that the source was at its end."""
     here.tokens.read(token, channel, accept_expired=True)
-    await here.signaling.unpublish(channel, resource)
+    await here.signaling.unpublish(channel, resource, why)
     return Response(status_code=200, headers=CORS)
 
 

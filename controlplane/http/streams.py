@@ -7,7 +7,14 @@ from fastapi import APIRouter, Path
 from controlplane.http.auth import Operator, PublishToken
 from controlplane.http.context import Here
 from controlplane.http.problems import documented
-from controlplane.wire.api import CHANNEL_PATTERN, StopView, StreamDetail, TokenRequest, TokenView
+from controlplane.wire.api import (
+    CHANNEL_PATTERN,
+    StopView,
+    StreamDetail,
+    TokenRequest,
+    TokenRevoke,
+    TokenView,
+)
 from controlplane.wire.publishing import PublisherOrder, PublisherReport
 
 routes = APIRouter(tags=["streams"])
@@ -45,3 +52,9 @@ async def create_token(request: TokenRequest, here: Here, operator: Operator) ->
         token=token,
         expires=expires.isoformat(timespec="seconds"),
     )
+
+
+@routes.post("/tokens/revoke", status_code=204, responses=documented(401, 403, 413, 422, 503))
+async def revoke_token(request: TokenRevoke, here: Here, operator: Operator) -> None:
+    """Take a publish token back: who shows it from now on is refused."""
+    await here.streams.revoke(request.token, request.channel, operator, request.why)

@@ -178,5 +178,17 @@ class Board:
                 names.add(name)
         return [node for name in sorted(names) if (node := self.nodes.get(name)) and node.state in REPORTING]
 
+    def starved(self, stream: Stream) -> dict[str, int]:
+        """Edges that have viewers of a stream and say that nothing of it comes to them."""
+        return {
+            node.id: said.viewers
+            for node in self.reporting()
+            if (report := self.report_of(node.id)) is not None
+            for said in report.streams
+            if (said.channel, said.kind) == (stream.channel, "relayed")
+            and said.state != "live"
+            and said.viewers
+        }
+
     def reporting(self) -> Iterable[Node]:
         return (node for node in self.nodes.values() if node.state in REPORTING)

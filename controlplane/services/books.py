@@ -71,9 +71,8 @@ class Change:
         STREAM.check(stream.channel, stream.state, to)
         moved = replace(stream, state=to, state_since=self.now, state_reason=reason, **changes)
         await self.tx.save_stream(moved)
-        await self.note(
-            f"stream.{to}", stream.channel, f"{stream.channel} is {spoken(to)}: {reason}.", actor=actor
-        )
+        text = f"{stream.channel} is {spoken(to)}: {reason}."
+        await self.note(f"stream.{to}", stream.channel, text, actor=actor, data={"reason": reason})
         self.done.streams[stream.channel] = moved
         return moved
 

@@ -35,6 +35,7 @@ from controlplane.services.streams import Streams
 from controlplane.services.tokens import PublishClaims
 from controlplane.services.words import spoken
 from controlplane.wire.nodes import Role, SessionAnswer, SessionKind, SessionRequest, SubscribeAnswer
+from controlplane.wire.publishing import SOURCE_OVER
 
 TRIES = 3
 
@@ -209,8 +210,9 @@ class Signaling:
             await change.move_stream(stream, StreamState.CONNECTING, why, actor="publisher", **fed_by)
         return _Settled(replaced=old, origin_before=stream.origin)
 
-    async def unpublish(self, channel: str, session_id: str) -> None:
-        """A WHIP DELETE: the publisher's good-bye ends the stream."""
+    async def unpublish(self, channel: str, session_id: str, why: str = "") -> None:
+        """A WHIP DELETE: the publisher's good-bye ends the stream. `why` is its word for it, or anything."""
+        reason = "its file was at its end" if why == SOURCE_OVER else "its publisher ended it"
         session = await self._find(channel, session_id, SessionKind.WHIP)
 
         async def work(change: Change) -> list[Session]:
@@ -218,7 +220,7 @@ class Signaling:
             # Also while its return is waited for: whoever says good-bye does not come back.
             fed = stream is not None and stream.session == session.id
             if stream is not None and fed and stream.state is not StreamState.ENDED:
-                return await self._streams.end(change, stream, "its publisher ended it", actor="publisher")
+                return await self._streams.end(change, stream, reason, actor="publisher")
             await change.end_session(session, EndReason.LEFT)
             return []
 

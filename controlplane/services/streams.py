@@ -20,7 +20,7 @@ from controlplane.services.background import Background
 from controlplane.services.board import Board, LatencyPost, PublisherHeard
 from controlplane.services.books import MANAGER, Books, Change
 from controlplane.services.tokens import PublishClaims, Tokens
-from controlplane.services.words import counted
+from controlplane.services.words import counted, lasting
 from controlplane.wire.api import StopView, ViewerLatency, ViewerOrder
 from controlplane.wire.nodes import SessionKind, StreamReport
 from controlplane.wire.publishing import PublisherOrder, PublisherReport, PublishState
@@ -193,11 +193,24 @@ class Streams:
         """A token that publishes a channel, and until when. That it was made is in the journal, it is not."""
         token, expires = self._tokens.issue(channel, ttl_s)
         until = expires.isoformat(timespec="seconds")
-        text = f"{actor} made a token that publishes {channel} until {until}."
+        # No time of day: who reads it has a clock of their own, in another zone perhaps.
+        text = f"{actor} made a token that publishes {channel} for {lasting(ttl_s)}."
         await self._books.change(
             Change.note, "token.created", channel, text, actor=actor, data={"expires": until}
         )
         return token, expires
+
+    async def revoke(self, token: str, channel: str, actor: str, why: str) -> None:
+        """Take a publish token back: it is of no use from now on. Raises what reading a token raises."""
+        claims = self._tokens.read(token, channel, accept_expired=True)
+
+        async def work(change: Change) -> None:
+            await change.tx.revoke(claims.jti, channel, claims.expires)
+            said = f": {why}" if why else ""
+            text = f"{actor} took back a token that publishes {channel}{said}."
+            await change.note("token.revoked", channel, text, actor=actor)
+
+        await self._books.change(work)
 
     async def stop(self, channel: str, actor: str) -> StopView:
         """End a broadcast wherever it was started, so that it stays ended: its token is revoked."""
@@ -211,6 +224,8 @@ class Streams:
             viewers = self._board.viewers(channel)
             # Kept for as long as any token may live; expired ones are refused anyway.
             await change.tx.revoke(stream.jti, channel, change.now + 31 * 86_400)
+            text = f"the token that {channel} was published with is taken back: it was stopped by {actor}."
+            await change.note("token.revoked", channel, text, actor=actor)
             why = f"stopped by {actor}, with {counted(viewers, 'viewer')}"
             return viewers, await self.end(change, stream, why, actor=actor)
 

@@ -135,6 +135,7 @@ class Views:
             height=None if said is None else said.height,
             loss=None if said is None else said.loss,
             edges=[node.id for node in board.edges_with(stream.channel)],
+            starved=board.starved(stream) if stream.state is StreamState.LIVE else {},
             report=report,
             publish_state=None if report is None else report.line.state,
         )

@@ -6,6 +6,14 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def lasting(seconds: float) -> str:
+    """A time as people say it, in its largest whole unit: 30 days, 1 hour, 90 seconds."""
+    for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size and seconds % size == 0:
+            return counted(int(seconds // size), unit)
+    return counted(max(1, round(seconds)), "second")
+
+
 def spoken(state: str) -> str:
     """A state as people say it: in service, not in_service."""
     return state.replace("_", " ")

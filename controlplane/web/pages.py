@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from controlplane.wire.api import CHANNEL_PATTERN, StreamView
+from controlplane.wire.api import CHANNEL_PATTERN, CHANNEL_RULE, StreamView
 
 HERE = Path(__file__).parent
 
@@ -87,8 +87,21 @@ def router(on_air: Callable[[], list[StreamView]]) -> APIRouter:
     @pages.api_route("/watch/{channel}", methods=["GET", "HEAD"])
     async def watch(request: Request, channel: str) -> Response:
         if not re.fullmatch(CHANNEL_PATTERN, channel):
-            return render(request, "missing.html", status=404)
+            return render(request, "missing.html", status=404, rule=CHANNEL_RULE)
         return render(request, "watch.html", channel=channel, modules=WATCH_MODULES)
+
+    @pages.api_route("/watch", methods=["GET", "HEAD"])
+    @pages.api_route("/watch/", methods=["GET", "HEAD"])
+    async def no_channel(request: Request) -> Response:
+        """An address cut short: what can be watched is on the first page."""
+        return RedirectResponse(request.scope.get("root_path", "").rstrip("/") + "/", 302)
+
+    @pages.api_route("/watch/{rest:path}", methods=["GET", "HEAD"])
+    async def nothing_there(request: Request, rest: str) -> Response:
+        """A browser gets a page; a program the same answer as everywhere."""
+        if "text/html" not in request.headers.get("Accept", ""):
+            raise HTTPException(404)
+        return render(request, "missing.html", status=404, rule=CHANNEL_RULE)
 
     @pages.api_route("/static/{name}", methods=["GET", "HEAD"])
     async def static(request: Request, name: str) -> Response:

@@ -13,6 +13,9 @@ from controlplane.wire.nodes import NodeState, Role, SessionReport, StreamReport
 from controlplane.wire.publishing import PublisherReport, PublishState
 
 CHANNEL_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+CHANNEL_RULE = (
+    "A channel name has 1 to 63 small letters, digits, - and _, and starts with a letter or a digit"
+)
 
 
 class NodeView(Message):
@@ -86,6 +89,7 @@ class StreamDetail(StreamView):
     height: int | None = None
     loss: float | None = None
     edges: list[str] = []
+    starved: dict[str, int] = {}  # edges to which nothing of a live stream comes -> who watch it there
     report: PublisherReport | None = None  # None when the publisher is not ours (OBS, GStreamer ...)
     publish_state: PublishState | None = None
 
@@ -128,6 +132,14 @@ class DrainView(Message):
 class TokenRequest(Request):
     channel: str = Field(pattern=CHANNEL_PATTERN)
     ttl_s: float = Field(default=3600.0, gt=0, le=30 * 86_400)
+
+
+class TokenRevoke(Request):
+    """`POST /api/v1/tokens/revoke` (operator): a token that was made and is not needed."""
+
+    channel: str = Field(pattern=CHANNEL_PATTERN)
+    token: str = Field(max_length=4096)
+    why: str = Field(default="", max_length=200)  # for the journal
 
 
 class TokenView(Message):

@@ -2,12 +2,16 @@
 
 `POST /api/v1/channels/{channel}/publisher`, once a second, with the publish token as bearer. The answer
 tells the publisher to go on, to stop for good, or to publish again (its origin has gone).
+
+Its good-bye, the WHIP DELETE, may say in its query why: `?why=source_over`. Any other client leaves that out.
 """
 
 from enum import StrEnum
 from typing import Literal
 
 from controlplane.wire.base import Message
+
+SOURCE_OVER = "source_over"  # the file was played to its end, and was not to be looped
 
 
 class PublishState(StrEnum):

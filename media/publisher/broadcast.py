@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from controlplane.wire import processes
-from controlplane.wire.publishing import PublisherOrder, PublishState
+from controlplane.wire.publishing import SOURCE_OVER, PublisherOrder, PublishState
 from media.publisher import whip
 from media.publisher.encoder.show import EncoderFigures
 from media.publisher.errors import PublishError, Refused, TimedOut
@@ -51,6 +51,7 @@ class Ending:
     reason: str
     error: PublishError | None = None
     told: bool = False  # somebody else ended it: say so
+    why: str = ""  # for the stream manager, see wire.publishing
 
 
 class Broadcast:
@@ -118,7 +119,7 @@ class Broadcast:
                 await asyncio.wait_for(self._drain(self._peer), 0.5)
         goodbyes = [self._close_peer(self._peer)] if self._peer is not None else []
         if self._published is not None:
-            goodbyes.append(whip.end(self._http, self._published, 1.0))
+            goodbyes.append(whip.end(self._http, self._published, 1.0, ending.why))
         if self._link is not None:
             goodbyes.append(self._link.close())  # the encoder task goes on reading until it is gone
         await asyncio.gather(*goodbyes, return_exceptions=True)
@@ -226,7 +227,7 @@ class Broadcast:
                 self._finish(Ending(error.what, error))
                 return True
             case Kind.END:
-                self._finish(Ending("the source is over"))
+                self._finish(Ending("the source is over", why=SOURCE_OVER))
                 return True
         return False
 

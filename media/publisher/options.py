@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from controlplane.wire.api import CHANNEL_PATTERN
+from controlplane.wire.api import CHANNEL_PATTERN, CHANNEL_RULE
 from media import timecode
 from media.publisher.errors import UsageError
 
@@ -145,7 +145,7 @@ def parse(argv: Sequence[str]) -> Options:
     if not re.fullmatch(CHANNEL_PATTERN, args.channel):
         raise UsageError(
             f"'{args.channel}' cannot be a channel's name",
-            "Use small letters, digits, - and _, such as main.",
+            f"{CHANNEL_RULE}, such as main.",
         )
     if not args.source:
         raise UsageError("no source was given", "Give 'test' or the path of a video file.")

@@ -95,10 +95,11 @@ async def publish(http: httpx.AsyncClient, url: str, offer: str, timeout: float)
     return Published(urljoin(str(response.url), location), response.text)
 
 
-async def end(http: httpx.AsyncClient, published: Published, timeout: float) -> None:
-    """Take the session down; whatever comes of it, it is over for us."""
+async def end(http: httpx.AsyncClient, published: Published, timeout: float, why: str = "") -> None:
+    """Take the session down, and say why where that is known; whatever comes of it, it is over for us."""
+    address = httpx.URL(published.resource)
     try:
-        await http.delete(published.resource, timeout=timeout)
+        await http.delete(address.copy_merge_params({"why": why}) if why else address, timeout=timeout)
     except httpx.HTTPError:
         pass
 

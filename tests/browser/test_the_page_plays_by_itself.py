@@ -186,6 +186,53 @@ async def test_a_broadcast_that_ends_is_waited_for_again(stand: Stand, watch_pag
     await shows_new_pictures(watch)
 
 
+async def test_after_the_end_no_count_of_before_stands_beside_it(stand: Stand, watch_page: OpenPage) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+
+    async def count_is(words: str) -> bool:
+        return await watch.page.text_content("#viewers") == words
+
+    await wait_for(lambda: count_is("1 watching"), 10, "the page is told how many watch")
+    await stand.stop()  # the whole stage goes down: nobody is there to tell
+    await stand.end(tell=False)
+    await was_in_state(watch, "reconnecting")
+    await wait_for(lambda: count_is(""), 10, "nobody knows how many watch")
+    await stand.start()
+    await was_in_state(watch, "ended", 20)
+    assert await watch.page.text_content("#viewers") == ""
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"),
+    [((1280, 657), True), ((900, 500), False), ((390, 844), True)],
+    ids=["wide", "small", "phone"],
+)
+async def test_the_figures_never_lie_over_what_has_to_be_said(
+    stand: Stand, watch_page: OpenPage, size: tuple[int, int], seen: bool
+) -> None:
+    watch = await watch_page(stand.watch)
+    page = watch.page
+    await page.set_viewport_size({"width": size[0], "height": size[1]})
+    await plays(watch)
+    await page.keyboard.press("i")
+    assert await page.is_visible("#figures")
+    await stand.end()
+    await was_in_state(watch, "ended")
+    assert await page.is_visible("#figures") is seen
+    boxes = [
+        await page.locator(part).bounding_box() for part in ("#figures", "#notice-title", "#notice-hint")
+    ]
+    figures, *said_there = boxes
+    for box in said_there:
+        assert box is not None
+        assert figures is None or (
+            box["x"] + box["width"] <= figures["x"]
+            or box["y"] + box["height"] <= figures["y"]
+            or figures["y"] + figures["height"] <= box["y"]
+        )
+
+
 async def test_an_end_that_nobody_told_of_is_noticed(stand: Stand, watch_page: OpenPage) -> None:
     watch = await watch_page(stand.watch)
     await plays(watch)
@@ -263,7 +310,7 @@ async def test_keys_and_controls(stand: Stand, watch_page: OpenPage) -> None:
         result: bool = await page.evaluate("document.querySelector('video.front').muted")
         return result
 
-    pill = page.get_by_role("button", name="Sound on", exact=True)
+    pill = page.get_by_role("button", name="Turn sound on", exact=True)
     await pill.wait_for(state="visible")
     assert await muted()
     await pill.click()

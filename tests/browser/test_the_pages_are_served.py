@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from controlplane.web import pages
-from controlplane.wire.api import LatencyView, StreamView
+from controlplane.wire.api import CHANNEL_RULE, LatencyView, StreamView
 
 
 def on_air(channel: str, viewers: int = 3) -> StreamView:
@@ -79,6 +79,30 @@ async def test_a_name_that_no_channel_can_have_is_refused(client: httpx.AsyncCli
         page = await client.get(f"/watch/{name}")
         assert page.status_code == 404, name
         assert "<script>" not in page.text
+
+
+async def test_an_address_cut_short_leads_to_what_is_on_air(client: httpx.AsyncClient) -> None:
+    for path in ("/watch", "/watch/"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/")
+    app = FastAPI()
+    app.include_router(pages.router(lambda: STREAMS))
+    prefixed = httpx.ASGITransport(app, root_path="/show")
+    async with httpx.AsyncClient(transport=prefixed, base_url="http://stage.test") as behind:
+        assert (await behind.get("/show/watch/")).headers["Location"] == "/show/"
+
+
+async def test_a_browser_gets_a_page_where_there_is_no_channel(client: httpx.AsyncClient) -> None:
+    for path in ("/watch/x/y", "/watch/x/y/z", "/watch/Main", f"/watch/{'a' * 64}"):
+        page = await client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
+        assert page.status_code == 404
+        assert CHANNEL_RULE in page.text
+        assert page.headers["Content-Security-Policy"]
+    assert (
+        (await client.get("/watch/x/y", headers={"Accept": "application/json"}))
+        .headers["Content-Type"]
+        .startswith("application/")
+    )
 
 
 async def test_what_is_printed_is_escaped() -> None:

@@ -60,6 +60,7 @@ class FakeNode:
         self.orders: list[str] = []  # "resubscribe main", ...
         self.silent = False  # alive, and says nothing
         self.media: Literal["waiting", "live", "stalled"] = "live"  # of the streams it has
+        self.relayed: Literal["waiting", "live", "stalled"] = "live"  # of those it has from an origin
         self.failure: tuple[int, str] | None = None  # status and code for the next offers
         self.answer_delay_s = 0.0
         self.terminated = threading.Event()
@@ -166,7 +167,7 @@ class FakeNode:
             elif session.kind is SessionKind.WHEP:
                 viewers = found[session.channel].viewers if session.channel in found else 0
                 found[session.channel] = StreamReport(
-                    channel=session.channel, kind="relayed", state="live", viewers=viewers + 1
+                    channel=session.channel, kind="relayed", state=self.relayed, viewers=viewers + 1
                 )
         return list(found.values())
 

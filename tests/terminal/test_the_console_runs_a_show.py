@@ -137,6 +137,19 @@ def test_start_broadcast_scale_drain_stop_quit(console: Console, tmp_path: Path)
     assert stage.json("stage", "status") == {"state": "down", "processes": []}
 
 
+def test_keys_typed_without_a_pause_start_the_broadcast_that_was_meant(console: Console) -> None:
+    window, stage = console.window, console.stage
+    console.open()
+    window.burst("b", "Tab", "C-u", "late", "Tab", "End", *["BSpace"] * 4, "1.5M", "Enter", "Enter")
+    window.until("ON AIR", "of 1.50 Mbps", within=LIVE_S)
+    assert [s["channel"] for s in stage.json("streams")] == ["late"]
+    window.burst("2", "End", "d", "Enter")  # the dialog starts on Cancel
+    window.until("Why: the fleet")
+    assert states(console)["edge-1"] == "in_service"
+    window.burst("q", "Right", "Enter")
+    window.until("The stage has ended.", within=30)
+
+
 def test_a_stage_left_running_is_found_again_and_outlives_its_console(console: Console) -> None:
     window, stage = console.window, console.stage
     console.open()
@@ -201,7 +214,7 @@ def test_a_poor_terminal_gets_ascii_without_colour_and_is_told_when_it_is_small(
         assert not re.search(r"\x1b\[[0-9;]*(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]", window.raw()), "a colour"
     window.keys("Escape")
     window.resize(50, 12)
-    window.until("50x12 is small: 60x16 shows all")
+    window.until("50x12 is small: 80x24 shows all")
     window.keys("1")
     window.until("Now")
     window.resize(80, 24)

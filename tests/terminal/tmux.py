@@ -45,6 +45,10 @@ class Terminal:
         for name in names:
             self._tmux("send-keys", name)
 
+    def burst(self, *words: str) -> None:
+        """Keys and texts at once, nothing between them; a text that is no key's name is typed."""
+        self._tmux("send-keys", *words)
+
     def type(self, text: str) -> None:
         self._tmux("send-keys", "-l", text)
 

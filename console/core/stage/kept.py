@@ -8,6 +8,7 @@ once the channel is off the air.
 """
 
 import os
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -25,12 +26,18 @@ class _Kept(Message):
     token: str
 
 
-async def publish_token(home: Home, client: Client, channel: str) -> str:
+@dataclass(frozen=True, slots=True)
+class PublishToken:
+    text: str
+    made: bool  # for this broadcast: of no use to anybody when it does not come on air
+
+
+async def publish_token(home: Home, client: Client, channel: str) -> PublishToken:
     """A token to publish with: a new one, or that of a killed publisher of ours whose channel is held."""
     kept = _read(home, channel)
     if kept is not None and not records.alive(kept.process) and await client.stream(channel) is not None:
-        return kept.token
-    return (await client.create_token(channel, TOKEN_S)).token
+        return PublishToken(kept.token, made=False)
+    return PublishToken((await client.create_token(channel, TOKEN_S)).token, made=True)
 
 
 def keep(home: Home, channel: str, process: ProcessRecord, token: str) -> None:

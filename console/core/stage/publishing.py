@@ -1,17 +1,28 @@
 """Detached publishers: broadcasts that outlive the console that started them."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from console.core.client import Client
-from console.core.errors import ConsoleError, StageError, TimedOut
+from console.core.errors import ApiError, ConsoleError, StageError, TimedOut
 from console.core.paths import Home
 from console.core.stage.control import PublishOrder, SupervisorGone, ask, ask_status, understood
-from console.core.stage.kept import publish_token
+from console.core.stage.kept import PublishToken, publish_token
 from console.core.stage.model import PublisherSpec, PublisherStatus
 from controlplane.wire.publishing import PublishState
 
 POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """A broadcast that the supervisor has started, and what it publishes with."""
+
+    status: PublisherStatus
+    token: PublishToken
 
 
 async def start_publisher(
@@ -21,14 +32,15 @@ async def start_publisher(
 
     `order_publisher` and `wait_live` in one: raises what they raise. Cancelled, the broadcast goes on.
     """
-    return await wait_live(home, await order_publisher(home, client, spec), timeout_s=timeout_s)
+    ordered = await order_publisher(home, client, spec)
+    return await wait_live(home, client, ordered, timeout_s=timeout_s)
 
 
-async def order_publisher(home: Home, client: Client, spec: PublisherSpec) -> PublisherStatus:
+async def order_publisher(home: Home, client: Client, spec: PublisherSpec) -> Ordered:
     """Have the supervisor start a broadcast; returns when its process has been launched.
 
-    The publish token is made here, through `client`. Raises StageError when it is on air already, or cannot
-    be launched.
+    The publish token is made here, through `client`, and taken back when nothing comes of it. Raises
+    StageError when the channel is on air already, or the publisher cannot be launched.
     """
     try:
         spec.source.encode()
@@ -42,19 +54,38 @@ async def order_publisher(home: Home, client: Client, spec: PublisherSpec) -> Pu
         spec=spec,
         whip=f"{client.api}/whip/{spec.channel}",
         report=f"{client.api}/api/v1/channels/{spec.channel}/publisher",
-        token=token,
+        token=token.text,
     )
-    return understood(
-        PublisherStatus, await ask(home, {"do": "publish", "order": order.model_dump(mode="json")})
-    )
+    async with _taken_back(client, spec.channel, token):
+        answer = await ask(home, {"do": "publish", "order": order.model_dump(mode="json")})
+        return Ordered(understood(PublisherStatus, answer), token)
 
 
-async def wait_live(home: Home, status: PublisherStatus, *, timeout_s: float = 30.0) -> PublisherStatus:
+async def wait_live(
+    home: Home, client: Client, ordered: Ordered, *, timeout_s: float = 30.0
+) -> PublisherStatus:
     """Wait until a broadcast that has just been ordered is live, or has come to its end.
 
     Raises StageError with the publisher's own words when it fails (the error's exit_code is the publisher's),
-    TimedOut when it is not live in time; then it is stopped.
+    TimedOut when it is not live in time; then it is stopped. In both cases its token is taken back.
     """
+    async with _taken_back(client, ordered.status.channel, ordered.token):
+        return await _until_live(home, ordered.status, timeout_s)
+
+
+@contextlib.asynccontextmanager
+async def _taken_back(client: Client, channel: str, token: PublishToken) -> AsyncIterator[None]:
+    """Revoke the token of a broadcast that fails to come on air, if it was made for it."""
+    try:
+        yield
+    except ConsoleError:
+        if token.made:
+            with contextlib.suppress(ApiError):  # then it ends by itself; what went wrong is worth more
+                await client.revoke_token(channel, token.text, "the broadcast did not come on air")
+        raise
+
+
+async def _until_live(home: Home, status: PublisherStatus, timeout_s: float) -> PublisherStatus:
     channel = status.channel
     deadline = time.monotonic() + timeout_s
     while status.line is None or status.line.state is not PublishState.LIVE:

@@ -14,6 +14,7 @@ from typing import Any
 from console.core import logs
 from console.core.client import Client
 from console.core.credentials import ensure_operator_token, token_sha256
+from console.core.effects import as_left
 from console.core.errors import ApiError, ConsoleError, Rejected, StageError, TimedOut, UsageError
 from console.core.paths import Home
 from console.core.stage.control import SupervisorGone, SupervisorStatus, ask, ask_status
@@ -56,6 +57,8 @@ async def up(options: StageOptions, *, report: Report = silent, timeout_s: float
         report(operator.notice)
     fresh = await _ensure_supervisor(options, token_sha256(operator.token), report)
     place = await _wait_manager(home, fresh, deadline, report)
+    if fresh:
+        await _say_as_left(place, operator.token, report)
     try:
         await _wait_nodes(home, place, operator.token, deadline, report)
     except NodesKeepEnding:
@@ -320,6 +323,20 @@ async def _wait_manager(home: Home, fresh: bool, deadline: float, report: Report
         if line != said:
             report(said := line)
         await asyncio.sleep(POLL_S)
+
+
+async def _say_as_left(place: Place, token: str, report: Report) -> None:
+    """How many nodes come up was decided in an earlier life of this stage: say so when they are many."""
+    async with Client(place.local_api, token, local=True, timeout=5.0) as client:
+        try:
+            health, groups = await client.health(), await client.groups()
+            oldest = await client.journal(after=0, limit=1)
+        except ApiError:
+            return  # who waits for the nodes says what is the matter
+    if isinstance(health.started_at, float):
+        said = as_left(groups, oldest[0].at if oldest else None, health.started_at)
+        if said:
+            report(said)
 
 
 async def _wait_nodes(home: Home, place: Place, token: str, deadline: float, report: Report) -> None:

@@ -4,7 +4,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from console.screens.broadcast import widgets
-from console.screens.broadcast.widgets import Baseline
 from console.screens.shared.frame import Panel, entry_lines
 from console.screens.shared.page import Page
 from console.screens.shared.view import View
@@ -18,8 +17,7 @@ class BroadcastScreen(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self.channel: str | None = None  # the one looked at
-        self._baselines: dict[str, Baseline] = {}
+        self._chosen: str | None = None
 
     def body(self) -> ComposeResult:
         yield Panel("Channels", id="channels")
@@ -36,10 +34,19 @@ class BroadcastScreen(Page):
         view = self.view
         return sorted({*view.state.streams, *view.pending})
 
+    @property
+    def channel(self) -> str | None:
+        """The one looked at: the one chosen, as long as there is one, or else the first."""
+        channels = self.channels()
+        return self._chosen if self._chosen in channels else next(iter(channels), None)
+
+    @channel.setter
+    def channel(self, channel: str | None) -> None:
+        """Choose one, perhaps before it is heard of."""
+        self._chosen = channel
+
     def show_body(self, view: View) -> None:
         channels = self.channels()
-        if self.channel not in channels:
-            self.channel = channels[0] if channels else None
         stream = view.state.streams.get(self.channel or "")
         tabs, empty = self.query_one("#channels", Panel), self.query_one("#empty", Panel)
         tabs.display = len(channels) > 1
@@ -68,7 +75,8 @@ class BroadcastScreen(Page):
         line: Line = []
         for channel in channels:
             line += [(f" {channel} ", "bold reverse" if channel == self.channel else "$muted"), (" ", "")]
-        return [*line, ("  [ ]", "bold $accent"), (" other broadcast", "$muted")]
+        key, word = "bold $accent", "$muted"
+        return [*line, ("  [", key), (" previous  ", word), ("]", key), (" next", word)]
 
     def _show_stream(self, stream: StreamDetail, view: View) -> None:
         sending, viewers = self.query_one("#sending", Panel), self.query_one("#viewers", Panel)
@@ -76,36 +84,11 @@ class BroadcastScreen(Page):
         sending.title(stream.channel)
         sending.show(widgets.sending_lines(stream, view, sending.room))
         viewers.show(widgets.viewer_lines(stream, view, viewers.room))
-        health.show(widgets.health_lines(stream, self._baseline(stream), view.now, health.room))
+        health.show(widgets.health_lines(stream, view.marks.baseline(stream), view.now, health.room))
         addresses.show(widgets.watch_lines(stream, view, addresses.room))
         events = self.query_one("#events", Panel)
         rows = max(1, events.size.height - 2)
         events.show(entry_lines(view.journal_about([stream.channel]), events.room, rows))
-
-    def _baseline(self, stream: StreamDetail) -> Baseline:
-        """Where counting began: when it came on air, at a reset, or when its publisher was started again."""
-        known = self._baselines.get(stream.channel)
-        report = stream.report
-        if known is None or known.at < stream.since:
-            known = Baseline(stream.since)
-        elif report is not None and (
-            (report.line.skipped or 0) < known.skipped
-            or (report.missed or 0) < known.missed
-            or (report.dropped or 0) < known.dropped
-        ):
-            known = Baseline(self.view.now)
-        self._baselines[stream.channel] = known
-        return known
-
-    def reset_counters(self) -> None:
-        stream = self.view.state.streams.get(self.channel or "")
-        if stream is None or stream.report is None:
-            return
-        report = stream.report
-        self._baselines[stream.channel] = Baseline(
-            self.view.now, report.dropped or 0, report.line.skipped or 0, report.missed or 0
-        )
-        self.show(self.view)
 
     def turn(self, step: int) -> None:
         """The next broadcast, or the one before."""

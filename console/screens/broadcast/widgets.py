@@ -1,25 +1,10 @@
-"""The lines of the Broadcast screen. Pure.
+"""The lines of the Broadcast screen. Pure."""
 
-Frames are lost in three places that are counted apart, as OBS does: dropped by the network (the way out was
-full), skipped by the encoder (too slow), missed by the source (it did not deliver in time).
-"""
-
-from dataclasses import dataclass
-
-from console.screens.shared import figures, words
+from console.screens.shared import figures, health, words
+from console.screens.shared.health import Baseline
 from console.screens.shared.view import Pending, View
 from console.screens.shared.words import Line, Span
-from controlplane.wire.api import StreamDetail
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """What the counters said when counting began, and when that was."""
-
-    at: float
-    dropped: int = 0
-    skipped: int = 0
-    missed: int = 0
+from controlplane.wire.api import JournalEntry, StreamDetail
 
 
 def sending_lines(stream: StreamDetail, view: View, width: int) -> list[Line]:
@@ -60,7 +45,7 @@ def sending_lines(stream: StreamDetail, view: View, width: int) -> list[Line]:
             lines.append(_position(report.position_s, report.duration_s, width))
         lines.append(_rate_line(stream, report.target_bps, width))
         asked = f" of {report.target_fps:.0f}  " if report.target_fps else "  "
-        fps = report.line.fps if report.line.fps is not None else stream.fps
+        fps = health.frame_rate(stream)
         lines.append(
             [
                 ("fps        ", "$muted"),
@@ -94,7 +79,7 @@ def _rate_line(stream: StreamDetail, asked: float | None, width: int) -> Line:
             (figures.rate(stream.bitrate_bps), "bold"),
             (f" of {figures.rate(asked)}" if asked else "", ""),
         ]
-    near = abs(stream.bitrate_bps - asked) <= 0.1 * asked
+    near = words.bitrate_level(stream.bitrate_bps, asked) == 0
     verdict: Span = (
         ("ok", "$good") if near else (f"▲ {figures.share(stream.bitrate_bps / asked)} of it", "bold $warn")
     )
@@ -141,25 +126,20 @@ def health_lines(stream: StreamDetail, baseline: Baseline, now: float, width: in
                 words.lost(stream.loss),
             ],
         ]
-    due = (report.target_fps or stream.fps or 0.0) * max(0.0, now - baseline.at)
-    counters = (
-        ("dropped by network", report.dropped, baseline.dropped),
-        ("skipped by encoder", report.line.skipped, baseline.skipped),
-        ("missed by source", report.missed, baseline.missed),
-    )
     lines: list[Line] = []
-    for name, count, before in counters:
-        lost = None if count is None else max(0, count - before)
-        part = None if lost is None or due < 1 else min(1.0, lost / due)
+    for counter in health.counters(stream, baseline, now):
         lines.append(
             [
-                (f"{name:<18}", "$muted"),
-                (f"{figures.share(part, 1):>7}", "bold"),
-                (f"{figures.count(lost):>7}" if width >= 44 else "", "$muted"),
+                (f"{counter.name:<18}", "$muted"),
+                (f"{figures.share(counter.share, 1):>7}", "bold"),
+                (f"{figures.count(counter.lost):>7}" if width >= 44 else "", "$muted"),
                 (" ", ""),
-                words.lost(part),
+                words.lost(counter.share),
             ]
         )
+    if words.lost_level(stream.loss):  # seldom, and what was lost here is not among the three
+        share = figures.loss(stream.loss)
+        lines.append([("lost to the origin", "$muted"), (f"{share:>7} ", "bold"), words.lost(stream.loss)])
     if baseline.at > stream.since + 1:
         lines.append([(f"counted for {figures.age(now - baseline.at)} (r starts anew)", "$muted")])
     return lines
@@ -181,10 +161,7 @@ def viewer_lines(stream: StreamDetail, view: View, width: int) -> list[Line]:
             (f", {figures.age(old)} old", "$muted"),
         ]
     edges = ", ".join(stream.edges) or "no edge until a viewer comes"
-    carrying = [view.state.nodes[edge] for edge in stream.edges if edge in view.state.nodes]
-    lossy = [(n.loss, n.connections or 0) for n in carrying if n.loss is not None and n.connections]
-    weight = sum(number for _, number in lossy)
-    lost = sum(value * number for value, number in lossy) / weight if weight else None
+    lost = view.loss_to_viewers(stream)
     return [
         [(figures.count(stream.viewers), "bold"), (" watching", "")],
         late,
@@ -213,16 +190,31 @@ def whip_line(view: View, channel: str, width: int) -> Line:
     tail = " makes its token"
     return [
         ("OBS   ", "$muted"),
-        (figures.clip(address, max(10, width - 9 - len(tail))), ""),
+        (figures.clip(address, max(10, width - 10 - len(tail))), ""),
         ("   t", "bold $accent"),
         (tail, "$muted"),
     ]
 
 
+def why_ended(entry: JournalEntry) -> str:
+    """Why a broadcast ended, in the stream manager's words."""
+    return str(entry.data.get("reason") or entry.message.partition(": ")[2].rstrip(".") or "it was ended")
+
+
+def ended_line(entry: JournalEntry, view: View) -> Line:
+    """ "main ended at 18:49:13: its file was at its end. b starts it again"."""
+    said = f"{entry.subject} ended at {figures.clock(entry.at)}: {why_ended(entry)}. "
+    again: Line = [("b", "bold $accent"), (" starts it again.", "$muted")]
+    return [(said, "bold"), *(again if entry.subject in view.started else [])]
+
+
 def empty_lines(view: View, width: int) -> list[Line]:
     """Nothing on air: why, and the two ways to change that."""
+    ended = view.last_ended()
     lines: list[Line] = [
-        [("Nothing is on air. ", "bold"), ("Nobody publishes to this stage.", "$muted")],
+        [("Nothing is on air. ", "bold"), ("Nobody publishes to this stage.", "$muted")]
+        if ended is None
+        else ended_line(ended, view),
         [],
         [
             ("b", "bold $accent"),

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.widgets import Input, Label
+from textual.widgets import Label
 
+from console.core.errors import UsageError
+from console.core.units import parse_duration
 from console.screens.fleet import widgets
-from console.screens.shared import figures
-from console.screens.shared.dialog import CANCEL, Choice, Dialog
+from console.screens.shared.dialog import CANCEL, Choice, Dialog, Field
 from console.screens.shared.view import View
+
+LONGEST_S = 86_400.0  # what the manager takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,13 @@ class DrainDialog(Dialog[Drain]):
     def fields(self) -> ComposeResult:
         with Horizontal(classes="field"):
             yield Label("Deadline")
-            yield Input(self._deadline, id="deadline", compact=True, placeholder="60s, 5m, 1h")
+            yield Field(self._deadline, id="deadline", placeholder="60s, 5m, 1h")
 
-    def chosen(self, choice: str) -> None:
+    async def chosen(self, choice: str) -> None:
         try:
-            deadline = figures.parse_duration(self.query_one("#deadline", Input).value)
-        except ValueError as error:
+            deadline = parse_duration(self.query_one("#deadline", Field).value, most_s=LONGEST_S)
+        except UsageError as error:
             self.wrong(str(error))
-            self.query_one("#deadline", Input).focus()
+            self.set_focus(self.query_one("#deadline"))
             return
         self.dismiss(Drain(self._node, deadline))

@@ -3,7 +3,6 @@
 from textual.app import ComposeResult
 from textual.containers import Container
 
-from console.messages import Act
 from console.screens.fleet import widgets
 from console.screens.shared.frame import Panel, entry_lines
 from console.screens.shared.page import Page
@@ -78,7 +77,7 @@ class FleetScreen(Page):
         return self.table.chosen
 
     def focus_body(self) -> None:
-        self.table.focus()
+        self.set_focus(self.table)
 
     def toggle_why(self) -> None:
         self.why_all = not self.why_all
@@ -88,6 +87,5 @@ class FleetScreen(Page):
         message.stop()
         self._show_why()
 
-    def on_table_opened(self, message: Table.Opened) -> None:
-        message.stop()
-        self.post_message(Act("inside", message.key))
+    async def action_open_row(self, key: str) -> None:
+        await self.app.run_action(("app", "act", ("inside", key)))

@@ -7,10 +7,16 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from console.actions import ACTIONS, Action, key_name
-from console.screens.shared import figures
 from console.screens.shared.ink import paragraphs
-from console.screens.shared.words import Line
+from console.screens.shared.words import Line, wrap
 
+KEYS_WIDTH = 13
+MORE = (
+    ("up down", "move; page up, page down, home, end too"),
+    ("enter", "open what is chosen; a double click does it too"),
+    ("after /", "words that must be there; !word must not"),
+    ("", "SHOWCALLER_ASCII=1 draws without special characters, NO_COLOR=1 without colour."),
+)
 PLACES = {
     "overview": "Overview",
     "fleet": "Fleet",
@@ -28,37 +34,30 @@ def help_lines(page: str, width: int) -> list[Line]:
         for action in ACTIONS:
             if action.group == group:
                 lines += action_lines(action, page, width)
-    lines += [
-        [],
-        [("In a table", "bold underline")],
-        [("up down      ", "bold $accent"), ("move; page up, page down, home, end too", "")],
-        [("enter        ", "bold $accent"), ("open what is chosen; a double click does it too", "")],
-        [],
-        [("After /      ", "bold $accent"), ("words that must be there; !word must not", "")],
-        [
-            ("SHOWCALLER_ASCII=1", "bold $accent"),
-            (" draws without special characters, ", ""),
-            ("NO_COLOR=1", "bold $accent"),
-            (" without colour.", ""),
-        ],
-    ]
+    lines += [[], [("In a table", "bold underline")]]
+    for keys, text in MORE:
+        lines += key_lines(keys, "bold $accent", [(text, "")], width)
     return lines
 
 
+def key_lines(keys: str, style: str, text: Line, width: int) -> list[Line]:
+    """Keys on the left, what they do beside them; nothing is cut, it goes on below."""
+    first, *rest = wrap(text, max(10, width - KEYS_WIDTH))
+    return [[(f"{keys:<12} ", style), *first], *([(" " * KEYS_WIDTH, ""), *line] for line in rest)]
+
+
 def action_lines(action: Action, page: str, width: int) -> list[Line]:
+    """What it does, then its word after `:` and its plain command."""
     keys = " ".join(key_name(key) for key in action.keys if key != "ctrl+q")
     here = page in action.pages
     where = "" if here else "  (on " + ", ".join(PLACES[p] for p in PLACES if p in action.pages) + ")"
-    title = figures.clip(action.title + where, max(10, width - 13))
-    lines: list[Line] = [
-        [(f"{keys:<12} ", "bold $accent" if here else "$muted"), (title, "" if here else "$muted")]
-    ]
+    title: Line = [(action.title + where, "" if here else "$muted")]
+    lines = key_lines(keys, "bold $accent" if here else "$muted", title, width)
     word = f":{action.words[0]} {action.usage}".strip() if action.words else ""
-    room = max(10, width - 13)
     more = "   ".join(part for part in (word, action.command) if part)
-    for part in [more] if len(more) <= room else [word, action.command]:
+    for part in [more] if len(more) <= width - KEYS_WIDTH else [word, action.command]:
         if part:
-            lines.append([(" " * 13, ""), (figures.clip(part, room), "$muted")])
+            lines += key_lines("", "", [(part, "$muted")], width)
     return lines
 
 
@@ -77,7 +76,7 @@ class HelpScreen(ModalScreen[None]):
             yield Static("", id="keys-text")
 
     def on_mount(self) -> None:
-        self.query_one("#box").focus()
+        self.set_focus(self.query_one("#box"))
         self.call_after_refresh(self._draw)
 
     def on_resize(self) -> None:

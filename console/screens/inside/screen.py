@@ -65,4 +65,4 @@ class InsideScreen(Page):
         return self.node
 
     def focus_body(self) -> None:
-        self.query_one(Table).focus()
+        self.set_focus(self.query_one(Table))

@@ -69,7 +69,7 @@ class JournalScreen(Page):
                 table.to_end()
 
     def focus_body(self) -> None:
-        self.table.focus()
+        self.set_focus(self.table)
 
     def toggle_follow(self) -> None:
         self.following = not self.following
@@ -81,10 +81,7 @@ class JournalScreen(Page):
             self.following = message.key == (self._rows[-1].key if self._rows else None)
             self.show(self.view)
 
-    def on_table_opened(self, message: Table.Opened) -> None:
-        message.stop()
-        found: JournalEntry | None = next(
-            (e for e in self.view.state.journal if str(e.id) == message.key), None
-        )
+    async def action_open_row(self, key: str) -> None:
+        found: JournalEntry | None = next((e for e in self.view.state.journal if str(e.id) == key), None)
         if found is not None:
             self.app.push_screen(Tell("Journal entry", widgets.entry_lines(found)))

@@ -8,10 +8,10 @@ from console.screens.shared.words import Line
 from controlplane.wire.api import JournalEntry
 
 COLUMNS = (
-    Column("at", "at", 8),
-    Column("actor", "who", 14, rank=1),
-    Column("subject", "what", 10, rank=2),  # the message names it too
-    Column("kind", "kind", 18, rank=3),
+    Column("at", "at", 8, rank=1),
+    Column("actor", "who", 14, rank=2),
+    Column("subject", "what", 14, rank=3),  # the message names it too
+    Column("kind", "kind", 18, rank=4),
     Column("message", "happened", 40, grows=True),
 )
 TROUBLE = ("faulty", "failed", "suspect", "stalled", "blocked", "error")

@@ -32,11 +32,13 @@ class OverviewScreen(Page):
             return
         now.show(widgets.now_lines(view, now.room))
         wrong = widgets.needs(view)
-        room = 3 if self.size.height >= 30 else 2
+        room = 3 if self.size.height >= 24 else 2
         shown = wrong[:room] if len(wrong) <= room else wrong[: room - 1]
         if len(wrong) > room:
-            shown.append([(f"… and {len(wrong) - room + 1} more: 2 fleet, 4 journal", "$muted")])
-        panel.show(shown or [widgets.all_well(view)])
+            more = f"… and {len(wrong) - room + 1} more: 2 fleet, 3 broadcast, 4 journal"
+            shown.append([(more, "$muted"), ("", "")])
+        blocks = [part for line in shown for part in widgets.needs_block(line, panel.room)]
+        panel.show(blocks or [widgets.all_well(view)])
         panel.set_class(bool(wrong), "-wrong")
         streams.show(widgets.stream_lines(view, streams.room))
         roles.show(widgets.role_lines(view, roles.room))

@@ -1,41 +1,44 @@
 """The lines of the Overview. Pure: a View in, spans out."""
 
-from console.screens.shared import figures, words
+from console.screens.shared import figures, health, words
 from console.screens.shared.chart import SPAN_S, Sample
+from console.screens.shared.frame import fit_lines
 from console.screens.shared.view import Load, View
 from console.screens.shared.words import Line, Span
 from controlplane.wire.nodes import NodeState, Role
 
+GAP = 3  # cells between two figures
+LONGEST_BAR = 32
 FULL = 0.85  # of the room: time to add a node
 
 
 def now_lines(view: View, width: int) -> list[Line]:
-    """How many are connected and what it costs, in all."""
+    """How many watch and are connected, and what it costs, in two lines.
+
+    What does not fit is left out, the least important first; nothing is broken in its middle.
+    """
     load = view.load()
-    wide = width >= 100
+    watch: Line = [("watching ", "$muted"), (figures.count(view.state.viewers), "bold")]
     numbers = f"{figures.count(load.connections)} / {figures.count(load.capacity)}"
-    fixed = 13 + len(numbers) + 2 + 8 + (56 if wide else 20)
-    full, empty = figures.bar(max(6, min(40, width - fixed)), load.fraction)
-    first: Line = [
-        ("connections  ", "$muted"),
-        (numbers, "bold"),
-        ("  ", ""),
-        (full, words.load(load.fraction)),
-        (empty, "$muted"),
-        (f" {figures.share(load.fraction):>5}", ""),
-        ("   egress ", "$muted"),
-        (f"{figures.rate(load.egress_bps):<9}", "bold"),
+    share = f" {figures.share(load.fraction):>5}"
+    head: Line = [*([("connections ", "$muted")] if width >= 50 else []), (numbers, "bold"), ("  ", "")]
+    egress: Line = [("egress ", "$muted"), (f"{figures.rate(load.egress_bps):<9}", "bold")]
+    lost: Line = [("loss ", "$muted"), (figures.loss(load.loss), _loss_style(load.loss))]
+    wide = width >= 100
+    beside = [egress, lost] if wide else [egress] if width >= 72 else []
+    used = sum(len(words.plain(part)) + GAP for part in [watch, head, *beside]) + len(share)
+    full, empty = figures.bar(max(0, min(LONGEST_BAR, width - used + GAP)), load.fraction)
+    connected: Line = [*head, (full, words.load(load.fraction)), (empty, "$muted"), (share, "")]
+    latency: Line = [("latency ", "$muted"), *latency_spans(view, short=width < 44)]
+    return [
+        fit_lines([(0, watch), (1, connected), *((2, part) for part in beside)], width, GAP),
+        fit_lines(
+            [(0, latency), *([] if wide else [(1, lost)]), *([] if beside else [(2, egress)])], width, GAP
+        ),
     ]
-    lost: Line = [("   loss ", "$muted"), (figures.loss(load.loss), _loss_style(load.loss))]
-    watching = view.state.viewers
-    watch: Line = [("   watching ", "$muted"), (figures.count(watching), "bold")]
-    second: Line = [("latency      ", "$muted"), *latency_spans(view)]
-    if wide:
-        return [[*first, *lost, *watch], second]
-    return [first, [*second, *lost, *(watch if width >= 72 else [])]]
 
 
-def latency_spans(view: View) -> Line:
+def latency_spans(view: View, short: bool = False) -> Line:
     """Glass to glass as the viewers measure it, of the stream furthest behind, and how old that is."""
     stream = view.latency()
     if stream is None:
@@ -44,10 +47,14 @@ def latency_spans(view: View) -> Line:
     figure = stream.latency_ms
     of = f" on {stream.channel}" if len(view.state.streams) > 1 else ""
     old = None if figure.age_s is None else figure.age_s + (view.age_s or 0.0)
-    return [
+    half: Line = [
         ("p50 ", "$muted"),
         (figures.milliseconds(figure.p50).removesuffix(" ms"), "bold"),
-        ("  p95 ", "$muted"),
+        ("  ", ""),
+    ]
+    return [
+        *([] if short else half),
+        ("p95 ", "$muted"),
         (figures.milliseconds(figure.p95), "bold"),
         (f"{of}, {figures.age(old)} old", "$muted"),
     ]
@@ -90,6 +97,17 @@ def needs(view: View) -> list[Line]:
                 f"{stream.channel} is {look.word}; {kept}.",
                 "3 broadcast",
             )
+        elif stream.state == "live":
+            wrong = health.troubles(stream, view.marks, view.now, view.loss_to_viewers(stream))
+            if wrong:
+                level, said = wrong[0][0], "; ".join(text for _, text in wrong)
+                add(4 - level, bad if level > 1 else warn, f"{stream.channel}: {said}.", "3 broadcast")
+        for edge, viewers in stream.starved.items():
+            without = view.now - view.marks.starved.get((stream.channel, edge), view.now)
+            if without >= health.STARVED_S:
+                who = figures.plural(viewers, "viewer")
+                text = f"No media of {stream.channel} reaches {edge} for {figures.age(without)}: {who} there."
+                add(1, bad, text, "2 fleet")
         report = stream.report
         if report is not None and report.message:
             add(3, warn, f"{stream.channel}: {report.message}", "3 broadcast")
@@ -110,6 +128,17 @@ def needs(view: View) -> list[Line]:
             )
     lines.sort(key=lambda item: item[0])
     return [line for _, line in lines]
+
+
+def needs_block(line: Line, width: int) -> list[Line]:
+    """One of them as lines that fit; the next key stays in one piece."""
+    said, key = line[:-1], line[-1]
+    lines = words.wrap(said, width)
+    if not key[0]:
+        return lines
+    if len(words.plain(lines[-1])) + len(key[0]) <= width:
+        return [*lines[:-1], [*lines[-1], key]]
+    return [*lines, [key]]
 
 
 def all_well(view: View) -> Line:
@@ -164,17 +193,19 @@ def stream_lines(view: View, width: int) -> list[Line]:
     lines: list[Line] = []
     for stream in view.streams:
         look = words.stream(stream.state)
-        line: Line = [
-            (f"{look.glyph} ", look.style),
-            (f"{stream.channel:<10} ", "bold"),
-            (f"{look.word:<13}", look.style),
-            (f"{figures.lasting(view.now - stream.since)} ", ""),
-            (f"{figures.rate(stream.bitrate_bps):>10}", ""),
-            (f"  {'-' if stream.fps is None else format(stream.fps, '.1f'):>4} fps", ""),
-            (f"  {figures.plural(stream.viewers, 'viewer'):>9}", "bold"),
+        on_air = figures.lasting(view.now - stream.since)
+        fps = "-" if stream.fps is None else format(stream.fps, ".1f")
+        name = figures.clip(stream.channel, max(10, width - 30))
+        parts: list[tuple[int, Line]] = [
+            (0, [(f"{look.glyph} ", look.style), (f"{name:<10}", "bold")]),
+            (2, [(f"{look.word:<12}", look.style)]),
+            (4, [(on_air, "")]),
+            (3, [(f"{figures.rate(stream.bitrate_bps):>9}", "")]),
+            (5, [(f"{fps:>4} fps", "")]),
+            (1, [(f"{figures.plural(stream.viewers, 'viewer'):>9}", "bold")]),
+            (6, [(f" {stream.watch}", "$second")]),
         ]
-        if width - sum(len(text) for text, _ in line) > len(stream.watch) + 3:
-            line.append((f"   {stream.watch}", "$second"))
+        line = fit_lines(parts, width, 2)
         lines.append(line)
     for channel, pending in view.pending.items():
         if channel not in view.state.streams and not pending.error:

@@ -7,7 +7,9 @@ from console.screens.shared.words import Line
 
 
 def quit_lines(view: View) -> list[Line]:
-    """What each way out does, to whom."""
+    """What each way out does, to whom; of a stage that does not answer, nothing is promised."""
+    if view.stale or not view.state.ready:
+        return silent_lines(view)
     lines: list[Line] = []
     streams = view.streams
     if streams:
@@ -28,7 +30,25 @@ def quit_lines(view: View) -> list[Line]:
     return lines
 
 
+def silent_lines(view: View) -> list[Line]:
+    """Nobody answers: it may be away for a moment, or ended from elsewhere."""
+    since = f" ({view.as_of})" if view.state.ready else ""
+    lines: list[Line] = [
+        [("▲ The stream manager does not answer", "bold $warn"), (f"{since}: the stage may be down.", "")]
+    ]
+    if view.streams:
+        names = ", ".join(figures.clip(stream.channel, 20) for stream in view.streams[:3])
+        lines.append([(f"Then on air: {names}. What is there now, `showcaller stage status` says.", "")])
+    return [
+        *lines,
+        [],
+        [("Leave", "bold"), (": whatever still runs goes on.", "")],
+        [("End the stage", "bold"), (": whatever still runs of it ends.", "")],
+    ]
+
+
 class QuitDialog(Ask):
     def __init__(self, view: View) -> None:
-        choices = [CANCEL, Choice("leave", "Leave it running"), Choice("end", "End the stage", "danger")]
+        leave = "Leave" if view.stale else "Leave it running"
+        choices = [CANCEL, Choice("leave", leave), Choice("end", "End the stage", "danger")]
         super().__init__("Quit", quit_lines(view), choices, focus="leave")

@@ -57,6 +57,18 @@ def thin(samples: Sequence[Sample], points: int = POINTS) -> list[Sample]:
     return [max(samples[a:b], key=lambda s: s.connections) for a, b in pairwise(edges) if b > a]
 
 
+def steps(xs: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The same with a corner before each change: a node comes at a moment, not bit by bit."""
+    out_x, out_y = list(xs[:1]), list(values[:1])
+    for x, (before, value) in zip(xs[1:], pairwise(values), strict=True):
+        if value != before:
+            out_x.append(x)
+            out_y.append(before)
+        out_x.append(x)
+        out_y.append(value)
+    return out_x, out_y
+
+
 def nice_top(value: float) -> int:
     """A round number a little above, in four whole steps: the top of the scale."""
     for small in (4, 8, 12, 16, 20, 40, 60, 80):
@@ -109,7 +121,7 @@ def draw_plot(samples: Sequence[Sample], width: int, height: int, ink: Ink) -> s
     top = nice_top(peak if capacity_off_scale(samples) else max([s.capacity for s in shown] + [peak]))
     second, main = plotext.pixel(foreground=ink.second), plotext.pixel(foreground=ink.main)
     marker = plotext.marker("-" if ink.ascii else "┈", second)
-    capacity = figure.signal(xs, [s.capacity for s in shown], marker=marker)
+    capacity = figure.signal(*steps(xs, [s.capacity for s in shown]), marker=marker)
     marker = plotext.marker("*" if ink.ascii else "braille", main)
     line = figure.signal(xs, [s.connections for s in shown], marker=marker)
     if not capacity_off_scale(samples):

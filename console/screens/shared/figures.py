@@ -6,6 +6,7 @@ An unknown figure is `-`, never 0.
 import re
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import pairwise
 
 from rich.cells import cell_len
@@ -87,6 +88,11 @@ def clock(at: float | None) -> str:
     return UNKNOWN if at is None else time.strftime("%H:%M:%S", time.localtime(at))
 
 
+def date(moment: str) -> str:
+    """A moment in ISO 8601 by the wall clock here: "2026-09-21 21:04"."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 def plural(number: int, one: str, many: str | None = None) -> str:
     """ "1 viewer", "3 viewers"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
@@ -136,32 +142,3 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069
 def harmless(text: str) -> str:
     """Text from elsewhere without the characters that would steer the terminal or turn the line around."""
     return text if text.isprintable() else CONTROL.sub("·", text)
-
-
-def parse_duration(text: str) -> float:
-    """ "90", "60s", "5m", "1h" in seconds. Raises ValueError with a sentence."""
-    cleaned = text.strip().lower().replace(" ", "")
-    cleaned = cleaned.removesuffix("in") if cleaned.endswith("min") else cleaned
-    scale = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    unit = cleaned[-1:] if cleaned[-1:] in scale else ""
-    number = cleaned.removesuffix(unit)
-    try:
-        value = float(number) * scale.get(unit, 1.0)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time: write 60s, 5m or 1h") from None
-    if not 0 <= value <= 86_400:
-        raise ValueError("the time must be between 0 and 24 hours")
-    return value
-
-
-def parse_rate(text: str) -> float:
-    """ "4.5M", "800k", "6000000" in bits per second. Raises ValueError with a sentence."""
-    cleaned = text.strip().lower().removesuffix("bps").removesuffix("bit/s").strip()
-    scale = {"k": 1e3, "m": 1e6, "g": 1e9}.get(cleaned[-1:], 1.0)
-    try:
-        value = float(cleaned[:-1] if scale != 1.0 else cleaned) * scale
-    except ValueError:
-        raise ValueError(f"{text!r} is not a bitrate: write 4.5M or 800k") from None
-    if not 50_000 <= value <= 100_000_000:
-        raise ValueError("the bitrate must be between 50k and 100M")
-    return value

@@ -2,7 +2,7 @@
 enter a command or a filter. Every piece can be clicked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -17,26 +17,32 @@ from textual.widgets import Input, Static
 
 from console import actions, commands
 from console.actions import Action
-from console.messages import Act, CommandEntered, FilterChanged, Remeasured
+from console.messages import Act, FilterChanged, Remeasured
 from console.screens.shared import figures, words
 from console.screens.shared.ink import content
 from console.screens.shared.view import View
 from console.screens.shared.words import Line, Span
 from controlplane.wire.api import JournalEntry
 
-LEAST_COLUMNS, LEAST_ROWS = 60, 16
+LEAST_COLUMNS, LEAST_ROWS = 60, 16  # for the line of pages; below, it says how large is large enough
+FULL_SIZE = "80x24"  # from here on nothing is left out or has to be scrolled to
 TITLES = {"overview": "Overview", "fleet": "Fleet", "broadcast": "Broadcast", "journal": "Journal"}
 
 
-def fit(parts: Sequence[tuple[int, Span]], width: int, gap: int = 3) -> Line:
+def fit_lines(parts: Sequence[tuple[int, Line]], width: int, gap: int) -> Line:
     """The parts in their order, with a gap between; those of the highest rank are left out until it fits."""
-    kept = [(rank, span) for rank, span in parts if span[0]]
-    while len(kept) > 1 and sum(len(span[0]) for _, span in kept) + gap * (len(kept) - 1) > width:
+    kept = [part for part in parts if words.plain(part[1])]
+    while len(kept) > 1 and sum(len(words.plain(part)) for _, part in kept) + gap * (len(kept) - 1) > width:
         kept.remove(max(reversed(kept), key=lambda part: part[0]))
     line: Line = []
-    for number, (_, span) in enumerate(kept):
-        line += [(" " * gap, ""), span] if number else [span]
+    for number, (_, part) in enumerate(kept):
+        line += [(" " * gap, ""), *part] if number else part
     return line
+
+
+def fit(parts: Sequence[tuple[int, Span]], width: int, gap: int = 3) -> Line:
+    """The same of single spans."""
+    return fit_lines([(rank, [span]) for rank, span in parts], width, gap)
 
 
 def link_words(view: View) -> Span:
@@ -69,19 +75,22 @@ def header_line(view: View, width: int) -> Line:
     return [(" ", ""), *left, (" " * gap, ""), (clock, "$muted")]
 
 
-def on_air_words(view: View) -> Span:
-    """The right end of the pages' line: what is on air and how many watch."""
+def on_air_words(view: View, room: int) -> Span:
+    """The right end of the pages' line: what is on air and how many watch, in so many cells."""
     streams = view.streams
-    if not streams:
+    if not streams or room <= 12:
         return ("", "")
     if len(streams) == 1:
         stream = streams[0]
         look = words.stream(stream.state)
         on_air = figures.lasting(view.now - stream.since)
         watching = figures.plural(stream.viewers, "viewer")
-        return (f"{look.glyph} {stream.channel} {look.word} {on_air}  {watching}", f"bold {look.style}")
+        parts = [(1, f"{look.glyph} {stream.channel} {look.word}"), (2, on_air), (0, watching)]
+        line = fit([(rank, (text, "")) for rank, text in parts], room, 2)
+        return (figures.clip(words.plain(line), room), f"bold {look.style}")
     live = sum(stream.state == "live" for stream in streams)
-    return (f"● {live} of {len(streams)} on air  {figures.plural(view.state.viewers, 'viewer')}", "bold $air")
+    text = f"● {live} of {len(streams)} on air  {figures.plural(view.state.viewers, 'viewer')}"
+    return (figures.clip(text, room), "bold $air")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ class Tabs(Bar):
     def show(self, view: View) -> None:
         columns, rows = self.app.size
         if columns < LEAST_COLUMNS or rows < LEAST_ROWS:
-            text = f" ▲ {columns}x{rows} is small: {LEAST_COLUMNS}x{LEAST_ROWS} shows all. Keys work"
+            text = f" ▲ {columns}x{rows} is small: {FULL_SIZE} shows all"
             self.draw([(figures.clip(text, columns), "bold $warn")])
             return
         parts: list[Span | Spot] = [(" ", "")]
@@ -151,9 +160,7 @@ class Tabs(Bar):
             text = f" {number} {TITLES[page]} "
             parts.append(Spot(page, [(text, "bold reverse" if here else "$muted")]))
             length += len(text)
-        text, style = on_air_words(view)
-        room = columns - length - 2
-        text = figures.clip(text, room) if room > 12 else ""
+        text, style = on_air_words(view, columns - length - 2)
         gap = max(0, columns - length - len(text) - 1)
         self.draw([*parts, (" " * gap, ""), (text, style)])
 
@@ -202,7 +209,12 @@ class Entry(Input):
     ]
 
     def __init__(self) -> None:
-        super().__init__(id="entry", compact=True, suggester=SuggestFromList(commands.suggestions()))
+        super().__init__(
+            id="entry",
+            compact=True,
+            suggester=SuggestFromList(commands.suggestions()),
+            select_on_focus=False,  # done in CommandBar.open, at once: later it would select what was typed
+        )
         self._place = 0
 
     @property
@@ -228,8 +240,13 @@ class Entry(Input):
             self.past.append(line)
         self._place = len(self.past)
 
-    def action_leave(self) -> None:
-        self.post_message(Act("back"))
+    async def action_leave(self) -> None:
+        await self.app.run_action(("app", "act", ("back",)))
+
+    async def action_submit(self) -> None:
+        """Called, not posted: the next key belongs to what the line does."""
+        assert isinstance(self.parent, CommandBar)
+        await self.parent.entered(self.value.strip())
 
 
 class CommandBar(Horizontal):
@@ -243,9 +260,11 @@ class CommandBar(Horizontal):
     CommandBar > #said { width: auto; max-width: 70%; padding: 0 1; color: $warn; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave: Callable[[], None]) -> None:
+        """`leave` puts the focus where keys go when no line is being entered."""
         super().__init__(id="command")
         self.kind = ""  # ":" or "/" while open
+        self._leave = leave
 
     def compose(self) -> ComposeResult:
         yield Static("", id="prompt")
@@ -263,6 +282,7 @@ class CommandBar(Horizontal):
         self.add_class("-open")
         with self.prevent(Input.Changed):
             self.entry.value = value
+        self.entry.action_select_all()
         self.entry.remember("")
         self.entry.placeholder = "a command, e.g. drain edge-2" if kind == ":" else "show only what holds ..."
         self.entry.suggester = SuggestFromList(commands.suggestions()) if kind == ":" else None
@@ -271,7 +291,7 @@ class CommandBar(Horizontal):
     def close(self) -> None:
         self.kind = ""
         self.remove_class("-open")
-        if self.entry.has_focus:
+        if self.screen.focused is self.entry:  # its own has_focus follows later
             self.screen.set_focus(None)
 
     def say(self, text: str) -> None:
@@ -283,14 +303,14 @@ class CommandBar(Horizontal):
         if self.kind == "/":
             self.post_message(FilterChanged(event.value))
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        line = event.value.strip()
+    async def entered(self, line: str) -> None:
         self.entry.remember(line)
         if self.kind == "/":
+            self.post_message(FilterChanged(self.entry.value))  # what was typed last is not heard of yet
             self.close()
+            self._leave()
         else:
-            self.post_message(CommandEntered(line))
+            await self.app.run_action(("app", "enter_command", (line,)))
 
 
 class Panel(Static):

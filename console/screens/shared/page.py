@@ -1,25 +1,42 @@
 """A page: the frame and a body. The app gives it a View several times a second; it never asks for one."""
 
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Container
 from textual.screen import Screen
 
-from console.messages import FilterChanged, Remeasured
+from console.messages import FilterChanged, Redraw, Remeasured
 from console.screens.shared.frame import CommandBar, Header, KeyLine, Tabs
 from console.screens.shared.view import View
 
 
 class Page(Screen[None]):
     NAME = ""
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (30, "-tall"), (44, "-high")]
+    HORIZONTAL_BREAKPOINTS = [
+        (0, "-tiny"),
+        (60, "-small"),
+        (80, "-narrow"),
+        (100, "-normal"),
+        (150, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-short"), (24, "-low"), (30, "-tall"), (44, "-high")]
+    BINDINGS = [
+        Binding("up", "scroll_body('up')", show=False),
+        Binding("down", "scroll_body('down')", show=False),
+        Binding("pageup", "scroll_body('page_up')", show=False),
+        Binding("pagedown", "scroll_body('page_down')", show=False),
+        Binding("home", "scroll_body('home')", show=False),
+        Binding("end", "scroll_body('end')", show=False),
+    ]
     AUTO_FOCUS = ""
 
     DEFAULT_CSS = """
     Page { background: $background; color: $foreground; layout: vertical; }
     Page > Header, Page > #keys { background: $raised; }
     Page > #body { height: 1fr; layout: vertical; overflow: hidden; }
-    Page.-flat > #body, Page.-tiny > #body { overflow: auto; }
+    Page > #body { scrollbar-size-vertical: 1; }
+    Page.-flat > #body, Page.-short > #body,
+    Page.-tiny > #body, Page.-small > #body { overflow: hidden auto; }
     Page.-stale > #body { opacity: 60%; }
     """
 
@@ -33,7 +50,7 @@ class Page(Screen[None]):
         yield Tabs(self.NAME)
         with Container(id="body"):
             yield from self.body()
-        yield CommandBar()
+        yield CommandBar(self.focus_body)
         yield KeyLine(self.NAME)
 
     def body(self) -> ComposeResult:
@@ -42,10 +59,19 @@ class Page(Screen[None]):
     # --- what the app calls
 
     def show(self, view: View) -> None:
-        """Draw this view. Cheap when little differs."""
+        """Draw this view, soon. May be called at any time: before there is anything to draw on, and after.
+
+        It is drawn when this page looks at its own messages, for then its parts are sure to be there: it does
+        so from the moment it is composed until before the first part is taken down. That it is mounted says
+        less: it still is while its parts go.
+        """
         self.view = view
-        if not self.is_mounted:
-            return
+        self.post_message(Redraw())
+
+    def on_redraw(self, message: Redraw) -> None:
+        """Cheap when little differs."""
+        message.stop()
+        view = self.view
         self.set_class(view.stale, "-stale")
         self.query_one(Header).show(view)
         self.query_one(Tabs).show(view)
@@ -82,7 +108,14 @@ class Page(Screen[None]):
         return False
 
     def focus_body(self) -> None:
-        """Where keys go when no line is being entered."""
+        """Where keys go when no line is being entered. At once: the next key belongs there."""
+
+    def action_scroll_body(self, where: str) -> None:
+        """In a terminal that is too small for all of a page, the rest is a few keys away."""
+        getattr(self.query_one("#body"), f"scroll_{where}")(animate=False)
+
+    async def action_open_row(self, key: str) -> None:
+        """Enter or a second click on a row of the page's table."""
 
     # --- events
 

@@ -68,15 +68,6 @@ class Table(ScrollView, can_focus=True):
 
     cursor: reactive[int] = reactive(0, repaint=False)
 
-    class Opened(Message):
-        def __init__(self, table: "Table", key: str) -> None:
-            super().__init__()
-            self.table, self.key = table, key
-
-        @property
-        def control(self) -> "Table":
-            return self.table
-
     class Chosen(Message):
         """Another row is under the cursor. A newer one makes an older one pointless."""
 
@@ -164,18 +155,19 @@ class Table(ScrollView, can_focus=True):
     def action_edge(self, step: int) -> None:
         self._move(0 if step < 0 else len(self._rows) - 1)
 
-    def action_open(self) -> None:
+    async def action_open(self) -> None:
+        """Called, not posted: the next key is meant for what is opened."""
         if self.chosen is not None:
-            self.post_message(self.Opened(self, self.chosen))
+            await self.app.run_action(("screen", "open_row", (self.chosen,)), self)
 
-    def on_click(self, event: events.Click) -> None:
+    async def on_click(self, event: events.Click) -> None:
         index = event.y - 1 + (self.scroll_offset.y if event.y > 0 else 0)
         if event.y == 0 or not 0 <= index < len(self._rows):
             return
         again = index == self.cursor
         self._move(index)
         if again and event.chain > 1:
-            self.action_open()
+            await self.action_open()
 
     def _move(self, index: int, by_hand: bool = True) -> None:
         index = max(0, min(index, len(self._rows) - 1))
@@ -215,6 +207,8 @@ class Table(ScrollView, can_focus=True):
         share = spare // len(growing) if growing else 0
         self._wrap()
         self._shown = [(c, c.width + (share if c.grows else 0)) for c in columns]
+        if len(columns) == 1:  # the most important one takes what there is, also where that is too little
+            self._shown = [(columns[0], max(1, room))]
         self.virtual_size = Size(self.across, max(len(self._rows), len(self._words)) + 1)
         self.refresh()
 

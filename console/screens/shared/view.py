@@ -10,6 +10,7 @@ from console.core.live import Link, LinkState
 from console.core.model import State
 from console.core.stage import PublisherSpec
 from console.screens.shared import figures
+from console.screens.shared.health import Marks
 from controlplane.wire.api import HistoryPoint, JournalEntry, NodeDetail, StreamDetail
 from controlplane.wire.nodes import NodeState, Role
 
@@ -53,6 +54,8 @@ class View:
     remote: bool = False
     refused: str = ""  # the manager does not take the token: its words
     pending: Mapping[str, Pending] = field(default_factory=dict)
+    marks: Marks = field(default_factory=Marks)
+    started: frozenset[str] = frozenset()  # channels started from here: `b` can start them again
 
     @property
     def now(self) -> float:
@@ -103,17 +106,19 @@ class View:
         nodes = [n for n in self.state.nodes.values() if role is None or n.role == role]
         serving = [n for n in nodes if n.state in SERVING]
         egress = [n.egress_bps for n in serving if n.egress_bps is not None]
-        lossy = [(n.loss, n.connections or 0) for n in serving if n.loss is not None and n.connections]
-        weight = sum(number for _, number in lossy)
         return Load(
             connections=sum(n.connections or 0 for n in serving),
             capacity=sum(n.capacity for n in serving if n.state != NodeState.DRAINING),
             egress_bps=sum(egress) if egress else None,
-            loss=sum(value * number for value, number in lossy) / weight if weight else None,
+            loss=mean_loss(serving),
             in_service=sum(n.state == NodeState.IN_SERVICE for n in nodes),
             coming=sum(n.state in COMING for n in nodes),
             draining=sum(n.state == NodeState.DRAINING for n in nodes),
         )
+
+    def loss_to_viewers(self, stream: StreamDetail) -> float | None:
+        """Between the edges that carry a stream and those who watch there."""
+        return mean_loss(self.state.nodes[edge] for edge in stream.edges if edge in self.state.nodes)
 
     def latency(self) -> StreamDetail | None:
         """The stream whose viewers are furthest behind, among those where somebody measured."""
@@ -124,6 +129,17 @@ class View:
         """One point a moment. Over all roles: edges, or whatever role there is, for viewers are on edges."""
         role = role or Role.EDGE
         return [point for point in self.state.history if point.role == role]
+
+    def last_ended(self) -> JournalEntry | None:
+        """The broadcast that ended last, since the stream manager began."""
+        return next(
+            (
+                entry
+                for entry in reversed(self.state.journal)
+                if entry.kind == "stream.ended" and entry.at >= self.state.started_at
+            ),
+            None,
+        )
 
     def journal_about(self, subjects: Iterable[str] | None) -> list[JournalEntry]:
         """Entries about these subjects (None: about nodes and the fleet), newest first."""
@@ -137,6 +153,13 @@ class View:
                 else entry.subject in wanted
             )
         ]
+
+
+def mean_loss(nodes: Iterable[NodeDetail]) -> float | None:
+    """Over all who are connected to these nodes."""
+    lossy = [(n.loss, n.connections) for n in nodes if n.loss is not None and n.connections]
+    weight = sum(number for _, number in lossy)
+    return sum(value * number for value, number in lossy) / weight if weight else None
 
 
 def natural(name: str) -> tuple[str, int]:

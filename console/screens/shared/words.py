@@ -47,6 +47,7 @@ UNKNOWN = Look("?", "unknown", "$muted")
 # What OBS Studio warns at: shares of frames lost, and of the frame rate asked for.
 LOST_WARN, LOST_BAD = 0.01, 0.05
 FPS_WARN, FPS_BAD = 0.95, 0.80
+RATE_WITHIN = 0.10
 
 
 def node(state: str) -> Look:
@@ -57,22 +58,34 @@ def stream(state: str) -> Look:
     return STREAM.get(state, UNKNOWN)
 
 
+def lost_level(fraction: float | None) -> int:
+    """A share that was lost: 0 is well, 1 a warning, 2 bad."""
+    return 0 if fraction is None else (fraction > LOST_WARN) + (fraction > LOST_BAD)
+
+
 def lost(fraction: float | None) -> Span:
-    """A share of lost frames, judged: "ok", "▲ over 1 %", "✗ over 5 %"."""
+    """The same in words: "ok", "▲ over 1 %", "✗ over 5 %"."""
     if fraction is None:
         return ("unknown", "$muted")
-    if fraction > LOST_BAD:
-        return ("✗ over 5 %", "bold $bad")
-    return ("▲ over 1 %", "bold $warn") if fraction > LOST_WARN else ("ok", "$good")
+    return (("ok", "$good"), ("▲ over 1 %", "bold $warn"), ("✗ over 5 %", "bold $bad"))[lost_level(fraction)]
+
+
+def frame_rate_level(fps: float | None, asked: float | None) -> int:
+    """A frame rate beside the one asked for: 0 is well (or unknown), 1 a warning, 2 bad."""
+    return 0 if fps is None or not asked else (fps < asked * FPS_WARN) + (fps < asked * FPS_BAD)
 
 
 def frame_rate(fps: float | None, asked: float | None) -> Span:
-    """A frame rate beside the one asked for, judged."""
+    """The same in words."""
     if fps is None or not asked:
         return ("", "$muted")
-    if fps < asked * FPS_BAD:
-        return ("✗ under 80 %", "bold $bad")
-    return ("▲ under 95 %", "bold $warn") if fps < asked * FPS_WARN else ("ok", "$good")
+    judged = (("ok", "$good"), ("▲ under 95 %", "bold $warn"), ("✗ under 80 %", "bold $bad"))
+    return judged[frame_rate_level(fps, asked)]
+
+
+def bitrate_level(bps: float, asked: float) -> int:
+    """What arrives is what was asked for, within 10 %; 1 when it is not."""
+    return int(abs(bps - asked) > RATE_WITHIN * asked)
 
 
 def load(fraction: float | None) -> str:

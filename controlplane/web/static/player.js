@@ -83,6 +83,11 @@ export class Player {
     return this.#live?.session ?? null;
   }
 
+  /** Whether the stream manager is heard of now: what it said of the viewers still holds. */
+  get told() {
+    return Boolean(this.#channelFeed?.connected || this.#live?.feed?.connected);
+  }
+
   get muted() {
     return this.#muted;
   }

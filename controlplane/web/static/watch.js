@@ -105,21 +105,28 @@ function render() {
   setText(hint, next);
   document.title = state === 'playing' ? `● ${channel} · Showcaller` : `${channel} · Showcaller`;
 
-  setText(find('viewers'), player.viewers === null ? '' : `${watching(state)} watching`);
+  const counted = watching(state);
+  setText(find('viewers'), counted === null ? '' : `${counted} watching`);
   const latency = meter.latencyMs ?? meter.latencyPixelMs;
   setText(find('latency'), latency === null || state !== 'playing' ? '' : `${duration(latency)} behind live`);
 
   pill.hidden = !(player.needsTouch || (state === 'playing' && muted));
-  setText(find('pill-text'), player.needsTouch ? 'Play' : 'Sound on');
-  soundButton.setAttribute('aria-label', muted ? 'Sound on (m)' : 'Mute (m)');
-  soundButton.title = muted ? 'Sound on (m)' : 'Mute (m)';
+  setText(find('pill-text'), player.needsTouch ? 'Play' : 'Turn sound on');
+  const press = muted ? 'Turn sound on (m)' : 'Turn sound off (m)'; // what it does, not how it is
+  soundButton.setAttribute('aria-label', press);
+  soundButton.title = press;
   theatre.dataset.muted = muted;
   if (!figures.hidden) renderFigures();
 }
 
-/** Whoever sees the picture is one of those who watch, also before the manager has counted. */
+/**
+ * How many watch; null where nobody can say: the count that was there before the broadcast ended, or before the
+ * stream manager went away, says nothing of now. Whoever sees the picture is one of them, also before the manager
+ * has counted.
+ */
 function watching(state) {
-  return state === 'playing' ? Math.max(1, player.viewers) : player.viewers;
+  if (state === 'playing') return player.viewers === null ? null : Math.max(1, player.viewers);
+  return ['connecting', 'reconnecting'].includes(state) && player.told ? player.viewers : null;
 }
 
 function duration(ms) {

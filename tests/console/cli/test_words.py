@@ -40,7 +40,7 @@ def cli(tmp_path: Path) -> Cli:
 @pytest.mark.parametrize(
     ("words", "accepted"),
     [
-        (["publish", "test", "--channel", "Main Stage"], "lower-case"),
+        (["publish", "test", "--channel", "Main Stage"], "small letters"),
         (["publish", "test", "--channel", "main", "--bitrate", "0"], "4.5M"),
         (["publish", "test", "--channel", "main", "--size", "big"], "1280x720"),
         (["publish", "test", "--channel", "main", "--fps", "0"], "--fps"),
@@ -49,7 +49,7 @@ def cli(tmp_path: Path) -> Cli:
         (["fleet", "add", "transformer"], "origin, edge"),
         (["fleet", "drain", "edge-1", "--deadline", "soon"], "60s"),
         (["token", "create", "--publish", "main", "--ttl", "0"], "30 days"),
-        (["token", "create", "--publish", "../x"], "lower-case"),
+        (["token", "create", "--publish", "../x"], "small letters"),
         (["token", "create"], "--publish"),
         (["stage", "up", "--port", "99999"], "65535"),
         (["stage", "up", "--tls-cert", "x"], "go together"),
@@ -93,6 +93,19 @@ def test_a_node_taken_back_is_in_service_in_words_for_people(capsys: pytest.Capt
     assert capsys.readouterr().out == "edge-2  in service  1 viewer\n"
     fleet._show(view, as_json=True)
     assert json.loads(capsys.readouterr().out)["state"] == "in_service"
+
+
+def test_a_source_that_is_no_file_is_told_at_once(cli: Cli, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
+    for source, says in (
+        ("~nobody-of-this-name/x", "no file ~nobody-of-this-name/x"),
+        (str(tmp_path / "pipe"), "is not a regular file"),
+        (str(tmp_path), "is a folder"),
+    ):
+        done = cli("publish", source, "--channel", "main")
+        assert done.returncode == 1
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_json_before_the_command_is_not_passed_over(cli: Cli) -> None:

@@ -1,7 +1,7 @@
 """What a step would do, in words."""
 
-from console.core.effects import effect_of_add, effect_of_down, effect_of_drain, effect_of_stop
-from controlplane.wire.api import LatencyView, NodeView, StreamView
+from console.core.effects import as_left, effect_of_add, effect_of_down, effect_of_drain, effect_of_stop
+from controlplane.wire.api import GroupView, LatencyView, NodeView, StreamView
 from controlplane.wire.nodes import NodeState, Role
 
 
@@ -56,3 +56,18 @@ def test_stopping_says_for_how_many() -> None:
     assert effect_of_stop([stream("main", 1)], "main") == "ends main for 1 viewer"
     assert effect_of_down([]) == "nothing is on air"
     assert effect_of_down([stream("a", 1), stream("b", 2)]) == "ends a (1 viewer) and b (2 viewers)"
+
+
+def test_a_stage_that_was_left_with_more_nodes_says_so_when_it_comes_up() -> None:
+    def group(role: Role, desired: int) -> GroupView:
+        fields = {"in_service": 0, "connections": 0, "capacity": 0, "egress_bps": None}
+        return GroupView(role=role, region="local", desired=desired, **fields)  # type: ignore[arg-type]
+
+    left = [group(Role.EDGE, 3), group(Role.ORIGIN, 1)]
+    assert as_left(left, 10.0, started_at=500.0) == "3 edges, as you left it"
+    assert as_left([group(Role.EDGE, 2), group(Role.ORIGIN, 2)], 10.0, 500.0) == (
+        "2 edges and 2 origins, as you left it"
+    )
+    assert as_left([group(Role.EDGE, 1)], 10.0, 500.0) == ""
+    assert as_left(left, None, 500.0) == ""  # its very first life: so it was configured
+    assert as_left(left, 501.0, 500.0) == ""

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from textual import events
 from textual.app import App
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from console.app import ConsoleApp
@@ -39,6 +41,18 @@ from controlplane.wire.publishing import PublisherReport, PublishLine, PublishSt
 
 START = 1_790_000_000.0  # Unix time: 14:13:20 UTC
 DEADLINE_S = 10.0
+KEYS = {
+    "tab": "\t",
+    "enter": "\r",
+    "escape": "\x1b",
+    "backspace": "\x7f",
+    "home": None,
+    "end": None,
+    "up": None,
+    "down": None,
+    "left": None,
+    "right": None,
+}
 
 
 def node(
@@ -307,6 +321,19 @@ class Stand:
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    async def burst(self, *keys: str) -> None:
+        """Keys and texts as a terminal under load hands them over: all at once, nothing between them.
+
+        A word of Textual's (`tab`, `ctrl+u`) is a key, anything else a text that is typed.
+        """
+        for word in keys:
+            if word in KEYS or "+" in word[1:]:
+                self.app.post_message(events.Key(word, KEYS.get(word)))
+                continue
+            for letter in word:
+                self.app.post_message(events.Key(_character_to_key(letter), letter))
         await self.pilot.pause()
 
     async def type(self, text: str) -> None:

@@ -1,5 +1,6 @@
 """The chart: at most one redraw a second, its cost measured, sparks where it is dear."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from console.screens.shared.chart import (
     draw_sparks,
     nice_top,
     spread,
+    steps,
     thin,
     title_of,
 )
@@ -38,6 +40,23 @@ class Alone(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Chart(clock=self.clock)
+
+
+def test_capacity_changes_at_a_moment() -> None:
+    assert steps([-3, -2, -1, 0], [400, 400, 800, 800]) == (
+        [-3, -2, -1, -1, 0],
+        [400, 400, 400, 800, 800],
+    )
+    assert steps([], []) == ([], [])
+
+
+def test_a_step_of_capacity_is_drawn_upright() -> None:
+    samples = [Sample(1800.0, 300, 400), Sample(900.0, 300, 800), Sample(0.0, 300, 800)]
+    rows = re.sub(r"\x1b\[[0-9;]*m", "", draw_plot(samples, 80, 14, INK)).splitlines()
+    columns = [{i for i, glyph in enumerate(row) if glyph == "┈"} for row in rows]
+    corner = [next(iter(column)) for column in columns if len(column) == 1]  # the rows between the two levels
+    assert len(corner) >= 3
+    assert len(set(corner)) == 1
 
 
 async def test_it_is_drawn_at_most_once_a_second() -> None:

@@ -1,5 +1,7 @@
 """Dialogs: what they state, where they start, what they refuse."""
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,12 @@ import pytest
 from textual.widgets import Input
 
 from console.commands import PublishWords
-from console.screens.broadcast.dialogs import FieldError, check_path, complete, make_spec, shared_start
+from console.core import media_files
+from console.handlers import free_channel, left_words
+from console.screens.broadcast import dialogs
+from console.screens.broadcast.dialogs import FieldError, Seen, complete, look, make_spec, shared_start
 from console.screens.fleet.drain import DrainDialog
-from console.screens.shared.dialog import Dialog
+from console.screens.shared.dialog import Checkbox, Dialog
 from controlplane.wire.nodes import NodeState
 from tests.console.screens.conftest import OpenStand
 from tests.console.screens.stand import node, quiet, snapshot, stream
@@ -51,7 +56,7 @@ async def test_a_deadline_that_is_none_is_refused(stand: OpenStand) -> None:
         await it.press("enter")
         await it.until_shown("Drain edge-1")
         await it.press("right", "enter")
-        await it.until_shown("'soon' is not a time: write 60s, 5m or 1h")
+        await it.until_shown("'soon' is not a duration. Write it like 60s, 5m, 1h30m or 7d.")
         assert isinstance(it.app.screen, DrainDialog)
         assert focus(it) == "deadline"
 
@@ -91,6 +96,55 @@ async def test_quitting_says_what_ends_and_does_not_start_there(stand: OpenStand
         await it.press("q", "enter")
         await it.pilot.pause()
         assert it.app.return_code == 0
+
+
+async def test_quitting_while_nobody_answers_promises_nothing(stand: OpenStand) -> None:
+    async with stand(snapshot()) as it:
+        it.clock.now += 12
+        it.feed.down(3)
+        await it.until_shown("retry 3")
+        await it.press("q")
+        text = await it.until_shown(
+            "The stream manager does not answer", "12 s ago", "the stage may be down", "[▸Leave ]"
+        )
+        assert "goes on. The next" not in text.replace("\n", " ")
+        assert "Leave it running" not in text
+        assert left_words(it.app.look()).startswith("The stage did not answer.")
+        it.feed.up(snapshot())
+        await it.until_shown("link ●")
+        assert left_words(it.app.look()).startswith("The stage goes on at http")
+
+
+async def test_a_broadcast_that_failed_is_offered_again_with_its_own_values(
+    stand: OpenStand, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"x")
+    async with stand(quiet(), size=(120, 40)) as it:
+        for line in (f"publish '{clip}' first 2M loop", "publish test second 3M"):
+            await it.burst(f":{line}", "enter")
+            await it.until_shown(f"{line.split()[2]} did not come on air")
+        await it.press("3", "left_square_bracket")
+        assert it.page.chosen_channel() == "first"
+        await it.press("b")
+        fields = {field.id: field.value for field in it.app.screen.query(Input)}
+        assert fields == {"file": str(clip), "channel": "first", "bitrate": "2M"}
+        assert it.app.screen.query_one("#loop", Checkbox).value
+
+
+@pytest.mark.parametrize(
+    ("channel", "taken", "free"),
+    [
+        ("main", {"main"}, "main-2"),
+        ("main", {"main", "main-2"}, "main-3"),
+        ("main-2", {"main", "main-2"}, "main-3"),
+        ("2026", {"2026"}, "2026-2"),
+        ("a-b", {"a-b"}, "a-b-2"),
+        ("x" * 63, {"x" * 63}, "x" * 61 + "-2"),
+    ],
+)
+def test_the_next_free_name(channel: str, taken: set[str], free: str) -> None:
+    assert free_channel(channel, taken) == free
 
 
 async def test_a_remote_stage_is_left_without_asking(stand: OpenStand) -> None:
@@ -190,7 +244,7 @@ async def test_a_channel_on_air_is_not_offered_again(stand: OpenStand) -> None:
 @pytest.mark.parametrize(
     ("words", "field", "says"),
     [
-        (PublishWords(channel="x", bitrate="0"), "bitrate", "between"),
+        (PublishWords(channel="x", bitrate="0"), "bitrate", "out of range"),
         (PublishWords(channel="x", bitrate="much"), "bitrate", "is not a bitrate"),
         (PublishWords(channel="Main Feed"), "channel", "small letters"),
         (PublishWords(channel="main"), "channel", "on air already"),
@@ -207,7 +261,7 @@ def test_what_cannot_be_broadcast(words: PublishWords, field: str, says: str) ->
 def test_an_empty_file_is_told(tmp_path: Path) -> None:
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    assert check_path(str(empty)) == (f"{empty} is empty", "")
+    assert look(str(empty)) == Seen("", f"{empty} is empty", "empty.mp4 is empty", [str(empty)])
 
 
 def test_copy_asks_for_no_bitrate(tmp_path: Path) -> None:
@@ -233,3 +287,78 @@ async def test_a_line_starts_a_broadcast_only_when_it_can_be_meant(stand: OpenSt
         await it.type("publish test main")
         await it.press("enter")
         await it.until_shown("main is on air already")
+
+
+async def test_a_path_of_a_user_nobody_knows_is_told(stand: OpenStand) -> None:
+    async with stand(quiet(), size=(120, 40)) as it:
+        await it.burst("b", "right", "~nobody-of-this-name/x")
+        await it.until_shown("no file ~nobody-of-this-name/x")
+        await it.burst("enter", "enter")
+        await it.until_shown("✗ no file ~nobody-of-this-name/x")
+        assert focus(it) == "file"
+
+
+async def test_a_pipe_does_not_hold_the_console_up(stand: OpenStand, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    async with stand(quiet(), size=(120, 40)) as it:
+        await it.burst("b", "right", f"{tmp_path}/pipe")
+        await it.until_shown("pipe is not a regular file")
+        await it.burst("enter", "enter")
+        await it.until_shown("✗ ", "is not a regular file")
+
+
+async def test_a_disk_that_does_not_answer_holds_nothing_up_and_the_newest_path_wins(
+    stand: OpenStand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network disk that is gone cannot be had here: looking at one path waits until the test is over."""
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    answers, really = threading.Event(), media_files.media_file
+
+    def slow(text: str) -> media_files.MediaFile:
+        if "gone" in text:
+            answers.wait(30)
+        return really(text)
+
+    monkeypatch.setattr(dialogs, "media_file", slow)
+    try:
+        async with stand(quiet(), size=(120, 40)) as it:
+            await it.burst("b", "right", "/gone/clip.mp4")
+            await it.until_shown("waiting for the disk")
+            await it.burst("enter", "enter")
+            await it.burst("tab", "home")  # the dialog still takes keys
+            field = it.app.screen.query_one("#file", Input)
+            it.app.screen.set_focus(field)
+            await it.burst("end", "ctrl+u", f"{tmp_path}/clip.mp4")
+            await it.until_shown("● clip.mp4, 1 bytes")
+            answers.set()
+            await it.pilot.pause(0.1)
+            assert "● clip.mp4, 1 bytes" in it.text()
+            await it.press("escape")
+            assert not isinstance(it.app.screen, Dialog)
+    finally:
+        answers.set()
+
+
+async def test_the_same_words_again_take_the_place_of_the_old_ones(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2") as it:
+        for _ in range(3):
+            await it.press("u")
+        text = await it.until_shown("origin-1 is not draining")
+        assert text.count("origin-1 is not draining") == 1
+        it.app.say("something else")
+        text = await it.until_shown("something else")
+        assert text.count("origin-1 is not draining") == 1
+
+
+async def test_a_toast_waits_until_the_dialog_is_answered(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2", size=(80, 24)) as it:
+        await it.press("u")
+        await it.until_shown("is not draining")
+        await it.press("b")
+        await it.until_shown("Start a broadcast")
+        it.app.say("edge-9 is in service again")
+        await it.pilot.pause(0.7)
+        assert "edge-9" not in it.text()
+        assert not [toast for toast in it.app.screen.query("Toast") if toast.region.area]
+        await it.press("escape")
+        await it.until_shown("edge-9 is in service again")

@@ -1,9 +1,7 @@
 """Figures as people read them."""
 
-from collections.abc import Callable
-
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -63,62 +61,6 @@ def test_sparks_fit_and_keep_the_peak(values: list[int], width: int) -> None:
     assert len(line) <= width
     if values and max(values) > 0:
         assert "█" in line
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("60s", 60), ("5m", 300), ("5 min", 300), ("1h", 3600), ("90", 90)]
-)
-def test_durations_are_read(text: str, seconds: float) -> None:
-    assert figures.parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-1", "2d", "25h", "nan", "inf"])
-def test_a_duration_that_is_none_is_refused_in_words(text: str) -> None:
-    with pytest.raises(ValueError, match=r"time"):
-        figures.parse_duration(text)
-
-
-@pytest.mark.parametrize(("text", "bps"), [("4.5M", 4.5e6), ("800k", 8e5), ("6000000", 6e6), ("2 Mbps", 2e6)])
-def test_bitrates_are_read(text: str, bps: float) -> None:
-    assert figures.parse_rate(text) == pytest.approx(bps)
-
-
-@pytest.mark.parametrize("text", ["", "0", "fast", "-4M", "1G", "10", "nan", "inf"])
-def test_a_bitrate_that_is_none_is_refused_in_words(text: str) -> None:
-    with pytest.raises(ValueError, match="bitrate"):
-        figures.parse_rate(text)
-
-
-# Words much like what people write, and anything at all.
-typed = st.one_of(
-    st.text(),
-    st.from_regex(
-        r"[ -]?[0-9]{0,400}[.,]?[0-9]{0,9}(e[0-9]{1,5})? ?(s|min|m|h|d|k|M|G|[kKMG]bps|bit/s)?",
-        fullmatch=True,
-    ),
-    st.sampled_from(["nan", "-inf", "infinity m", "1_0m", "\u0661\u0662m", "in", "min", "\u0130", "\ud800"]),
-)
-
-
-def read(parser: Callable[[str], float], text: str) -> float | str:
-    """The value, or what is said instead."""
-    try:
-        return parser(text)
-    except ValueError as error:
-        return str(error)
-
-
-@given(typed)
-def test_any_text_is_a_time_of_a_day_at_most_or_is_refused_in_words(text: str) -> None:
-    found = read(figures.parse_duration, text)
-    assert "time" in found if isinstance(found, str) else 0 <= found <= 86_400
-
-
-@given(typed)
-@example("49k")
-def test_any_text_is_a_bitrate_that_can_be_sent_or_is_refused_in_words(text: str) -> None:
-    found = read(figures.parse_rate, text)
-    assert "bitrate" in found if isinstance(found, str) else 50_000 <= found <= 100_000_000
 
 
 @given(st.text(max_size=300), st.integers(1, 40))

@@ -49,6 +49,7 @@ def test_every_page_and_dialog_has_what_it_must_have_of_its_own() -> None:
     assert not [dialog for dialog in below(Dialog) if dialog.chosen is Dialog.chosen]
     assert ConsoleApp.look is not Handlers.look
     assert ConsoleApp.remember_palette is not Handlers.remember_palette
+    assert ConsoleApp.reset_counters is not Handlers.reset_counters
 
 
 def test_what_changes_the_stage_has_a_plain_command() -> None:
@@ -71,6 +72,17 @@ def test_the_help_names_every_action_with_key_word_and_command() -> None:
         assert action.command in text
         for word in action.words[:1]:
             assert f":{word}" in text
+
+
+@pytest.mark.parametrize("width", [30, 72, 98])
+def test_nothing_of_the_help_is_cut(width: int) -> None:
+    lines = [plain(line) for line in help_lines("fleet", width)]
+    assert not [line for line in lines if "…" in line]
+    text = re.sub(r"\s+", " ", " ".join(lines))
+    for action in ACTIONS:
+        assert action.title in text
+        assert action.command in text
+    assert all(len(line.rstrip()) <= width for line in lines)
 
 
 def test_every_key_is_bound() -> None:

@@ -1,15 +1,25 @@
 """What a page says in each of its states, and what may be done in them."""
 
-import pytest
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
+from textual.timer import Timer
+from textual.widgets import Input
+
+from console.app import ConsoleApp
+from console.commands import PublishWords
 from console.core.errors import Rejected
+from console.screens.journal.screen import JournalScreen
 from console.screens.shared.dialog import Dialog
 from console.screens.shared.table import Table
 from controlplane.wire.api import LatencyView
 from controlplane.wire.base import Problem
 from controlplane.wire.nodes import NodeState
 from tests.console.screens.conftest import OpenStand
-from tests.console.screens.stand import START, bare, entry, node, quiet, snapshot, stream
+from tests.console.screens.stand import START, bare, entry, groups, node, quiet, report, snapshot, stream
 
 REFUSED = Rejected(Problem(code="unauthorized", title="the operator token is not accepted", status=401))
 
@@ -117,6 +127,53 @@ async def test_what_is_wrong_is_told_worst_first(stand: OpenStand) -> None:
         assert places == sorted(places)
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"report": report(missed=4000)}, "✗ main: 5.4 % of the frames missed by source"),
+        ({"report": report(missed=0, dropped=800)}, "▲ main: 1.1 % of the frames dropped by network"),
+        ({"report": report(missed=0, target_fps=60.0)}, "✗ main: 29.9 of 60 fps"),
+        ({"report": report(missed=0), "bitrate_bps": 3.0e6}, "▲ main: 3.00 Mbps of 4.50 Mbps"),
+        ({"report": report(missed=0), "loss": 0.03}, "▲ main: 3.00 % lost on the way to the origin"),
+        ({"report": None, "loss": 0.09}, "✗ main: 9.00 % lost on the way to the origin"),
+    ],
+)
+async def test_a_broadcast_that_goes_wrong_needs_somebody(
+    stand: OpenStand, more: dict[str, Any], says: str
+) -> None:
+    """What the Broadcast page marks is on the Overview too."""
+    nodes = [node("origin-1"), node("edge-1"), node("edge-2")]
+    async with stand(snapshot(nodes=nodes, streams=[stream(**more)])) as it:
+        await it.until_shown(says)
+        await it.press("3")
+        await it.until_shown(says[0])
+
+
+async def test_loss_on_the_way_to_the_viewers_needs_somebody(stand: OpenStand) -> None:
+    nodes = [node("origin-1"), node("edge-1", connections=3, loss=0.02)]
+    first = snapshot(nodes=nodes, streams=[stream(report=report(missed=0), edges=["edge-1"])])
+    async with stand(first) as it:
+        await it.until_shown("▲ main: 2.00 % lost on the way to the viewers")
+
+
+async def test_a_broadcast_that_goes_well_needs_nobody(stand: OpenStand) -> None:
+    nodes = [node("origin-1"), node("edge-1")]
+    young = stream(since=START - 3, bitrate_bps=1e6, report=report(missed=0))  # its rate still rises
+    async with stand(snapshot(nodes=nodes, streams=[young])) as it:
+        await it.until_shown("● Nothing. 2 nodes in service")
+
+
+async def test_an_edge_without_media_needs_somebody_when_it_lasts(stand: OpenStand) -> None:
+    nodes = [node("origin-1"), node("edge-1")]
+    starved = stream(report=report(missed=0), starved={"edge-1": 3})
+    async with stand(snapshot(nodes=nodes, streams=[starved])) as it:
+        await it.until_shown("● Nothing.")  # it may have asked for it just now
+        it.feed.delta(at=START + 3, streams=[starved])
+        await it.until_shown("✗ No media of main reaches edge-1 for 3.0 s: 3 viewers there.")
+        it.feed.delta(at=START + 4, streams=[stream(report=report(missed=0))])
+        await it.until_gone("No media of main")
+
+
 async def test_deltas_move_what_is_shown(stand: OpenStand) -> None:
     async with stand(quiet(), page="2") as it:
         it.feed.delta(
@@ -183,7 +240,7 @@ async def test_why_tells_of_the_chosen_node(stand: OpenStand) -> None:
 async def test_two_broadcasts_and_the_keys_between_them(stand: OpenStand) -> None:
     first = snapshot(streams=[stream("main"), stream("second", viewers=1)])
     async with stand(first, page="3") as it:
-        await it.until_shown("371 watching", "2 of 2 on air")
+        await it.until_shown("371 watching", "2 of 2 on air", "[ previous  ] next")
         await it.press("right_square_bracket")
         await it.until_shown("/watch/second", "1 watching")
 
@@ -234,3 +291,99 @@ async def test_words_from_elsewhere_do_not_reach_the_terminal_as_they_are(stand:
             await it.press(page)
             text = await it.until_shown("café ·[31mred·[0m [bold]放送[/bold]")
             assert "\x1b" not in text
+
+
+async def test_a_page_is_asked_to_draw_while_it_is_taken_down_and_after(
+    stand: OpenStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timers and the feed go on whatever becomes of a page."""
+    called: list[Callable[[], object]] = []
+    really = ConsoleApp.set_interval
+
+    def set_interval(self: ConsoleApp, interval: float, callback: Any) -> Timer:
+        called.append(callback)
+        return really(self, interval, callback)
+
+    monkeypatch.setattr(ConsoleApp, "set_interval", set_interval)
+    async with stand(snapshot(), page="2") as it:
+        fleet = it.page
+        await it.press("enter")
+        inside = it.page
+        assert inside is not fleet
+        await it.press("escape")
+        await it.until_shown("Why: the fleet")
+        async with asyncio.timeout(10):
+            while inside.is_attached:
+                await it.pilot.pause(0.02)
+        inside.show(it.app.look())
+        await it.pilot.pause()
+    fleet.show(it.app.look())
+    assert called
+    for callback in called:  # a timer whose time comes before it is ended itself
+        callback()
+    JournalScreen().show(it.app.look())  # not even begun
+
+
+async def test_a_mistake_of_the_console_is_in_its_log_with_its_traceback(
+    stand: OpenStand, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mistake() -> None:
+        raise ZeroDivisionError("by hand")
+
+    async def meet_it() -> None:
+        async with stand(snapshot()) as it:
+            it.app.call_later(mistake)
+            await it.until_shown("never")
+
+    with pytest.raises(ZeroDivisionError):
+        await meet_it()
+    assert "mistake of its own" in caplog.text
+    assert "ZeroDivisionError: by hand" in caplog.text
+    assert "in mistake" in caplog.text
+
+
+async def test_a_broadcast_that_ended_by_itself_is_told_and_started_again(
+    stand: OpenStand, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"x")
+    own = stream(report=report(missed=0))
+    async with stand(quiet(), page="3") as it:
+        await it.burst(f":publish '{clip}' main 2M", "enter")
+        await it.until_shown("main did not come on air")  # there is no stage; it comes by the feed
+        it.feed.delta(streams=[own])
+        await it.until_shown("ON AIR")
+        end = entry(8, "main is ended: its file was at its end.", "stream.ended", "main", actor="publisher",
+                    at=START + 5, data={"reason": "its file was at its end"})  # fmt: skip
+        it.feed.delta(removed_streams=["main"], journal=[end])
+        await it.until_shown("main ended at 14:13:25: its file was at its end. b starts it again.",
+                             "main ended: its file was at its end")  # fmt: skip
+        it.app.last_words = PublishWords(channel="another")
+        await it.press("b")
+        assert it.app.screen.query_one("#file", Input).value == str(clip)
+        assert it.app.screen.query_one("#channel", Input).value == "main"
+
+
+async def test_an_end_of_long_ago_is_not_told(stand: OpenStand) -> None:
+    old = entry(1, "main is ended: stopped.", "stream.ended", "main", at=START - 90_000)
+    async with stand(snapshot(streams=[], journal=[old]), page="3") as it:
+        await it.until_shown("Nothing is on air. Nobody publishes")
+
+
+async def test_without_colours_there_is_no_palette_to_choose(
+    stand: OpenStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with stand(quiet()) as it:
+        before = it.app.theme
+        await it.press("T")
+        await it.until_shown("NO_COLOR is set")
+        assert it.app.theme == before
+
+
+async def test_a_stage_that_comes_up_with_more_edges_than_one_says_why(stand: OpenStand) -> None:
+    nodes = [node("origin-1"), node("edge-1"), node("edge-2"), node("edge-3")]
+    old = entry(1, "edge-3 is asked for", at=START - 90_000)
+    first = snapshot(nodes=nodes, groups=groups(nodes), streams=[], journal=[old], started_at=START - 3)
+    async with stand(first) as it:
+        await it.until_shown("3 edges, as you left it")

@@ -39,6 +39,24 @@ async def test_a_publisher_gets_a_session_and_its_good_bye_ends_the_stream(show:
     await wait_for(lambda: not show.nodes["origin-1"].sessions, 5, "the node let the session go")
 
 
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("", "its publisher ended it"),
+        ("?why=source_over", "its file was at its end"),
+        ("?why=anything%20else", "its publisher ended it"),
+    ],
+)
+async def test_a_good_bye_may_say_why(show: Show, query: str, why: str) -> None:
+    session = await show.on_air()
+    mine = {"Authorization": f"Bearer {show.tokens['main']}"}
+    assert (await show.http.delete(f"/whip/main/{session}{query}", headers=mine)).status_code == 200
+    ended = next(entry for entry in await show.get("/journal") if entry["kind"] == "stream.ended")
+    assert ended["message"] == f"main is ended: {why}."
+    assert ended["data"]["reason"] == why
+    assert ended["actor"] == "publisher"
+
+
 async def test_a_viewer_gets_a_session_with_links_and_leaves(show: Show) -> None:
     await show.on_air()
     response = await show.whep()

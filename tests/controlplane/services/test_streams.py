@@ -3,7 +3,10 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from controlplane.services.board import PAUSE_S
+from controlplane.services.words import lasting
 from tests.controlplane.events import Events, join
 from tests.controlplane.stage import AS_OPERATOR, Show, running, settings
 from tests.support.wait import wait_for
@@ -126,6 +129,19 @@ async def test_a_publishers_report_is_shown(show: Show) -> None:
     assert stream["watch"].endswith("/watch/main")
 
 
+async def test_an_edge_to_which_nothing_comes_is_named_with_who_watches_there(show: Show) -> None:
+    await show.on_air()
+    await show.whep()
+    await wait_for(lambda: show.board.viewers("main") == 1, 5, "the edge has told of its viewer")
+    assert (await show.get("/streams"))[0]["starved"] == {}
+    stream = show.board.streams["main"]
+    show.nodes["edge-1"].relayed = "stalled"
+    await wait_for(lambda: show.board.starved(stream) == {"edge-1": 1}, 5, "the edge has told of it")
+    assert (await show.get("/streams"))[0]["starved"] == {"edge-1": 1}
+    show.nodes["edge-1"].relayed = "live"
+    await wait_for(lambda: show.board.starved(stream) == {}, 5)
+
+
 async def test_a_publishers_words_are_bounded(show: Show) -> None:
     session = await show.on_air()
     report = {
@@ -241,9 +257,43 @@ async def test_that_a_token_was_made_is_in_the_journal_and_the_token_is_not(show
     made = (await show.http.post("/api/v1/tokens", headers=AS_OPERATOR, json=body)).json()
     entry = (await show.get("/journal"))[-1]
     assert (entry["kind"], entry["subject"], entry["actor"]) == ("token.created", "main", "operator")
-    assert made["expires"] in entry["message"]
+    assert entry["message"] == "operator made a token that publishes main for 1 minute."
+    assert entry["data"] == {"expires": made["expires"]}
     assert made["token"] not in str(entry)
     assert made["token"].rpartition(".")[2] not in str(entry)
+
+
+async def test_a_token_taken_back_is_refused_and_the_journal_says_why(show: Show) -> None:
+    token = await show.token()
+    body = {"channel": "main", "token": token, "why": "the broadcast did not come on air"}
+    assert (await show.http.post("/api/v1/tokens/revoke", json=body)).status_code == 401
+    taken = await show.http.post("/api/v1/tokens/revoke", headers=AS_OPERATOR, json=body)
+    assert taken.status_code == 204
+    entry = (await show.get("/journal"))[-1]
+    assert (entry["kind"], entry["subject"], entry["actor"]) == ("token.revoked", "main", "operator")
+    assert entry["message"] == (
+        "operator took back a token that publishes main: the broadcast did not come on air."
+    )
+    refused = await show.whip(token=token)
+    assert (refused.status_code, refused.json()["code"]) == (401, "token_revoked")
+    wrong = await show.http.post(
+        "/api/v1/tokens/revoke", headers=AS_OPERATOR, json=body | {"channel": "side"}
+    )
+    assert wrong.status_code == 403
+
+
+async def test_that_a_stop_takes_the_token_back_is_in_the_journal(show: Show) -> None:
+    await show.on_air()
+    await show.http.delete("/api/v1/streams/main", headers=AS_OPERATOR)
+    assert "token.revoked" in await show.journal()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(60, "1 minute"), (3600, "1 hour"), (90, "90 seconds"), (30 * 86_400, "30 days"), (0.2, "1 second")],
+)
+def test_how_long_a_token_lasts_in_words(seconds: float, text: str) -> None:
+    assert lasting(seconds) == text
 
 
 async def test_what_is_known_of_a_node_before_it_told_of_its_sessions_has_no_date(show: Show) -> None:

@@ -47,6 +47,7 @@ class Session:
     sound: list[float] = field(default_factory=list)  # peak level of each 20 ms
     rtp: list[tuple[float, int, int, int]] = field(default_factory=list)  # when, SSRC, bytes, timestamp
     reports: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # SSRC: sender reports (NTP, RTP)
+    why: str = ""  # as its DELETE said
     ended_by_delete: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -183,6 +184,7 @@ class Endpoint:
         for session in self.sessions:
             if session.id == request.path_params["resource"]:
                 session.ended_by_delete = True
+                session.why = request.query_params.get("why", "")
                 await session.close()
                 return Response(status_code=200)
         return Response(status_code=404)

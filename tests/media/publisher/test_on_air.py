@@ -139,6 +139,7 @@ async def test_a_signal_ends_it_cleanly(server: Endpoint, tmp_path: Path, number
         publisher.signal(number)
         assert await publisher.ended() == 0
         assert session.ended_by_delete
+        assert session.why == ""
         assert start_time(encoder) is None
         assert "ended" in publisher.text[-1]
         assert publisher.stderr == ""
@@ -253,6 +254,7 @@ async def test_a_file_is_played_to_its_end(server: Endpoint, tmp_path: Path) -> 
         session = await sessions(server, 1)
         assert await publisher.ended() == 0
         assert session.ended_by_delete
+        assert session.why == "source_over"
         assert len(session.pictures) == pytest.approx(75, abs=4)
         assert publisher.lines[-1].state is PublishState.ENDED
     last = PublisherReport.model_validate(server.published[-1])

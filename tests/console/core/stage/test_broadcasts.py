@@ -106,6 +106,10 @@ async def test_a_file_that_is_no_media_is_said_in_the_publishers_words_and_not_t
     assert failed.value.exit_code == 1
     [status] = await stage.list_publishers(running.home)
     assert (status.state, status.restarts) == ("failed", 0)
+    async with find_target(ConsoleOptions(stage=running.options())).client() as client:
+        written = [entry for entry in await client.journal() if entry.kind.startswith("token.")]
+    assert [entry.kind for entry in written] == ["token.created", "token.revoked"]
+    assert "did not come on air" in written[-1].message
     await running.down()
 
 

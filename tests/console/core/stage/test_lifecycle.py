@@ -14,7 +14,7 @@ from console.core import stage
 from console.core.errors import StageError
 from console.core.stage import start
 from console.core.target import ConsoleOptions, find_target
-from controlplane.wire.nodes import NodeState
+from controlplane.wire.nodes import NodeState, Role
 from controlplane.wire.processes import ProcessRecord, write
 from tests.console.core.stage.conftest import StageUnderTest
 
@@ -38,6 +38,19 @@ async def test_a_stage_comes_up_with_a_manager_an_origin_and_an_edge_and_leaves_
     again = await running.up()
     assert again == pids
     await running.down()
+    await running.down()
+
+
+async def test_a_stage_that_was_left_with_more_edges_comes_up_with_them_and_says_so(
+    running: StageUnderTest,
+) -> None:
+    await running.up()
+    assert not any("as you left it" in line for line in running.said)
+    async with find_target(ConsoleOptions(stage=running.options())).client() as client:
+        await client.fleet_add(Role.EDGE)
+    await running.down()
+    await running.up()
+    assert "2 edges, as you left it" in running.said
     await running.down()
 
 
