@@ -13,12 +13,13 @@ asked, a binding request of ours under the peer's own password, which only the p
 where it receives (as RFC 9000 section 8.2 validates a path):
 
     nominated    the new address is asked; its answer moves us
-    otherwise    both addresses are asked; we move when the new one has answered and the old one is silent
+    otherwise    both addresses are asked; we move when the new one has answered and the old one, with twice
+                 as long for it and a resend, has not
 
-Until then media goes where it went. Questions are sent three times in `PATIENCE`, one doubt at a time, and
-after one that came to nothing there is a rest: whoever provokes them gains no more than a few small datagrams
-a second. RFC 8445 has lite agents make no checks of their own; these change no check list, and a full peer
-answers any authentic request (section 7.3).
+Until then media goes where it went. There is one doubt at a time, with three questions to an address, and a
+rest after one that came to nothing: whoever provokes them gains no more than a few small datagrams a second.
+RFC 8445 has lite agents make no checks of their own; these change no check list, and a full peer answers any
+authentic request (section 7.3).
 """
 
 from dataclasses import dataclass, field
@@ -27,8 +28,10 @@ from typing import Final
 
 Address = tuple[str, int]
 
-PATIENCE: Final = 0.75  # seconds from the first question to the verdict
-ASK_EVERY: Final = 0.25
+PATIENCE: Final = 1.5  # seconds the new address has to answer
+ENOUGH: Final = 0.5  # seconds the old one has at least
+ASK_AGAIN: Final = 0.25  # the first time; twice as long each time after
+IN_FLIGHT: Final = 0.25  # seconds in which the old address's last packets may still arrive
 REST: Final = 1.0  # seconds from a doubt that came to nothing to the next one
 
 
@@ -48,8 +51,15 @@ class _Doubt:
     since: float
     nominated: bool
     ask_at: float
-    proven: bool = False  # `new` has answered
+    ask_again: float = ASK_AGAIN
+    proven_at: float | None = None  # when `new` first answered
     asked: set[tuple[Address, bytes]] = field(default_factory=set)  # with the transaction; a few
+
+    @property
+    def verdict_at(self) -> float:
+        if self.proven_at is None:
+            return self.since + PATIENCE
+        return self.since + min(PATIENCE, max(ENOUGH, 2 * (self.proven_at - self.since)))
 
 
 class Following:
@@ -80,7 +90,7 @@ class Following:
         current = self._doubt
         if current is not None and current.new == new:
             current.nominated = current.nominated or nominated
-            return Verdict.MOVE if current.nominated and current.proven else Verdict.WAIT
+            return Verdict.MOVE if current.nominated and current.proven_at is not None else Verdict.WAIT
         if not self.settled or (now < self._rest_until and not nominated):
             return Verdict.WAIT
         if current is None or (nominated and not current.nominated):
@@ -91,7 +101,7 @@ class Following:
         """Something authentic came from the selected address."""
         doubt = self._doubt
         # What was on its way when the peer moved is no sign.
-        if doubt is not None and now > doubt.since + ASK_EVERY:
+        if doubt is not None and now > doubt.since + IN_FLIGHT:
             self._old_is_there(doubt, now)
 
     def is_answer(self, address: Address, transaction: bytes) -> bool:
@@ -105,7 +115,8 @@ class Following:
             return Verdict.WAIT
         if address == doubt.old:
             return self._old_is_there(doubt, now)
-        doubt.proven = True
+        if doubt.proven_at is None:
+            doubt.proven_at = now
         return Verdict.MOVE if doubt.nominated else Verdict.WAIT
 
     def _old_is_there(self, doubt: _Doubt, now: float) -> Verdict:
@@ -120,7 +131,8 @@ class Following:
         doubt = self._doubt
         if doubt is None or now < doubt.ask_at:
             return ()
-        doubt.ask_at = now + ASK_EVERY
+        doubt.ask_at = now + doubt.ask_again
+        doubt.ask_again *= 2
         return (doubt.new,) if doubt.nominated else (doubt.new, doubt.old)
 
     def sent(self, address: Address, transaction: bytes) -> None:
@@ -129,15 +141,15 @@ class Following:
 
     def next_timeout(self) -> float | None:
         doubt = self._doubt
-        return None if doubt is None else min(doubt.ask_at, doubt.since + PATIENCE)
+        return None if doubt is None else min(doubt.ask_at, doubt.verdict_at)
 
     def handle_timeout(self, now: float) -> Verdict:
-        """The verdict when `PATIENCE` is over; then nothing is in doubt any more."""
+        """The verdict when the time for it has come; then nothing is in doubt any more."""
         doubt = self._doubt
-        if doubt is None or now < doubt.since + PATIENCE:
+        if doubt is None or now < doubt.verdict_at:
             return Verdict.WAIT
         self._doubt = None
-        if doubt.proven:
+        if doubt.proven_at is not None:
             return Verdict.MOVE
         self._rest_until = now + REST
         return Verdict.UNPROVEN

@@ -5,14 +5,15 @@ that names one of our ufrags, or the answer to one of ours; the session itself t
 before anything changes. So a stranger costs one dictionary look-up, and nothing is kept for it.
 
 Media from an address that is not known may be that of a peer whose NAT has given it another one. Its SSRC is
-readable and says which peers that may be (`suspects`): those that have sent with it, on the same host first.
-An authentic packet then tells. A browser that only watches reports with the SSRC 1, as all of its kind do:
-among more than `SUSPECTS` of them on one host it has to wait for its next check, 2.5 s at most.
+readable and says which peers that may be (`suspects`): those that have sent with it, on the same host first,
+and those on the same host that have not sent anything yet. An authentic packet then tells. A browser that
+only watches reports with the SSRC 1, as all of its kind do: among more than `SUSPECTS` of them on one host it
+has to wait for its next check, 2.5 s at most.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from media.core.rtp import is_rtcp
@@ -23,6 +24,7 @@ Peer = TypeVar("Peer")
 
 ADDRESSES_A_PEER = 8
 QUESTIONS_A_PEER = 8  # of ours, whose answers are still let in
+NOT_YET = b""  # in place of the SSRC of who has sent nothing
 SUSPECTS = 8  # how many sessions a datagram of unknown origin may be tried on
 
 
@@ -108,7 +110,8 @@ class Demux(Generic[Peer]):
 
     def _index(self, ufrag: str, entry: _Entry[Peer]) -> None:
         hosts = {host for host, _ in entry.addresses} | {""}
-        before, entry.voices = entry.voices, frozenset((host, s) for host in hosts for s in entry.ssrcs)
+        ssrcs = entry.ssrcs or {NOT_YET}
+        before, entry.voices = entry.voices, frozenset((host, ssrc) for host in hosts for ssrc in ssrcs)
         for voice in before - entry.voices:
             del self._by_voice[voice][ufrag]
             if not self._by_voice[voice]:
@@ -127,8 +130,10 @@ class Demux(Generic[Peer]):
                 del self._by_address[address]
         for question in entry.questions:
             self._by_question.pop(question, None)
-        entry.ssrcs = frozenset()
-        self._index(ufrag, entry)
+        for voice in entry.voices:
+            del self._by_voice[voice][ufrag]
+            if not self._by_voice[voice]:
+                del self._by_voice[voice]
 
     def find(self, datagram: bytes, source: Address) -> Peer | None:
         if datagram and datagram[0] < 4:
@@ -156,4 +161,5 @@ class Demux(Generic[Peer]):
         speakers = self._by_voice.get(("", ssrc), {})
         if len(speakers) > SUSPECTS:
             speakers = self._by_voice.get((source[0], ssrc), {})
-        return [self._entries[ufrag].peer for ufrag in islice(speakers, SUSPECTS)]
+        silent = self._by_voice.get((source[0], NOT_YET), {})
+        return [self._entries[ufrag].peer for ufrag in islice(chain(speakers, silent), SUSPECTS)]

@@ -138,6 +138,8 @@ class Peer:
                 self._owner.peer_bound(self, item.remote)
                 if self.viewer is not None:
                     self.viewer.destination.address = self.endpoint.socket_address(item.remote)
+                    # What was sent to the old address is lost: only a key frame makes a picture again.
+                    self.stream.feedback(self.viewer, [rtcp.Pli(0, self.stream.video.ssrc)], now)
             elif isinstance(item, DtlsReady):
                 self._ready(item, now)
             elif isinstance(item, Closed):
