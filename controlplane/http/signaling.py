@@ -171,17 +171,18 @@ async def whip_session_options(channel: str, resource: str) -> Response:
     status_code=204,
     tags=["WHIP"],
     response_class=Response,
-    responses=documented(404, 422, 503),
+    responses=documented(401, 403, 404, 422, 503),
 )
 @routes.get(
     "/whip/{channel}/{resource}",
     status_code=204,
     tags=["WHIP"],
     response_class=Response,
-    responses=documented(404, 422, 503),
+    responses=documented(401, 403, 404, 422, 503),
 )
-async def whip_session(channel: Channel, resource: Resource, here: Here) -> Response:
+async def whip_session(channel: Channel, resource: Resource, here: Here, token: PublishToken) -> Response:
     """Nothing to show of a publishing session but that there is one."""
+    here.tokens.read(token, channel, accept_expired=True)
     await here.signaling.check_present(channel, resource, SessionKind.WHIP)
     return Response(status_code=204, headers=CORS)
 

@@ -8,6 +8,7 @@ import httpx
 from pydantic import ValidationError
 
 from controlplane.wire.base import Problem
+from media.publisher import redirects
 from media.publisher.errors import NoConnection, PublishError, Refused, TimedOut
 
 _KNOWN = (401, 403, 404, 405, 409, 429, 503)
@@ -24,12 +25,14 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def http_client(url: str, token: str) -> httpx.AsyncClient:
-    """For WHIP and reports. A proxy named in the environment is not asked for a way to this very machine."""
+def http_client(url: str, token: str, *also: str) -> httpx.AsyncClient:
+    """For WHIP and reports, to be used by `redirects.send`; the token is for these addresses' hosts.
+
+    A proxy named in the environment is not asked for a way to this very machine.
+    """
+    bearer = redirects.BearerAt(token, url, *also)
     headers = {"User-Agent": "showcaller"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    return httpx.AsyncClient(headers=headers, trust_env=not is_loopback(url), follow_redirects=True)
+    return httpx.AsyncClient(headers=headers, auth=bearer, trust_env=not is_loopback(url))
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class Published:
 async def publish(http: httpx.AsyncClient, url: str, offer: str, timeout: float) -> Published:
     """Raises Refused, NoConnection or TimedOut."""
     try:
-        response = await http.post(
+        response = await redirects.send(
+            http,
+            "POST",
             url,
             content=offer,
             headers={"Content-Type": "application/sdp"},
@@ -62,7 +67,9 @@ async def publish(http: httpx.AsyncClient, url: str, offer: str, timeout: float)
     except httpx.TransportError as error:
         raise unreachable(url, error) from None
     except httpx.TooManyRedirects:
-        raise Refused(f"{url} redirects in circles", "Check the address.") from None
+        raise Refused(f"{url} redirects without end", "Check the address.") from None
+    except httpx.InvalidURL:
+        raise Refused(f"{url} redirects to an address that is none", "Check the address.") from None
     if response.status_code != 201:
         raise refusal(response)
     location = response.headers.get("Location")
@@ -77,8 +84,8 @@ async def publish(http: httpx.AsyncClient, url: str, offer: str, timeout: float)
 async def end(http: httpx.AsyncClient, published: Published, timeout: float) -> None:
     """Take the session down; whatever comes of it, it is over for us."""
     try:
-        await http.delete(published.resource, timeout=timeout)
-    except httpx.HTTPError:
+        await redirects.send(http, "DELETE", published.resource, timeout=timeout)
+    except (httpx.HTTPError, httpx.InvalidURL):
         pass
 
 

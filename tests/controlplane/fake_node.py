@@ -34,7 +34,10 @@ from controlplane.wire.nodes import (
     ice_etag,
 )
 
-ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-lite\r\n"
+ANSWER = (
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-lite\r\n"
+    "m=audio 20000 UDP/TLS/RTP/SAVPF 111\r\nm=video 20000 UDP/TLS/RTP/SAVPF 96\r\n"
+)
 OFFER = "v=0\r\no=- 2 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"
 
 
@@ -164,6 +167,8 @@ class FakeNode:
                     bitrate_bps=4.5e6,
                     fps=30.0,
                     video_codec="H264",
+                    width=1280,
+                    height=720,
                 )
             elif session.kind is SessionKind.WHEP:
                 viewers = found[session.channel].viewers if session.channel in found else 0

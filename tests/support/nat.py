@@ -46,7 +46,7 @@ class Nat:
             sock.close()
 
     def behind(self, sdp: str) -> str:
-        """A node's answer, or restart fragment, with this NAT's port in place of its own; IPv4 and UDP only."""
+        """A node's answer, or restart fragment, with this NAT's port in place of its own: IPv4 and UDP."""
         sdp = re.sub(r"^(m=\w+) [1-9]\d*", rf"\1 {self.port}", sdp, flags=re.MULTILINE)
         sdp = re.sub(r"^a=candidate:(?!.* udp \d+ [\d.]+ ).*\r\n", "", sdp, flags=re.MULTILINE)
         return re.sub(r"^(a=candidate:.* udp \d+ [\d.]+) \d+", rf"\1 {self.port}", sdp, flags=re.MULTILINE)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from controlplane.services.tokens import sha256
 from tests.controlplane.fake_node import OFFER
@@ -163,11 +164,13 @@ async def test_addresses_can_be_looked_at_and_tell_a_player_what_they_are(show: 
             assert (response.status_code, response.content) == (200, b"")
             assert response.headers["Content-Type"] == "application/sdp"
             assert response.headers["Content-Length"] == "0"
+        mine = {"Authorization": f"Bearer {show.tokens['main']}"}
         for made in (published, watched):
-            response = await show.http.request(method, made.headers["Location"])
+            response = await show.http.request(method, made.headers["Location"], headers=mine)
             assert (response.status_code, response.content) == (204, b"")
+        assert (await show.http.request(method, published.headers["Location"])).status_code == 401
         for path in ("/whip/main/0123456789", "/whep/main/0123456789"):
-            assert (await show.http.request(method, path)).status_code == 404
+            assert (await show.http.request(method, path, headers=mine)).status_code == 404
 
 
 async def test_preflight_lets_a_page_of_another_origin_in(show: Show) -> None:
@@ -257,6 +260,30 @@ async def test_whoever_may_not_publish_may_not_restart_a_publishers_ice(show: Sh
         response = await show.http.patch(path, content="a=ice-ufrag:efgh\r\n", headers=headers)
         assert response.status_code == status
     assert show.nodes["origin-1"].restarts == {}
+
+
+async def test_ice_servers_are_named_where_there_are_some(tmp_path: Path) -> None:
+    turn = {"url": "turn:turn.example.net?transport=udp", "username": 'a "b"', "credential": "c\\d"}
+    config = settings(ice={"servers": [{"url": "stun:stun.example.net"}, turn]})
+    async with running(tmp_path, config) as show:
+        await show.until({"origin-1": "in_service", "edge-1": "in_service"})
+        published = await show.whip()
+        await show.until_stream("main", "live")
+        watched = await show.whep()
+        for made in (published, watched):
+            assert made.headers["Link"].endswith(
+                '<stun:stun.example.net>; rel="ice-server", <turn:turn.example.net?transport=udp>; '
+                'rel="ice-server"; username="a \\"b\\""; credential="c\\\\d"; credential-type="password"'
+            )
+        assert published.headers["Link"].startswith("<stun:")  # and nothing of viewers
+        # Not before there is a session: RFC 9725, 4.6, of OPTIONS requests that are preflights.
+        assert "Link" not in (await show.http.options("/whip/main")).headers
+
+
+@pytest.mark.parametrize("url", ["http://x", "stun:", 'stun:a>; rel="x', "turn:a b", "stun:a\r\nX: y"])
+def test_an_ice_server_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError):
+        settings(ice={"servers": [{"url": url}]})
 
 
 async def test_a_session_of_another_channel_or_kind_is_not_found(show: Show) -> None:
