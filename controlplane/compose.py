@@ -139,6 +139,7 @@ async def compose(
         signaling=Signaling(books, control, streams, losses),
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams),
+        ice_servers=config.ice.servers,
     )
     rounds = Rounds(books, provisioner, fleet, losses, streams, pages, config.fleet)
     housekeeping = Housekeeping(books, streams, pages, config.journal)

@@ -48,6 +48,18 @@ class ViewersConfig(_Section):
     latency_posts_per_s: float = Field(200.0, gt=0)
 
 
+class IceServer(_Section):
+    """A STUN or TURN server to name to publishers and viewers (RFC 7064, RFC 7065)."""
+
+    url: str = Field(pattern=r"^(stuns?|turns?):[!#-;=?-\[\]-~]{1,250}$")  # of a URI, without < > " and \
+    username: str | None = Field(None, pattern=r"^[ -~]{1,250}$")
+    credential: str | None = Field(None, pattern=r"^[ -~]{1,250}$")
+
+
+class IceConfig(_Section):
+    servers: list[IceServer] = []
+
+
 class JournalConfig(_Section):
     keep: int = Field(20_000, ge=200)
 
@@ -57,6 +69,7 @@ class ManagerConfig(_Section):
     fleet: FleetConfig = FleetConfig()
     streams: StreamsConfig = StreamsConfig()
     viewers: ViewersConfig = ViewersConfig()
+    ice: IceConfig = IceConfig()
     journal: JournalConfig = JournalConfig()
 
 

@@ -4,8 +4,8 @@
     ├─ Unauthenticated    401    no token, or not a good one
     ├─ Forbidden          403    a good token for something else
     ├─ NotFound           404
-    │  └─ NothingOnAir    404    try again: a publisher may come
     ├─ Conflict           409    the thing is not in a state for this
+    │  ├─ NothingOnAir    409    try again: a publisher may come
     │  └─ ChannelOnAir    409
     ├─ BadRequest         4xx    the peer's fault: an offer or a header we cannot take
     └─ Unavailable        503    ours: no room, a node that does not answer, a busy database; try again
@@ -60,7 +60,15 @@ class NotFound(ControlError):
     title = "There is no such thing here"
 
 
-class NothingOnAir(NotFound):
+class Conflict(ControlError):
+    status = 409
+    code = "conflict"
+    title = "Not possible in its present state"
+
+
+class NothingOnAir(Conflict):
+    """409 as draft-ietf-wish-whep asks for (section 4.2): the address is right, the time is not."""
+
     code = "nothing_on_air"
     title = "Nothing is on air on this channel"
 
@@ -68,12 +76,6 @@ class NothingOnAir(NotFound):
         super().__init__(
             f"Nobody publishes {channel} now. Try again when the broadcast has begun.", retry_after_s=1
         )
-
-
-class Conflict(ControlError):
-    status = 409
-    code = "conflict"
-    title = "Not possible in its present state"
 
 
 class ChannelOnAir(Conflict):

@@ -64,7 +64,8 @@ ROOMS = {
     "controlplane.http":       Room(
         "asyncio",
         "fastapi orjson starlette structlog",
-        "controlplane.domain controlplane.errors controlplane.ports controlplane.services controlplane.wire",
+        "controlplane.config controlplane.domain controlplane.errors controlplane.ports controlplane.services "
+        "controlplane.wire",
     ),
     "controlplane.web":        Room("mimetypes pathlib", "fastapi jinja2", "controlplane.wire"),
     # Vendors' libraries, each in its own adapter.
@@ -130,7 +131,7 @@ ROOMS = {
     "console.commands":        Room("", "textual", "console.actions console.messages"),
     "console.glyphs":          Room("os sys", "rich textual"),
     "console.screens":         Room(
-        "logging os pathlib time",
+        "asyncio logging os pathlib time",
         "pydantic rich textual",
         "console.actions console.commands console.core console.messages controlplane.wire",
         used="plotext",

@@ -16,6 +16,7 @@ from controlplane.http import (
     signaling,
     streams,
     watch_events,
+    whep_extensions,
 )
 from controlplane.http.context import Manager
 from controlplane.http.limits import BodyLimit
@@ -51,6 +52,7 @@ def build(manager: Manager, pages: APIRouter | None = None) -> FastAPI:
     ):
         app.include_router(routes, prefix="/api/v1")
     app.include_router(signaling.routes)
+    app.include_router(whep_extensions.routes)
     app.include_router(watch_events.routes)
     app.include_router(docs.routes(app))
     if pages is not None:

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from controlplane.config import IceServer
 from controlplane.services.board import Board
 from controlplane.services.books import Books
 from controlplane.services.enrolment import Enrolment
@@ -36,6 +37,7 @@ class Manager:
     signaling: Signaling
     enrolment: Enrolment
     reports: Reports
+    ice_servers: list[IceServer]
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

@@ -2,13 +2,20 @@
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Location, Link, ETag, Accept-Patch, Retry-After, WWW-Authenticate",
+    "Access-Control-Expose-Headers": (
+        "Location, Link, ETag, Accept-Patch, Accept-Post, Allow, Retry-After, WWW-Authenticate"
+    ),
 }
 PREFLIGHT = CORS | {
-    "Access-Control-Allow-Methods": "OPTIONS, POST, PATCH, DELETE, GET",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match, Last-Event-ID",
     "Access-Control-Max-Age": "600",
 }
+
+
+def preflight(*methods: str) -> dict[str, str]:
+    """What an OPTIONS request is answered with at an address that knows these methods."""
+    known = ", ".join(sorted({*methods, "OPTIONS"}))
+    return PREFLIGHT | {"Allow": known, "Access-Control-Allow-Methods": known}
 
 
 def for_path(path: str) -> dict[str, str]:

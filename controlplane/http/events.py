@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from fastapi.responses import StreamingResponse
 
-from controlplane.services.pages import Event
+from controlplane.services.event_streams import Event
 
 KEEP_ALIVE_S = 15.0  # a comment: proxies keep the connection, and a client that has gone is noticed
 

@@ -63,6 +63,7 @@ _WORDS = {
     401: "No good bearer token",
     403: "The token is for something else",
     404: "There is no such thing",
+    406: "The offer has nothing that is used here",
     405: "Not allowed here",
     409: "Not possible in its present state",
     412: "The entity tag is another one",

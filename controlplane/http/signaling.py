@@ -2,32 +2,34 @@
 
     OPTIONS, POST     /whip/{channel}              /whep/{channel}
     PATCH, DELETE     /whip/{channel}/{resource}   /whep/{channel}/{resource}
-    GET               /whep/{channel}/{resource}/events    server-sent events: state, move, ended
-    POST              /whep/{channel}/{resource}/latency   what the page measured; answered with the interval
+
+What else a WHEP session has is in whep_extensions.
 
 Publishing needs a publish token; watching is open, and the resource of a session is unguessable. A browser
 may call all of it from another origin. A redirect would not let it, so a channel's address is served with a
-slash at its end as well. PATCH hands over trickled candidates: it needs the session's entity tag (428
-without, 412 with another one); ICE restarts are answered with 422 by the node.
+slash at its end as well.
+
+PATCH hands over trickled candidates (204) or restarts ICE (200, with the node's new credentials and a new
+entity tag). It needs If-Match: the session's entity tag, or `*` (428 without, 412 with another one; the node
+compares). GET finds nothing to show, but succeeds, as RFC 9725 section 4.1 asks for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
+from controlplane.config import IceServer
 from controlplane.errors import BadRequest
-from controlplane.http import events
 from controlplane.http.auth import PublishToken
+from controlplane.http.bodies import LOCATION, described, read_text
 from controlplane.http.context import Here
-from controlplane.http.cors import CORS, PREFLIGHT
-from controlplane.http.limits import too_large
+from controlplane.http.cors import CORS, preflight
 from controlplane.http.problems import documented
 from controlplane.http.streams import Channel
-from controlplane.services.signaling import etag
-from controlplane.wire.api import ViewerLatency, ViewerOrder
-from controlplane.wire.nodes import SessionAnswer, SessionKind
+from controlplane.services.event_streams import NAMES
+from controlplane.wire.nodes import SessionAnswer, SessionKind, ice_etag
 
 routes = APIRouter()
 
@@ -41,85 +43,79 @@ LATENCY_REL = "urn:showcaller:whep:ext:latency"
 Resource = Annotated[str, Path(max_length=128)]  # what is no session is not found
 
 
-def _sdp_body(media_type: str) -> dict[str, Any]:
-    content = {media_type: {"schema": {"type": "string"}}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
+_ETAG = {"ETag": {"description": "Of the ICE session, for If-Match", "schema": {"type": "string"}}}
 _CREATED: dict[int | str, dict[str, Any]] = {
     201: {
         "description": "The session; its address is in Location",
         "content": {SDP: {"schema": {"type": "string"}}},
+        "headers": LOCATION | _ETAG,
     }
 }
+_PATCHED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "ICE is restarted: the node's side of it",
+        "content": {FRAGMENT: {"schema": {"type": "string"}}},
+        "headers": _ETAG,
+    },
+    204: {"description": "The candidates are taken"},
+}
+_PATCH_EXTRA = described(FRAGMENT) | {
+    "parameters": [
+        {
+            "name": "If-Match",
+            "in": "header",
+            "required": True,
+            "description": "The session's entity tag, or * to restart ICE whatever it is",
+            "schema": {"type": "string"},
+        }
+    ]
+}
+ENDED: dict[int | str, dict[str, Any]] = {200: {"description": "It has ended"}}
 
 
-async def _read(request: Request, media_type: str, limit: int) -> str:
-    """The body as text. Raises BadRequest: 415, 413 or 400, each saying what is wanted."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != media_type:
-        raise BadRequest(
-            f"Send it as {media_type}" + (f", not {given}." if given else "."),
-            code="unsupported_media_type",
-            title="This content type is not taken here",
-            status=415,
-        )
-    if int(request.headers.get("content-length", "0")) > limit:
-        raise too_large(limit)
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise too_large(limit)
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise BadRequest("The body is not UTF-8 text.", code="bad_sdp", title="This is no SDP") from error
-    if not text.strip():
-        raise BadRequest("The body is empty: an SDP offer is wanted.", code="bad_sdp", title="This is no SDP")
-    return text
+def _extensions(path: str) -> tuple[str, ...]:
+    """What a session at this path has, for the Link header of its answer."""
+    return (
+        f'<{path}/events>; rel="{EVENTS_REL}"; events="{",".join(NAMES)}"',
+        f'<{path}/latency>; rel="{LATENCY_REL}"',
+    )
 
 
-def _created(path: str, answer: SessionAnswer, links: Mapping[str, str]) -> Response:
+def _ice_server(server: IceServer) -> str:
+    """A Link to a STUN or TURN server, with its credentials (RFC 9725 section 4.6)."""
+    link = f'<{server.url}>; rel="ice-server"'
+    for name, value in (("username", server.username), ("credential", server.credential)):
+        if value is not None:
+            quoted = value.replace("\\", "\\\\").replace('"', '\\"')  # RFC 9110 section 5.6.4
+            link += f'; {name}="{quoted}"'
+    return link + ('; credential-type="password"' if server.credential is not None else "")
+
+
+def _created(path: str, answer: SessionAnswer, links: Iterable[str], here: Here) -> Response:
     headers = CORS | {
         "Location": path,
-        "ETag": etag(answer.id),
+        "ETag": ice_etag(answer.id),
         "Accept-Patch": FRAGMENT,
         "Cache-Control": "no-store",
     }
-    if links:
-        headers["Link"] = ", ".join(f"<{path}{end}>; rel={rel}" for end, rel in links.items())
+    every = [*links, *map(_ice_server, here.ice_servers)]
+    if every:
+        headers["Link"] = ", ".join(every)
     return Response(answer.answer, status_code=201, headers=headers, media_type=SDP)
 
 
-def _check_etag(request: Request, resource: str) -> None:
-    given = request.headers.get("if-match")
-    if given is None:
-        raise BadRequest(
-            "A PATCH needs the session's entity tag in If-Match; it came with the answer.",
-            code="etag_needed",
-            title="An entity tag is needed",
-            status=428,
-        )
-    if given.strip() == "*":
-        raise BadRequest(
-            "ICE restarts are not done here: make a new session instead.",
-            code="no_ice_restart",
-            title="ICE cannot be restarted",
-            status=422,
-        )
-    if given.strip() != etag(resource):
-        raise BadRequest(
-            "The entity tag is not that of the session's present ICE session.",
-            code="etag_mismatch",
-            title="The entity tag is another one",
-            status=412,
-        )
+def _channel_options() -> Response:
+    return Response(headers=preflight("GET", "HEAD", "POST") | {"Accept-Post": SDP})
 
 
-def _options() -> Response:
-    headers = PREFLIGHT | {"Accept-Post": SDP, "Accept-Patch": FRAGMENT}
-    return Response(status_code=204, headers=headers)
+def _resource_options() -> Response:
+    headers = preflight("GET", "HEAD", "PATCH", "DELETE")
+    return Response(headers=headers | {"Accept-Post": SDP, "Accept-Patch": FRAGMENT})
+
+
+def _channel() -> Response:
+    """Of type application/sdp, so that a player knows the address for what it is (WHEP, section 4.2)."""
+    return Response(headers=CORS, media_type=SDP)
 
 
 def _publisher_name(request: Request) -> str:
@@ -131,11 +127,20 @@ def _publisher_name(request: Request) -> str:
 # WHIP
 
 
-@routes.options("/whip/{channel}", status_code=204, tags=["WHIP"])
-@routes.options("/whip/{channel}/", status_code=204, tags=["WHIP"], include_in_schema=False)
-@routes.options("/whip/{channel}/{resource}", status_code=204, tags=["WHIP"], include_in_schema=False)
-async def whip_options() -> Response:
-    return _options()
+@routes.options("/whip/{channel}", tags=["WHIP"], response_class=Response)
+@routes.options("/whip/{channel}/", response_class=Response, include_in_schema=False)
+async def whip_options(channel: str) -> Response:
+    """What can be done here, and that a page of another origin may."""
+    return _channel_options()
+
+
+@routes.head("/whip/{channel}/", response_class=Response, include_in_schema=False)
+@routes.head("/whip/{channel}", tags=["WHIP"], response_class=Response, responses=documented(422))
+@routes.get("/whip/{channel}/", response_class=Response, include_in_schema=False)
+@routes.get("/whip/{channel}", tags=["WHIP"], response_class=Response, responses=documented(422))
+async def whip_show(channel: Channel) -> Response:
+    """Nothing to show: POST an offer."""
+    return _channel()
 
 
 @routes.post("/whip/{channel}/", status_code=201, response_class=Response, include_in_schema=False)
@@ -144,33 +149,66 @@ async def whip_options() -> Response:
     status_code=201,
     response_class=Response,
     tags=["WHIP"],
-    responses=_CREATED | documented(400, 401, 403, 409, 413, 415, 422, 503),
-    openapi_extra=_sdp_body(SDP),
+    responses=_CREATED | documented(400, 401, 403, 406, 409, 413, 415, 422, 503),
+    openapi_extra=described(SDP),
 )
 async def whip(channel: Channel, request: Request, here: Here, token: PublishToken) -> Response:
     """Publish a channel: the body is the SDP offer, the answer's body the SDP answer."""
     claims = await here.tokens.check(token, channel)
-    offer = await _read(request, SDP, SDP_LIMIT)
+    offer = await read_text(request, SDP, SDP_LIMIT)
     answer = await here.signaling.publish(claims, offer, _publisher_name(request))
-    return _created(f"/whip/{channel}/{answer.id}", answer, {})
+    return _created(f"/whip/{channel}/{answer.id}", answer, (), here)
+
+
+@routes.options("/whip/{channel}/{resource}", tags=["WHIP"], response_class=Response)
+async def whip_session_options(channel: str, resource: str) -> Response:
+    """What can be done with a publishing session."""
+    return _resource_options()
+
+
+@routes.head(
+    "/whip/{channel}/{resource}",
+    status_code=204,
+    tags=["WHIP"],
+    response_class=Response,
+    responses=documented(401, 403, 404, 422, 503),
+)
+@routes.get(
+    "/whip/{channel}/{resource}",
+    status_code=204,
+    tags=["WHIP"],
+    response_class=Response,
+    responses=documented(401, 403, 404, 422, 503),
+)
+async def whip_session(channel: Channel, resource: Resource, here: Here, token: PublishToken) -> Response:
+    """Nothing to show of a publishing session but that there is one."""
+    here.tokens.read(token, channel, accept_expired=True)
+    await here.signaling.check_present(channel, resource, SessionKind.WHIP)
+    return Response(status_code=204, headers=CORS)
 
 
 @routes.patch(
     "/whip/{channel}/{resource}",
     status_code=204,
+    response_class=Response,
     tags=["WHIP"],
-    responses=documented(400, 401, 403, 404, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_sdp_body(FRAGMENT),
+    responses=_PATCHED | documented(400, 401, 403, 404, 412, 413, 415, 422, 428, 503),
+    openapi_extra=_PATCH_EXTRA,
 )
 async def whip_patch(
     channel: Channel, resource: Resource, request: Request, here: Here, token: PublishToken
 ) -> Response:
-    """Trickle candidates to a publishing session."""
+    """Trickle candidates to a publishing session, or restart its ICE."""
     here.tokens.read(token, channel, accept_expired=True)
     return await _patch(channel, resource, SessionKind.WHIP, request, here)
 
 
-@routes.delete("/whip/{channel}/{resource}", tags=["WHIP"], responses=documented(401, 403, 404, 422, 503))
+@routes.delete(
+    "/whip/{channel}/{resource}",
+    tags=["WHIP"],
+    response_class=Response,
+    responses=ENDED | documented(401, 403, 404, 422, 503),
+)
 async def whip_delete(
     channel: Channel, resource: Resource, here: Here, token: PublishToken, why: str = ""
 ) -> Response:
@@ -183,12 +221,20 @@ async def whip_delete(
 # WHEP
 
 
-@routes.options("/whep/{channel}", status_code=204, tags=["WHEP"])
-@routes.options("/whep/{channel}/", status_code=204, tags=["WHEP"], include_in_schema=False)
-@routes.options("/whep/{channel}/{resource}", status_code=204, tags=["WHEP"], include_in_schema=False)
-@routes.options("/whep/{channel}/{resource}/{more}", status_code=204, tags=["WHEP"], include_in_schema=False)
-async def whep_options() -> Response:
-    return _options()
+@routes.options("/whep/{channel}", tags=["WHEP"], response_class=Response)
+@routes.options("/whep/{channel}/", response_class=Response, include_in_schema=False)
+async def whep_options(channel: str) -> Response:
+    """What can be done here, and that a page of another origin may."""
+    return _channel_options()
+
+
+@routes.head("/whep/{channel}/", response_class=Response, include_in_schema=False)
+@routes.head("/whep/{channel}", tags=["WHEP"], response_class=Response, responses=documented(422))
+@routes.get("/whep/{channel}/", response_class=Response, include_in_schema=False)
+@routes.get("/whep/{channel}", tags=["WHEP"], response_class=Response, responses=documented(422))
+async def whep_show(channel: Channel) -> Response:
+    """Nothing to show: POST an offer."""
+    return _channel()
 
 
 @routes.post("/whep/{channel}/", status_code=201, response_class=Response, include_in_schema=False)
@@ -197,60 +243,81 @@ async def whep_options() -> Response:
     status_code=201,
     response_class=Response,
     tags=["WHEP"],
-    responses=_CREATED | documented(400, 404, 413, 415, 422, 503),
-    openapi_extra=_sdp_body(SDP),
+    responses=_CREATED | documented(400, 406, 409, 413, 415, 422, 503),
+    openapi_extra=described(SDP),
 )
 async def whep(channel: Channel, request: Request, here: Here) -> Response:
     """Watch a channel: the body is the SDP offer, the answer's body the SDP answer."""
-    offer = await _read(request, SDP, SDP_LIMIT)
+    offer = await read_text(request, SDP, SDP_LIMIT)
     answer = await here.signaling.view(channel, offer)
-    links = {"/events": f'"{EVENTS_REL}"; events="state,move,ended"', "/latency": f'"{LATENCY_REL}"'}
-    return _created(f"/whep/{channel}/{answer.id}", answer, links)
+    here.pages.event_streams.answered(answer.id, answer.answer)
+    path = f"/whep/{channel}/{answer.id}"
+    return _created(path, answer, _extensions(path), here)
+
+
+@routes.options("/whep/{channel}/{resource}", tags=["WHEP"], response_class=Response)
+async def whep_session_options(channel: str, resource: str) -> Response:
+    """What can be done with a watching session."""
+    return _resource_options()
+
+
+@routes.head(
+    "/whep/{channel}/{resource}",
+    status_code=204,
+    tags=["WHEP"],
+    response_class=Response,
+    responses=documented(404, 422, 503),
+)
+@routes.get(
+    "/whep/{channel}/{resource}",
+    status_code=204,
+    tags=["WHEP"],
+    response_class=Response,
+    responses=documented(404, 422, 503),
+)
+async def whep_session(channel: Channel, resource: Resource, here: Here) -> Response:
+    """Nothing to show of a watching session but that there is one."""
+    await here.signaling.check_present(channel, resource, SessionKind.WHEP)
+    return Response(status_code=204, headers=CORS)
 
 
 @routes.patch(
     "/whep/{channel}/{resource}",
     status_code=204,
+    response_class=Response,
     tags=["WHEP"],
-    responses=documented(400, 404, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_sdp_body(FRAGMENT),
+    responses=_PATCHED | documented(400, 404, 412, 413, 415, 422, 428, 503),
+    openapi_extra=_PATCH_EXTRA,
 )
 async def whep_patch(channel: Channel, resource: Resource, request: Request, here: Here) -> Response:
-    """Trickle candidates to a watching session."""
+    """Trickle candidates to a watching session, or restart its ICE."""
     return await _patch(channel, resource, SessionKind.WHEP, request, here)
 
 
-@routes.delete("/whep/{channel}/{resource}", tags=["WHEP"], responses=documented(404, 422, 503))
+@routes.delete(
+    "/whep/{channel}/{resource}",
+    tags=["WHEP"],
+    response_class=Response,
+    responses=ENDED | documented(404, 422, 503),
+)
 async def whep_delete(channel: Channel, resource: Resource, here: Here) -> Response:
     """Stop watching."""
     await here.signaling.leave(channel, resource)
     return Response(status_code=200, headers=CORS)
 
 
-@routes.get(
-    "/whep/{channel}/{resource}/events",
-    response_class=Response,
-    tags=["WHEP"],
-    responses=events.OPENAPI | documented(404, 422, 503),
-)
-async def whep_events(channel: Channel, resource: Resource, here: Here) -> Response:
-    """What happens to the session: `state`, `move` (make a new session), `ended`."""
-    session = await here.signaling.find_viewer(channel, resource)
-    return events.response(here.pages.of_session(session), CORS)
-
-
-@routes.post("/whep/{channel}/{resource}/latency", tags=["WHEP"], responses=documented(404, 413, 422, 503))
-async def whep_latency(
-    channel: Channel, resource: Resource, post: ViewerLatency, here: Here, response: Response
-) -> ViewerOrder:
-    """What the page measured, glass to glass; the answer says when to post again."""
-    response.headers.update(CORS)
-    session = await here.signaling.find_viewer(channel, resource)
-    return here.streams.viewer_latency(session, post)
-
-
 async def _patch(channel: str, resource: str, kind: SessionKind, request: Request, here: Here) -> Response:
-    _check_etag(request, resource)
-    fragment = await _read(request, FRAGMENT, FRAGMENT_LIMIT)
-    await here.signaling.trickle(channel, resource, kind, fragment)
-    return Response(status_code=204, headers=CORS)
+    if_match = request.headers.get("if-match")
+    if if_match is None:
+        raise BadRequest(
+            "A PATCH needs If-Match: the session's entity tag (see its answer), or * to restart ICE.",
+            code="etag_needed",
+            title="An entity tag is needed",
+            status=428,
+        )
+    fragment = await read_text(request, FRAGMENT, FRAGMENT_LIMIT, wanted="a trickle fragment")
+    restarted = await here.signaling.patch(channel, resource, kind, fragment, if_match)
+    if restarted is None:
+        return Response(status_code=204, headers=CORS)
+    headers = CORS | {"ETag": restarted.etag, "Cache-Control": "no-store"}
+    return Response(restarted.fragment, headers=headers, media_type=FRAGMENT)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from controlplane.domain.nodes.model import Node
 from controlplane.wire.base import Problem
-from controlplane.wire.nodes import SessionAnswer, SessionRequest
+from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
 
 
 class NodeUnreachable(Exception):
@@ -39,8 +39,10 @@ class NodeControl(Protocol):
         """End a session; one that is unknown there counts as ended."""
         ...
 
-    async def patch_session(self, node: Node, session: str, fragment: str) -> None:
-        """Hand a trickle fragment (application/trickle-ice-sdpfrag) to a session."""
+    async def patch_session(
+        self, node: Node, session: str, fragment: str, if_match: str
+    ) -> SessionPatch | None:
+        """Hand a fragment (application/trickle-ice-sdpfrag) to a session; None unless it restarted ICE."""
         ...
 
     async def resubscribe(self, node: Node, channel: str) -> None:

@@ -9,15 +9,13 @@ stream has ended is in the database, so a page that reconnects to a restarted ma
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from controlplane.domain.streams.model import EndReason, Session, StreamState
 from controlplane.domain.streams.rules import page_state, shown_on_air
 from controlplane.services.board import Board
 from controlplane.services.books import Changed
+from controlplane.services.event_streams import Event, EventStreams
 from controlplane.wire.nodes import SessionKind
-
-Event = tuple[str, dict[str, Any]]
 
 _LAST_WORDS: dict[EndReason, Event] = {
     EndReason.MOVED: ("move", {"reason": "the session has ended at its edge"}),
@@ -37,6 +35,7 @@ class Pages:
         self._states: dict[str, Event] = {}  # what the sessions of a channel were told last
         self._shown: dict[str, Event] = {}  # what the channel's pages were told last
         self._closed = False
+        self.event_streams = EventStreams(board)
 
     # what happens
 
@@ -59,16 +58,21 @@ class Pages:
         """Once a second: the pages of a channel learn how many watch it."""
         for channel in list(self._channels):
             self._tell_channel(channel)
+        self.event_streams.second()
 
     def move(self, session: str, reason: str) -> None:
         """Tell a page to make a new session while its old one still runs."""
         self._tell(session, ("move", {"reason": reason}))
 
     def _tell(self, session: str, event: Event) -> None:
+        self.event_streams.tell(session, event)
         for queue in self._sessions.get(session, ()):
             queue.put_nowait(event)
 
     def _end(self, session: Session) -> None:
+        if session.end_reason in _LAST_WORDS:
+            self.event_streams.tell(session.id, _LAST_WORDS[session.end_reason])
+        self.event_streams.end(session.id)
         for queue in self._sessions.get(session.id, ()):
             if session.end_reason in _LAST_WORDS:
                 queue.put_nowait(_LAST_WORDS[session.end_reason])
@@ -106,6 +110,11 @@ class Pages:
         async for event in self._follow(self._sessions, session.id, first):
             yield event
 
+    def make_stream(self, session: Session, names: list[str] | None) -> str:
+        """An event stream of the WHEP extension for a session. Raises what EventStreams.make raises."""
+        first = self._of(session, self._session_event(session.channel))
+        return self.event_streams.make(session, names, first)
+
     async def of_channel(self, channel: str) -> AsyncGenerator[Event, None]:
         self._tell_channel(channel)  # the pages that are open already hear of it first
         first = self._channel_event(channel)
@@ -132,6 +141,7 @@ class Pages:
 
     def close(self) -> None:
         self._closed = True
+        self.event_streams.close()
         for queues in (self._sessions, self._channels):
             for open_pages in queues.values():
                 for queue in open_pages:

@@ -9,7 +9,6 @@ first and only then the old one dropped, so an offer that fails leaves what is o
 origin is full is the old one dropped first, for its seat.
 """
 
-import hashlib
 import secrets
 from dataclasses import dataclass
 
@@ -34,7 +33,14 @@ from controlplane.services.placement import NoRoom, take_seat
 from controlplane.services.streams import Streams
 from controlplane.services.tokens import PublishClaims
 from controlplane.services.words import spoken
-from controlplane.wire.nodes import Role, SessionAnswer, SessionKind, SessionRequest, SubscribeAnswer
+from controlplane.wire.nodes import (
+    Role,
+    SessionAnswer,
+    SessionKind,
+    SessionPatch,
+    SessionRequest,
+    SubscribeAnswer,
+)
 from controlplane.wire.publishing import SOURCE_OVER
 
 TRIES = 3
@@ -48,11 +54,6 @@ class _Settled:
     origin_before: str | None = None
     taken_by: Stream | None = None  # somebody else's broadcast: this session is refused
     ended: bool = False  # the session was ended while its node was still answering
-
-
-def etag(session: str) -> str:
-    """The entity tag of a session's ICE session (RFC 9725, 4.3.1). Ours never restarts: it stays."""
-    return '"' + hashlib.sha256(f"ice|{session}".encode()).hexdigest()[:24] + '"'
 
 
 def new_session_id() -> str:
@@ -318,19 +319,30 @@ class Signaling:
 
     # both
 
-    async def trickle(self, channel: str, session_id: str, kind: SessionKind, fragment: str) -> None:
-        """A PATCH with candidates. Raises what the node said of it."""
+    async def patch(
+        self, channel: str, session_id: str, kind: SessionKind, fragment: str, if_match: str
+    ) -> SessionPatch | None:
+        """A PATCH: candidates (None), or an ICE restart. Raises what the node said of it.
+
+        Which ICE session is on is known to the session's node alone, so it compares the entity tag too.
+        """
         session = await self._find(channel, session_id, kind)
         node = self._board.nodes.get(session.node)
         if session.ended_at is not None or node is None:
             raise _no_session()
         try:
-            await self._control.patch_session(node, session.id, fragment)
+            return await self._control.patch_session(node, session.id, fragment, if_match)
         except NodeRefused as error:
             raise _as_said(error) from error
         except NodeUnreachable as error:
             await self._losses.unreachable(error)
             raise _no_answer(error) from error
+
+    async def check_present(self, channel: str, session_id: str, kind: SessionKind) -> None:
+        """Raises NotFound unless there is this session now."""
+        session = await self._find(channel, session_id, kind)
+        if session.ended_at is not None:
+            raise _no_session()
 
     async def find_viewer(self, channel: str, session_id: str) -> Session:
         """A WHEP session, also one that ended lately. Raises NotFound."""

@@ -9,6 +9,7 @@ and end sessions.
 Rates are bits per second, times are seconds (Unix time where a moment is meant), fractions are 0..1.
 """
 
+import hashlib
 from enum import StrEnum
 from typing import Literal
 
@@ -148,11 +149,28 @@ class SessionAnswer(Message):
     answer: str
 
 
+def ice_etag(session: str, generation: int = 0) -> str:
+    """The entity tag of a session's ICE session (RFC 9725 section 4.3.1): each restart makes another one."""
+    return '"' + hashlib.sha256(f"ice|{session}|{generation}".encode()).hexdigest()[:24] + '"'
+
+
+class SessionPatch(Message):
+    """`PATCH {control_url}/v1/sessions/{id}`: RFC 9725 section 4.3, answered by the node.
+
+    The request is what the peer sent: a body `application/trickle-ice-sdpfrag` and If-Match. 204 is the
+    answer where nothing but candidates came, and this one `200` where it was an ICE restart. Problems: 400,
+    404, 412, 422, 428.
+    """
+
+    etag: str  # of the new ICE session
+    fragment: str  # the node's side of it, application/trickle-ice-sdpfrag
+
+
 class SubscribeRequest(Message):
     """Edge -> manager, `POST /api/v1/nodes/{id}/subscribe`: ask for a channel from the origin that has it.
 
     The manager forwards the offer to the origin as a relay_out session and relays the answer.
-    `404` with code `nothing_on_air` while nobody publishes the channel.
+    `409` with code `nothing_on_air` while nobody publishes the channel.
     """
 
     channel: str

@@ -3,7 +3,11 @@
 `IceLite` is the side every node answers with: it makes no checks, it is checked. A binding request whose
 USERNAME and MESSAGE-INTEGRITY fit validates its source address; the last address that came with
 USE-CANDIDATE is where we send. Everything else is dropped without an answer, so a forger learns nothing,
-moves nothing, and is never sent a byte.
+moves nothing, and is never sent a byte. How it follows a peer whose address changes stands in `following`.
+
+An ICE restart (RFC 8445 section 9) brings a second pair of credentials. Both are good until the first
+authentic check under the new one; then the old pair is forgotten, while the address in use stays in use until
+the peer nominates another, or is gone from it.
 
 `IceControlling` is the side of an edge that subscribes to an origin: it checks the candidates of the answer,
 paced by Ta, nominates the best that answered, then goes on checking the chosen one: that is consent, and the
@@ -21,6 +25,7 @@ from typing import Final
 from media.core import stun
 from media.core.description import Candidate, IceCredentials
 from media.core.errors import IntegrityError, ParseError
+from media.core.following import Following, Verdict
 
 Address = tuple[str, int]
 
@@ -33,19 +38,35 @@ MAX_SENDS: Final = 12
 CONSENT_INTERVAL: Final = 2.5  # RFC 7675 allows 5 s and less; the round trip is measured by it too
 
 
+class _Pair:
+    """Credentials of both sides, and what is made of them for each message."""
+
+    __slots__ = ("expected", "key", "local", "remote", "remote_key")
+
+    def __init__(self, local: IceCredentials, remote: IceCredentials) -> None:
+        self.local = local
+        self.remote = remote
+        self.key = local.password.encode()
+        self.remote_key = remote.password.encode()
+        self.expected = f"{local.ufrag}:{remote.ufrag}"  # USERNAME of what is sent to us
+
+
 class IceAgent(ABC):
     """What a session sees of either side."""
 
     def __init__(self, local: IceCredentials, remote: IceCredentials) -> None:
-        self._local = local
-        self._remote = remote
-        self._key = local.password.encode()
-        self._remote_key = remote.password.encode()
-        self._expected_username = f"{local.ufrag}:{remote.ufrag}"
+        self._pairs: tuple[_Pair, ...] = (
+            _Pair(local, remote),
+        )  # while a restart is under way two: the one in use, the new one
         self.outgoing: deque[tuple[bytes, Address]] = deque()
         self.selected: Address | None = None
         self.last_heard: float | None = None  # when the peer last showed its consent
         self.rtt: float | None = None
+
+    @property
+    def pairs(self) -> "tuple[_Pair, ...]":
+        """The credentials a check may come with: the pair in use, and that of a restart under way."""
+        return self._pairs
 
     @abstractmethod
     def is_valid(self, address: Address) -> bool:
@@ -56,10 +77,11 @@ class IceAgent(ABC):
         try:
             message = stun.Message.parse(datagram)
             if message.kind is stun.Class.REQUEST:
-                if message.username != self._expected_username or not message.fingerprint_at:
+                pair = next((pair for pair in self._pairs if pair.expected == message.username), None)
+                if pair is None or not message.fingerprint_at:
                     return False
-                message.verify(self._key)
-                self._answer(message, source, now)
+                message.verify(pair.key)
+                self._answer(message, pair, source, now)
                 return True
             if message.kind is stun.Class.INDICATION:
                 return False
@@ -67,19 +89,21 @@ class IceAgent(ABC):
         except (ParseError, IntegrityError):
             return False
 
-    def _answer(self, request: stun.Message, source: Address, now: float) -> None:
+    def _answer(self, request: stun.Message, pair: "_Pair", source: Address, now: float) -> None:
         unknown = request.unknown_required()
         if unknown:
-            self._reply(stun.error(request, stun.UNKNOWN_ATTRIBUTE, "Unknown Attribute"), source)
+            self._reply(stun.error(request, stun.UNKNOWN_ATTRIBUTE, "Unknown Attribute"), pair, source)
         elif self._in_conflict(request):
-            self._reply(stun.error(request, stun.ROLE_CONFLICT, "Role Conflict"), source)
+            self._reply(stun.error(request, stun.ROLE_CONFLICT, "Role Conflict"), pair, source)
         else:
             mapped = stun.xor_mapped_address(source, request.transaction)
-            self._reply(stun.Message(stun.Class.SUCCESS, request.transaction, (mapped,)), source)
+            self._reply(stun.Message(stun.Class.SUCCESS, request.transaction, (mapped,)), pair, source)
+            if pair is not self._pairs[0]:
+                self._pairs = (pair,)  # the peer has the new credentials: the old ones are of no use any more
             self._checked(request, source, now)
 
-    def _reply(self, response: stun.Message, to: Address) -> None:
-        self.outgoing.append((response.to_bytes(self._key), to))
+    def _reply(self, response: stun.Message, pair: "_Pair", to: Address) -> None:
+        self.outgoing.append((response.to_bytes(pair.key), to))
 
     @abstractmethod
     def _in_conflict(self, request: stun.Message) -> bool:
@@ -95,7 +119,16 @@ class IceAgent(ABC):
     def use(self, address: Address) -> None:  # noqa: B027 only the controlled side follows its peer
         """DTLS came from this valid address: send there until the peer nominates."""
 
-    def handle_timeout(self, now: float) -> None:  # noqa: B027 only the controlling side has timers
+    def settle(self) -> None:  # noqa: B027 only the controlled side follows its peer
+        """DTLS is done with the selected address: from now on moving away from it is a matter of proof."""
+
+    def heard(self, address: Address, now: float) -> None:  # noqa: B027 only the controlled side follows
+        """Something else that is authentic (media) came from this valid address."""
+
+    def stray(self, address: Address, now: float) -> None:  # noqa: B027 only the controlled side follows
+        """The peer's authentic media came from this address, which is not valid."""
+
+    def handle_timeout(self, now: float) -> None:  # noqa: B027 not every side has timers
         """The moment of `next_timeout()` has come."""
 
     def next_timeout(self) -> float | None:
@@ -110,31 +143,107 @@ class IceAgent(ABC):
 class IceLite(IceAgent):
     """The controlled, lite side."""
 
-    def __init__(self, local: IceCredentials, remote: IceCredentials) -> None:
+    def __init__(self, local: IceCredentials, remote: IceCredentials, random: Callable[[int], bytes]) -> None:
         super().__init__(local, remote)
-        self._validated: dict[Address, float] = {}  # address -> last authentic request
+        self._random = random
+        self._validated: dict[Address, float] = {}  # address -> last time anything authentic came from it
         self._nominated = False
+        self._following = Following()
 
     def is_valid(self, address: Address) -> bool:
         return address in self._validated
+
+    def restart(self, local: IceCredentials, remote: IceCredentials) -> None:
+        """Take these credentials too, in place of an earlier restart's that nobody used."""
+        self._pairs = (self._pairs[0], _Pair(local, remote))
 
     def use(self, address: Address) -> None:
         if not self._nominated and address in self._validated:
             self.selected = address
 
+    def settle(self) -> None:
+        self._following.settle()
+
     def _in_conflict(self, request: stun.Message) -> bool:
         return request.controlled is not None  # a lite agent is always the controlled one
 
     def _checked(self, request: stun.Message, source: Address, now: float) -> None:
-        if source not in self._validated and len(self._validated) >= MAX_VALIDATED:
-            others = [address for address in self._validated if address != self.selected]
+        self._admit(source, now)
+        self._nominated = self._nominated or request.use_candidate
+        if source == self.selected:
+            self._following.old_heard(now)
+        elif self.selected is None or (request.use_candidate and not self._following.settled):
+            self._select(source)
+        elif self._following.settled:
+            self._doubt(self.selected, source, now, nominated=request.use_candidate)
+        elif self._is_stale(now):
+            self._select(source)
+
+    def heard(self, address: Address, now: float) -> None:
+        self._validated[address] = now
+        if address == self.selected:
+            self._following.old_heard(now)
+        elif self.selected is not None:
+            self._doubt(self.selected, address, now, nominated=False)
+
+    def stray(self, address: Address, now: float) -> None:
+        if self.selected is not None:
+            self._doubt(self.selected, address, now, nominated=False)
+
+    def _doubt(self, old: Address, new: Address, now: float, *, nominated: bool) -> None:
+        if self._following.doubt(old, new, now, nominated=nominated) is Verdict.MOVE:
+            self._select(new)
+        self._ask(now)
+
+    def _answered(self, response: stun.Message, source: Address, now: float) -> bool:
+        if not self._following.is_answer(source, response.transaction):
+            return False
+        response.verify(self._pairs[0].remote_key)
+        self._admit(source, now)
+        if self._following.answered(source, now) is Verdict.MOVE:
+            self._select(source)
+        return True
+
+    def handle_timeout(self, now: float) -> None:
+        new = self._following.new
+        verdict = self._following.handle_timeout(now)
+        if verdict is Verdict.MOVE and new is not None:
+            self._select(new)
+        elif verdict is Verdict.UNPROVEN and new in self._validated and self._is_stale(now):
+            self._select(new)  # it checks us and answers nothing: a peer that is not by the book
+        self._ask(now)
+
+    def next_timeout(self) -> float | None:
+        return self._following.next_timeout()
+
+    def _is_stale(self, now: float) -> bool:
+        """Whether nothing authentic has come from the selected address for long."""
+        return self.selected is not None and now - self._validated.get(self.selected, now) > STALE
+
+    def _select(self, address: Address) -> None:
+        self.selected = address
+        self._following.moved()
+
+    def _admit(self, address: Address, now: float) -> None:
+        if address not in self._validated and len(self._validated) >= MAX_VALIDATED:
+            kept = (self.selected, self._following.new)
+            others = [known for known in self._validated if known not in kept]
             del self._validated[min(others, key=self._validated.__getitem__)]
-        self._validated[source] = self.last_heard = now
-        if request.use_candidate:
-            self._nominated = True
-            self.selected = source
-        elif self.selected is None or now - self._validated.get(self.selected, now) > STALE:
-            self.selected = source
+        self._validated[address] = self.last_heard = now
+
+    def _ask(self, now: float) -> None:
+        """Send the questions that are due (see `following`): binding requests under the pair in use."""
+        pair = self._pairs[0]
+        for address in self._following.due(now):
+            transaction = self._random(12)
+            self._following.sent(address, transaction)
+            attributes = (
+                (stun.Attribute.USERNAME, f"{pair.remote.ufrag}:{pair.local.ufrag}".encode()),
+                (stun.Attribute.ICE_CONTROLLED, bytes(8)),
+                (stun.Attribute.PRIORITY, (126 << 24 | 65535 << 8 | 255).to_bytes(4, "big")),
+            )
+            request = stun.Message(stun.Class.REQUEST, transaction, attributes)
+            self.outgoing.append((request.to_bytes(pair.remote_key), address))
 
 
 @dataclass(slots=True)
@@ -218,7 +327,7 @@ class IceControlling(IceAgent):
     def _request(self, check: _Check, nominate: bool) -> tuple[bytes, bytes]:
         transaction = self._random(12)
         attributes: list[tuple[int, bytes]] = [
-            (stun.Attribute.USERNAME, f"{self._remote.ufrag}:{self._local.ufrag}".encode()),
+            (stun.Attribute.USERNAME, f"{self._pairs[0].remote.ufrag}:{self._pairs[0].local.ufrag}".encode()),
             (stun.Attribute.ICE_CONTROLLING, self._tie_breaker),
             # type preference of a peer-reflexive candidate: RFC 8445 section 7.1.1
             (stun.Attribute.PRIORITY, (110 << 24 | check.priority << 8 | 255).to_bytes(4, "big")),
@@ -226,7 +335,7 @@ class IceControlling(IceAgent):
         if nominate:
             attributes.append((stun.Attribute.USE_CANDIDATE, b""))
         message = stun.Message(stun.Class.REQUEST, transaction, tuple(attributes))
-        return transaction, message.to_bytes(self._remote_key)
+        return transaction, message.to_bytes(self._pairs[0].remote_key)
 
     def _start(self, check: _Check, now: float, nominate: bool = False) -> None:
         check.transaction, check.datagram = self._request(check, nominate)
@@ -255,7 +364,7 @@ class IceControlling(IceAgent):
             if check.address != source:
                 continue  # RFC 8445 section 7.2.5.2.1: an answer comes from where the request went
             if check.resend_at is not None and response.transaction == check.transaction:
-                response.verify(self._remote_key)
+                response.verify(self._pairs[0].remote_key)
                 self.last_heard = now
                 check.resend_at = None
                 if response.kind is stun.Class.ERROR:
@@ -278,7 +387,7 @@ class IceControlling(IceAgent):
                     self._nominate(now)
                 return True
             if response.transaction in check.earlier:
-                response.verify(self._remote_key)
+                response.verify(self._pairs[0].remote_key)
                 sent_at = check.earlier.pop(response.transaction)
                 if response.kind is stun.Class.ERROR:
                     return False  # no consent: the silence is counted by the session

@@ -46,6 +46,7 @@ __all__ = [
     "parse_answer",
     "parse_fragment",
     "parse_offer",
+    "restart_fragment",
 ]
 
 Offer = Description
@@ -152,6 +153,18 @@ def parse_answer(text: str | bytes) -> Answer:
 def parse_fragment(text: str | bytes) -> Fragment:
     """Read an `application/trickle-ice-sdpfrag` body."""
     return Fragment(*description.parse_fragment(text))
+
+
+def restart_fragment(answer: str, local: LocalDescription) -> str:
+    """Our side of an ICE restart, `application/trickle-ice-sdpfrag` (RFC 9725 section 4.3.3).
+
+    `answer` is what was answered to the offer: like it, this is of a lite agent, and it speaks of the section
+    that the BUNDLE group's transport belongs to (RFC 8840 section 4.4). `local` has the new credentials.
+    """
+    first = next(section for section in parse_answer(answer).sections if section.port)
+    lines = _transport_lines(first.kind, first.mid, " ".join(first.formats), local, first.setup)
+    kept = ("m=", "a=mid:", "a=ice-", "a=candidate:", "a=end-of-candidates")
+    return "\r\n".join(["a=ice-lite", *(line for line in lines if line.startswith(kept))]) + "\r\n"
 
 
 def answer_publisher(offer: Offer, local: LocalDescription) -> Agreed:

@@ -11,6 +11,9 @@ our password before anything changes; DTLS, SRTP and SRTCP are only looked at fr
 validated; the peer's certificate must match a fingerprint of its SDP before keys exist; a packet must
 authenticate before it counts. What fails is dropped without an answer.
 
+A peer whose NAT gives it another address speaks from one that is not valid yet. Its media may be handed to
+`receive_stray`: what authenticates counts, and makes us ask whether the peer has moved (see `following`).
+
 The hot path stays out of here: whoever fans out takes `outbound` and `remote` and sends by itself.
 """
 
@@ -143,6 +146,8 @@ class Session:
         self.inbound: InboundSrtp | None = None
         self.remote: Address | None = None  # where to send; None before Connected and after Closed
         self.closed = False
+        self.ice_generation = 0  # restarts since the offer
+        self.speakers: set[bytes] = set()  # SSRCs, four bytes each, that authentic packets came with; a few
         self._ice = self._make_ice(config, now)
         self._dtls = DtlsEndpoint(config.certificate, config.dtls_role, config.remote.fingerprints)
         self._queue: deque[Transmit | Event] = deque()
@@ -159,7 +164,7 @@ class Session:
             return IceControlling(
                 config.credentials, remote.credentials, remote.candidates, config.random, now
             )
-        return IceLite(config.credentials, remote.credentials)
+        return IceLite(config.credentials, remote.credentials, config.random)
 
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
         """Take one datagram that the driver's demux believes to be for this session. Never raises."""
@@ -182,6 +187,41 @@ class Session:
             self._drive_dtls(lambda: self._dtls.receive(datagram, now), now)
         else:
             self._dropped += 1
+
+    def receive_stray(self, datagram: bytes, source: Address, now: float) -> bool:
+        """Media from an address that is not valid, which may be this peer's; True when it is. Never raises.
+
+        Nothing but SRTP and SRTCP that authenticates is taken, each packet once. It is no sign of consent:
+        it does not say that the peer receives what we send.
+        """
+        if self.closed or self.inbound is None or not isinstance(self._ice, IceLite):
+            return False
+        if not datagram or not 128 <= datagram[0] <= 191 or not self._open_media(datagram):
+            return False
+        self._received += 1
+        self._ice.stray(source, now)
+        self._follow_ice(now)
+        return True
+
+    def restart_ice(self, local: sdp.IceCredentials, remote: sdp.IceCredentials) -> None:
+        """The peer restarts ICE (RFC 8445 section 9): take these credentials too. DTLS and SRTP go on.
+
+        The pair before stays good until the first authentic check under the new one. Only a lite session can
+        be restarted; the caller knows. A second restart before any check takes the place of the first.
+        """
+        if not isinstance(self._ice, IceLite):
+            raise ValueError("only the answering, lite side restarts ICE")
+        self._ice.restart(local, remote)
+        self.ice_generation += 1
+
+    @property
+    def credentials(self) -> tuple[tuple[sdp.IceCredentials, sdp.IceCredentials], ...]:
+        """(ours, theirs) that checks may come with: what is in use first, then a restart under way."""
+        return tuple((pair.local, pair.remote) for pair in self._ice.pairs)
+
+    def is_valid(self, address: Address) -> bool:
+        """Whether ICE has validated this address."""
+        return not self.closed and self._ice.is_valid(address)
 
     def handle_timeout(self, now: float) -> None:
         """The moment of `next_timeout()` has come (calling early does no harm)."""
@@ -230,23 +270,34 @@ class Session:
         )
 
     def _receive_media(self, datagram: bytes, source: Address, now: float) -> None:
-        inbound = self.inbound
-        if inbound is None or not self._ice.is_valid(source):
-            self._dropped += 1
-            return
-        try:
-            if is_rtcp(datagram):
-                packets = rtcp.parse_compound(inbound.unprotect_rtcp(datagram))
-                self._queue.append(RtcpPacket(packets))
-            else:
-                self._queue.append(RtpPacket(inbound.unprotect(datagram)))
-        except (SrtpError, ParseError):
+        if self.inbound is None or not self._ice.is_valid(source) or not self._open_media(datagram):
             self._dropped += 1
             return
         # Towards a lite agent, what authenticates is as good a sign of life as a check. A controlling one has
         # checks of its own to go by (RFC 7675 section 5.1).
         if not self.config.controlling:
+            self._ice.heard(source, now)
             self._hear(now)
+            if self._ice.outgoing or self._ice.selected != self.remote:
+                self._follow_ice(now)
+
+    def _open_media(self, datagram: bytes) -> bool:
+        """Hand on an SRTP or SRTCP packet in plaintext; False when it is not authentic, or malformed."""
+        inbound = self.inbound
+        assert inbound is not None
+        try:
+            if is_rtcp(datagram):
+                packets = rtcp.parse_compound(inbound.unprotect_rtcp(datagram))
+                self._queue.append(RtcpPacket(packets))
+                speaker = datagram[4:8]
+            else:
+                self._queue.append(RtpPacket(inbound.unprotect(datagram)))
+                speaker = datagram[8:12]
+        except (SrtpError, ParseError):
+            return False
+        if speaker not in self.speakers:
+            self.speakers.add(speaker)  # as many as InboundSrtp lets in
+        return True
 
     def _hear(self, now: float) -> None:
         self._heard = now
@@ -285,6 +336,7 @@ class Session:
             self.outbound = OutboundSrtp(keys, allow_repeat=self.config.allow_repeat_tx)
             self.inbound = InboundSrtp(keys)
             self._hear(now)
+            self._ice.settle()
             self._queue.append(DtlsReady(self.outbound))
         if self._dtls.parting:
             self._dtls.parting = False

@@ -237,6 +237,11 @@ def is_stun(datagram: bytes) -> bool:
     return len(datagram) >= 20 and datagram[0] < 4 and datagram[4:8] == _MAGIC_BYTES
 
 
+def transaction(datagram: bytes) -> bytes:
+    """The transaction id of what `is_stun` took for STUN."""
+    return datagram[8:20]
+
+
 def username(datagram: bytes) -> str | None:
     """The USERNAME of a STUN binding request ("OURS:THEIRS"), unauthenticated; None if it is not one.
 

@@ -27,6 +27,7 @@ from controlplane.wire.nodes import (
     NodeOrder,
     Role,
     SessionKind,
+    SessionPatch,
     SessionRequest,
     SubscribeRequest,
 )
@@ -298,8 +299,12 @@ class Agent:
     async def end_session(self, session_id: str, reason: str) -> None:
         await self._crew.ask_owner(session_id, {"op": "close", "reason": reason})
 
-    async def trickle(self, session_id: str, fragment: str) -> None:
-        await self._crew.ask_owner(session_id, {"op": "trickle", "fragment": fragment})
+    async def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
+        message = {"op": "patch", "fragment": fragment, "if_match": if_match}
+        answer = await self._crew.ask_owner(session_id, message)
+        if answer["ev"] != "restarted":
+            return None
+        return SessionPatch(etag=answer["etag"], fragment=answer["fragment"])
 
     async def end_channel(self, channel: str, reason: str) -> None:
         self._crew.home.pop(channel, None)

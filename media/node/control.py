@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from controlplane.wire.base import Problem
-from controlplane.wire.nodes import SessionRequest
+from controlplane.wire.nodes import SessionPatch, SessionRequest
 
 MAX_BODY = 256 * 1024  # a 64 KiB offer, escaped
 
@@ -39,7 +39,8 @@ class NodeControl(Protocol):
 
     async def end_session(self, session_id: str, reason: str) -> None: ...
 
-    async def trickle(self, session_id: str, fragment: str) -> None: ...
+    async def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
+        """None where nothing but candidates came."""
 
     async def end_channel(self, channel: str, reason: str) -> None: ...
 
@@ -83,9 +84,10 @@ def application(node: NodeControl) -> Starlette:
         await node.end_session(request.path_params["id"], reason)
         return Response(status_code=204)
 
-    async def trickle(request: Request) -> Response:
-        await node.trickle(request.path_params["id"], (await _body(request)).decode("utf-8", "replace"))
-        return Response(status_code=204)
+    async def patch(request: Request) -> Response:
+        fragment = (await _body(request)).decode("utf-8", "replace")
+        restarted = await node.patch(request.path_params["id"], fragment, request.headers.get("if-match"))
+        return Response(status_code=204) if restarted is None else JSONResponse(restarted.model_dump())
 
     async def end_channel(request: Request) -> Response:
         await node.end_channel(request.path_params["channel"], await _reason(request, "the stream has ended"))
@@ -106,7 +108,7 @@ def application(node: NodeControl) -> Starlette:
         routes=[
             Route("/v1/sessions", guarded(create), methods=["POST"]),
             Route("/v1/sessions/{id}", guarded(end), methods=["DELETE"]),
-            Route("/v1/sessions/{id}", guarded(trickle), methods=["PATCH"]),
+            Route("/v1/sessions/{id}", guarded(patch), methods=["PATCH"]),
             Route("/v1/channels/{channel}/end", guarded(end_channel), methods=["POST"]),
             Route("/v1/channels/{channel}/resubscribe", guarded(resubscribe), methods=["POST"]),
             Route("/v1/health", guarded(health), methods=["GET"]),

@@ -255,12 +255,12 @@ class Crew:
             raise ControlError(problem["status"], problem["code"], problem["title"], problem["detail"])
         return answer
 
-    async def ask_owner(self, session: str, message: Message) -> None:
-        """A request to the worker that has the session."""
+    async def ask_owner(self, session: str, message: Message) -> Message:
+        """A request to the worker that has the session, and its answer."""
         worker = self._workers.get(self._where.get(session, -1))
         if worker is None:
             raise ControlError(404, "no_such_session", "No such session on this node", session)
-        await self._ask(worker, message | {"id": session})
+        return await self._ask(worker, message | {"id": session})
 
     async def ask_all(self, message: Message) -> None:
         workers = [worker for worker in self._workers.values() if worker.alive]

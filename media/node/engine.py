@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from controlplane.wire.nodes import Role, SessionKind
+from controlplane.wire.nodes import Role, SessionKind, SessionPatch, ice_etag
 from media.core.certificate import Certificate
 from media.core.errors import NegotiationError
 from media.core.sdp import (
@@ -30,8 +30,10 @@ from media.core.sdp import (
     new_credentials,
     parse_fragment,
     parse_offer,
+    restart_fragment,
 )
 from media.core.session import Address, Session, SessionConfig
+from media.core.stun import transaction
 from media.drive.demux import Demux
 from media.drive.timers import Timers
 from media.drive.udp import UdpEndpoint, bind
@@ -47,6 +49,7 @@ RECEIVER_SILENCE = 15.0  # a browser is heard each second, others each 5 s: thre
 ORPHAN_AFTER = 30.0  # an origin's stream without a publisher, should the manager not end it before
 REPORT_EVERY = 1.0  # sender and receiver reports
 PROBE_EVERY = 0.05  # of the loop's delay
+STRAYS_A_SECOND = 400  # datagrams of unknown origin that are tried on the sessions they may be of
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -106,6 +109,7 @@ class Engine:
         self._closed_bytes = [0, 0]  # sent and received by endpoints that are closed
         self._meter = figures.Meter()
         self._session_meter = figures.Meter()
+        self._strays_left = STRAYS_A_SECOND  # until the next reports
         self._loop_delay = 0.0
         self._probe_due = loop.time() + PROBE_EVERY
         self.timers.set("reports", loop.time() + REPORT_EVERY, self._send_reports)
@@ -167,21 +171,55 @@ class Engine:
             )
         return entry
 
-    def trickle(self, session_id: str, fragment: str) -> None:
-        """A viewer's or publisher's later candidates: we are ICE-lite, so they need nothing of us."""
+    def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
+        """A viewer's or publisher's PATCH: later candidates (None), or an ICE restart. Raises Refused.
+
+        Candidates need nothing of us, as we are ICE-lite. What makes a restart is that the credentials are
+        others (RFC 9725 section 4.3.3); If-Match says which ICE session is meant, `*` whichever is on.
+        """
         peer = self._peers.get(session_id)
-        if peer is None:
+        if peer is None or peer.session.closed:
             raise Refused(404, "no_such_session", "No such session", session_id)
+        session = peer.session
+        tags = [tag.strip() for tag in (if_match or "").split(",")]
+        any_tag = "*" in tags or '"*"' in tags  # the quotes are in RFC 9725's own example
+        if if_match is None:
+            raise Refused(
+                428,
+                "etag_needed",
+                "An entity tag is needed",
+                "Send If-Match with the tag of the answer, or with * to restart ICE.",
+            )
+        if not any_tag and ice_etag(session_id, session.ice_generation) not in tags:
+            raise Refused(
+                412,
+                "etag_mismatch",
+                "The entity tag is another one",
+                "It is not that of the session's present ICE session.",
+            )
         try:
-            parsed = parse_fragment(fragment)
+            given = parse_fragment(fragment).credentials
         except NegotiationError as error:
             raise Refused(error.status, error.code, "The fragment cannot be read", error.detail) from error
-        if parsed.credentials is not None and (
-            parsed.credentials.ufrag != peer.agreed.remote.credentials.ufrag
-        ):
-            raise Refused(
-                422, "no_ice_restart", "ICE restarts are not supported", "Make a new session instead."
-            )
+        ours, theirs = session.credentials[-1]
+        repeated = len(session.credentials) > 1 and any_tag  # its answer may have been lost on the way
+        if given is None or (given == theirs and not repeated):
+            return None
+        if given != theirs:
+            if session.config.controlling:
+                raise Refused(
+                    422, "no_ice_restart", "ICE cannot be restarted", "This session is a node's own."
+                )
+            ours = new_credentials(self._random)
+            session.restart_ice(ours, given)
+            names = [pair.ufrag for pair, _ in session.credentials]
+            self._demux.answer_to(peer.identity.ufrag, names)
+            log.info("ice_restarts", session=session_id, generation=session.ice_generation)
+        local = self.local_description(ours, peer.endpoint.port)
+        return SessionPatch(
+            etag=ice_etag(session_id, session.ice_generation),
+            fragment=restart_fragment(peer.agreed.answer, local),
+        )
 
     def close(self, session_id: str, reason: str) -> None:
         peer = self._peers.get(session_id)
@@ -283,6 +321,12 @@ class Engine:
     def peer_bound(self, peer: Peer, address: Address) -> None:
         self._demux.bind(peer.identity.ufrag, address)
 
+    def peer_asked(self, peer: Peer, datagram: bytes) -> None:
+        self._demux.expect(peer.identity.ufrag, transaction(datagram))
+
+    def peer_speaks(self, peer: Peer) -> None:
+        self._demux.speaks(peer.identity.ufrag, peer.session.speakers)
+
     def peer_ready(self, peer: Peer, now: float) -> None:
         entry = self._channels.get(peer.identity.channel)
         if entry is None:
@@ -371,6 +415,17 @@ class Engine:
         peer = self._demux.find(data, source)
         if peer is not None:
             peer.receive(data, source, now)
+        elif data[0] >= 128:
+            self._stray(data, source, now)
+
+    def _stray(self, data: bytes, source: Address, now: float) -> None:
+        """Media from an address nobody is known at: a NAT may have given a peer of ours another one."""
+        for suspect in self._demux.suspects(data, source):
+            if self._strays_left <= 0:
+                return
+            self._strays_left -= 1
+            if suspect.receive_stray(data, source, now):
+                return
 
     def _drained(self, now: float) -> None:
         self._settle_touched()
@@ -389,6 +444,7 @@ class Engine:
 
     def _send_reports(self, now: float) -> None:
         self.timers.set("reports", now + REPORT_EVERY, self._send_reports)
+        self._strays_left = STRAYS_A_SECOND
         wall = time.time()
         for entry in list(self._channels.values()):
             source = entry.stream.source

@@ -2,7 +2,7 @@
 
 Agent -> worker (`op`)
     session      ref, id, kind, channel, offer            answered by answer or problem
-    trickle      ref, id, fragment                        answered by done or problem
+    patch        ref, id, fragment, if_match              answered by done, restarted or problem
     close        ref, id, reason                          answered by done or problem
     end          channel, reason                          every session of the channel ends
     resubscribe  channel, reason                          an edge's relay is made anew
@@ -15,6 +15,7 @@ Worker -> agent (`ev`)
     ready        pid, port, fingerprint
     answer       ref, answer
     done         ref
+    restarted    ref, etag, fragment                      ICE has new credentials
     problem      ref, problem {status, code, title, detail}
     report       ref, ...                                 see figures.py
     subscribe    channel, attempt, offer                  ask who has the channel

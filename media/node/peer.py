@@ -23,12 +23,20 @@ from media.fanout.source import Source
 from media.fanout.stream import LiveStream
 from media.fanout.viewer import Viewer
 
+BINDING_REQUEST = b"\x00\x01"
+
 
 class Owner(Protocol):
     """What a peer tells the engine that owns it."""
 
     def peer_bound(self, peer: "Peer", address: Address) -> None:
         """ICE has validated an address of the peer."""
+
+    def peer_asked(self, peer: "Peer", datagram: bytes) -> None:
+        """The peer was sent a STUN request: its answer may come from anywhere."""
+
+    def peer_speaks(self, peer: "Peer") -> None:
+        """The peer's media came with another SSRC than before."""
 
     def peer_ready(self, peer: "Peer", now: float) -> None:
         """DTLS is done; the peer has its source or viewer by now."""
@@ -69,6 +77,7 @@ class Peer:
         self.source: Source | None = None
         self.viewer: Viewer | None = None
         self.state = "new"
+        self._speakers = 0  # of the session's, so many has the owner been told of
         self._description = description
         self._owner = owner
 
@@ -78,8 +87,18 @@ class Peer:
         return self._description is None
 
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
-        self.session.receive(datagram, source, now)
-        self._pump(now, asked_by=source if datagram[:1] < b"\x04" else None)
+        session = self.session
+        session.receive(datagram, source, now)
+        if datagram[:1] < b"\x04" and session.is_valid(source):
+            self._owner.peer_bound(self, source)  # by this datagram, or again
+        self._pump(now)
+
+    def receive_stray(self, datagram: bytes, source: Address, now: float) -> bool:
+        """See `Session.receive_stray`."""
+        taken = self.session.receive_stray(datagram, source, now)
+        if taken:
+            self._pump(now)
+        return taken
 
     def handle_timeout(self, now: float) -> None:
         self.session.handle_timeout(now)
@@ -97,7 +116,7 @@ class Peer:
         """Let a new session say what it has to say first (the checks of a controlling one)."""
         self._pump(now)
 
-    def _pump(self, now: float, asked_by: Address | None = None) -> None:
+    def _pump(self, now: float) -> None:
         """Do what the session says until it has nothing more to say."""
         poll = self.session.poll
         while (item := poll()) is not None:
@@ -105,10 +124,9 @@ class Peer:
                 if self.source is not None:
                     self.source.receive_rtp(item.data, now)
             elif isinstance(item, Transmit):
+                if item.data[:2] == BINDING_REQUEST:
+                    self._owner.peer_asked(self, item.data)
                 self.endpoint.send(item.data, item.to)
-                if item.to == asked_by:
-                    # Only an authentic STUN request is answered: its source is valid from now on.
-                    self._owner.peer_bound(self, item.to)
             elif isinstance(item, RtcpPacket):
                 if self.source is not None:
                     self.source.receive_rtcp(item.packets, now)
@@ -120,12 +138,17 @@ class Peer:
                 self._owner.peer_bound(self, item.remote)
                 if self.viewer is not None:
                     self.viewer.destination.address = self.endpoint.socket_address(item.remote)
+                    # What was sent to the old address is lost: only a key frame makes a picture again.
+                    self.stream.feedback(self.viewer, [rtcp.Pli(0, self.stream.video.ssrc)], now)
             elif isinstance(item, DtlsReady):
                 self._ready(item, now)
             elif isinstance(item, Closed):
                 self._leave()
                 self.state = "closed"
                 self._owner.peer_closed(self, item.reason, now)
+        if len(self.session.speakers) != self._speakers:
+            self._speakers = len(self.session.speakers)
+            self._owner.peer_speaks(self)
         self._owner.peer_active(self, now)
 
     def _ready(self, event: DtlsReady, now: float) -> None:

@@ -75,8 +75,10 @@ class Worker:
                 kind = SessionKind(message["kind"])
                 text = engine.create(message["id"], kind, message["channel"], message["offer"])
                 answer = {"ev": "answer", "answer": text}
-            case "trickle":
-                engine.trickle(message["id"], message["fragment"])
+            case "patch":
+                restarted = engine.patch(message["id"], message["fragment"], message["if_match"])
+                if restarted is not None:
+                    answer = {"ev": "restarted"} | restarted.model_dump()
             case "close":
                 engine.close(message["id"], message["reason"])
             case "end":

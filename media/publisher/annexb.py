@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 IDR, SEI, SPS, PPS, AUD, FILLER = 5, 6, 7, 8, 9, 12
-_TIMING = {0, 1, 3}  # SEI messages: buffering period, picture timing, filler
+_TIMING = {0, 1}  # SEI messages: buffering period, picture timing
 START_CODE = b"\x00\x00\x00\x01"
 
 
@@ -24,13 +24,13 @@ def types(data: bytes) -> set[int]:
 
 
 def is_idle(unit: bytes) -> bool:
-    """Whether a NAL unit tells a live viewer nothing: delimiters, filler, the timing of a constant bitrate.
+    """Whether a NAL unit tells a live viewer nothing: delimiters, and the timing of a constant bitrate.
 
-    An encoder for broadcasting fills up to its bitrate (H.264 annex C, "nal-hrd=cbr"): an eighth of a stream
-    may be such bytes, and each of them is a packet that every viewer would get.
+    An encoder for broadcasting writes both before each picture (H.264 annex C, "nal-hrd"): a packet of its
+    own that every viewer would get. Filler stays: it holds the bitrate that was asked for.
     """
     kind = unit[0] & 0x1F
-    return kind in (AUD, FILLER) or (kind == SEI and _sei_types(unit) <= _TIMING)
+    return kind == AUD or (kind == SEI and _sei_types(unit) <= _TIMING)
 
 
 def _sei_types(unit: bytes) -> set[int]:

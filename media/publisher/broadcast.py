@@ -67,7 +67,7 @@ class Broadcast:
         self._published: whip.Published | None = None
         self._again = asyncio.Event()  # publish again, now
         self._closing: set[asyncio.Task[None]] = set()
-        self._http = whip.http_client(options.whip, options.token)
+        self._http = whip.http_client(options.whip, options.token, options.report or "")
         self._reporter = Reporter(self._figures, self._http, self._obey)
 
     def end(self, reason: str) -> None:

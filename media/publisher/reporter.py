@@ -9,6 +9,7 @@ import structlog
 from pydantic import ValidationError
 
 from controlplane.wire.publishing import PublisherOrder
+from media.publisher import redirects
 from media.publisher.figures import Figures, for_people
 
 _REPORT_TIMEOUT_S = 3.0
@@ -74,7 +75,9 @@ class Reporter:
         report = self._figures.report()
         session = report.session or ""
         try:
-            response = await self._http.post(
+            response = await redirects.send(
+                self._http,
+                "POST",
                 self._url,
                 content=report.model_dump_json(),
                 headers={"Content-Type": "application/json"},
@@ -82,7 +85,7 @@ class Reporter:
             )
             response.raise_for_status()
             order = PublisherOrder.model_validate_json(response.content)
-        except (httpx.HTTPError, ValidationError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValidationError) as error:
             # Reports are a courtesy: media goes on without them, and only media decides what is live.
             if self._healthy:
                 self._healthy = False

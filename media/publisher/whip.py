@@ -10,6 +10,7 @@ import httpx
 from pydantic import ValidationError
 
 from controlplane.wire.base import Problem
+from media.publisher import redirects
 from media.publisher.errors import NoConnection, PublishError, Refused, TimedOut, UsageError
 
 _KNOWN = (401, 403, 404, 405, 409, 429, 503)
@@ -26,16 +27,17 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def http_client(url: str, token: str) -> httpx.AsyncClient:
-    """For WHIP and reports. A proxy named in the environment is not asked for a way to this very machine.
+def http_client(url: str, token: str, *also: str) -> httpx.AsyncClient:
+    """For WHIP and reports, to be used by `redirects.send`; the token is for these addresses' hosts.
 
-    Raises UsageError when SSL_CERT_FILE or SSL_CERT_DIR cannot be read.
+    A proxy named in the environment is not asked for a way to this very machine. Raises UsageError when
+    SSL_CERT_FILE or SSL_CERT_DIR cannot be read.
     """
-    headers = {"User-Agent": "showcaller"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
     return httpx.AsyncClient(
-        headers=headers, verify=certificates(url), trust_env=not is_loopback(url), follow_redirects=True
+        headers={"User-Agent": "showcaller"},
+        auth=redirects.BearerAt(token, url, *also),
+        verify=certificates(url),
+        trust_env=not is_loopback(url),
     )
 
 
@@ -69,7 +71,9 @@ class Published:
 async def publish(http: httpx.AsyncClient, url: str, offer: str, timeout: float) -> Published:
     """Raises Refused, NoConnection or TimedOut."""
     try:
-        response = await http.post(
+        response = await redirects.send(
+            http,
+            "POST",
             url,
             content=offer,
             headers={"Content-Type": "application/sdp"},
@@ -83,7 +87,9 @@ async def publish(http: httpx.AsyncClient, url: str, offer: str, timeout: float)
     except httpx.TransportError as error:
         raise unreachable(url, error) from None
     except httpx.TooManyRedirects:
-        raise Refused(f"{url} redirects in circles", "Check the address.") from None
+        raise Refused(f"{url} redirects without end", "Check the address.") from None
+    except httpx.InvalidURL:
+        raise Refused(f"{url} redirects to an address that is none", "Check the address.") from None
     if response.status_code != 201:
         raise refusal(response)
     location = response.headers.get("Location")
@@ -97,10 +103,12 @@ async def publish(http: httpx.AsyncClient, url: str, offer: str, timeout: float)
 
 async def end(http: httpx.AsyncClient, published: Published, timeout: float, why: str = "") -> None:
     """Take the session down, and say why where that is known; whatever comes of it, it is over for us."""
-    address = httpx.URL(published.resource)
     try:
-        await http.delete(address.copy_merge_params({"why": why}) if why else address, timeout=timeout)
-    except httpx.HTTPError:
+        target = (
+            str(httpx.URL(published.resource).copy_merge_params({"why": why})) if why else published.resource
+        )
+        await redirects.send(http, "DELETE", target, timeout=timeout)
+    except (httpx.HTTPError, httpx.InvalidURL):
         pass
 
 

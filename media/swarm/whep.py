@@ -9,6 +9,7 @@ import httpx
 from media.core.errors import NegotiationError
 from media.core.sdp import Agreed, LocalDescription, accept_answer, make_relay_offer, parse_answer
 from media.publisher.errors import PublishError, Refused, TimedOut
+from media.publisher.redirects import send
 from media.publisher.whip import http_client, refusal, unreachable
 
 POST_S = 10.0
@@ -27,13 +28,15 @@ async def ask(http: httpx.AsyncClient, url: str, offer: str) -> Answered:
     """POST an offer. Raises Refused, NoConnection or TimedOut."""
     headers = {"Content-Type": "application/sdp"}
     try:
-        response = await http.post(url, content=offer, headers=headers, timeout=POST_S)
+        response = await send(http, "POST", url, content=offer, headers=headers, timeout=POST_S)
     except httpx.TimeoutException:
         raise TimedOut(
             f"{url} did not answer within {POST_S:g} s", "Look at the stream manager's log."
         ) from None
     except httpx.TransportError as error:
         raise unreachable(url, error) from None
+    except (httpx.TooManyRedirects, httpx.InvalidURL):
+        raise Refused(f"{url} redirects without end, or to nowhere", "Check the address.") from None
     if response.status_code != 201:
         raise _refused(response)
     return Answered(urljoin(str(response.url), str(response.headers.get("Location", ""))), response.text)
@@ -41,8 +44,8 @@ async def ask(http: httpx.AsyncClient, url: str, offer: str) -> Answered:
 
 async def leave(http: httpx.AsyncClient, resource: str) -> None:
     """DELETE the session; whatever comes of it, it is over for us."""
-    with contextlib.suppress(httpx.HTTPError):
-        await http.delete(resource, timeout=DELETE_S)
+    with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL):
+        await send(http, "DELETE", resource, timeout=DELETE_S)
 
 
 class WhepDoor:
@@ -74,10 +77,9 @@ def _refused(response: httpx.Response) -> PublishError:
     detail = f" ({said})" if said else ""
     retry = response.headers.get("Retry-After")
     again = f"Try again in {retry} s." if retry else "Try again in a moment."
-    if response.status_code == 404:
-        return Refused(
-            f"nothing is on air at {response.url}{detail}", f"Start a broadcast. {again}", 404, error.code
-        )
+    if response.status_code in (404, 409):  # 409 as the WHEP draft asks for
+        what = f"nothing is on air at {response.url}{detail}"
+        return Refused(what, f"Start a broadcast. {again}", response.status_code, error.code)
     if response.status_code == 503:
         return Refused(
             f"no edge has room for a viewer{detail}", f"Add an edge, or wait. {again}", 503, error.code

@@ -210,7 +210,7 @@ class Stand:
                 status, code, headers = self.refusal
                 return _problem(status, code, headers)
             if not self.on_air:
-                return _problem(404, "nothing_on_air", {"Retry-After": "5"})
+                return _problem(409, "nothing_on_air", {"Retry-After": "5"})
             offer = (await request.body()).decode()
             self.offers.append(offer)
             viewer = await self._answer(offer)

@@ -31,9 +31,13 @@ from controlplane.wire.nodes import (
     SessionRequest,
     StreamReport,
     WorkerInfo,
+    ice_etag,
 )
 
-ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-lite\r\n"
+ANSWER = (
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-lite\r\n"
+    "m=audio 20000 UDP/TLS/RTP/SAVPF 111\r\nm=video 20000 UDP/TLS/RTP/SAVPF 96\r\n"
+)
 OFFER = "v=0\r\no=- 2 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"
 
 
@@ -62,6 +66,7 @@ class FakeNode:
         self.media: Literal["waiting", "live", "stalled"] = "live"  # of the streams it has
         self.relayed: Literal["waiting", "live", "stalled"] = "live"  # of those it has from an origin
         self.failure: tuple[int, str] | None = None  # status and code for the next offers
+        self.restarts: dict[str, list[str]] = {}  # session -> the peer's ufrags, of each ICE restart
         self.answer_delay_s = 0.0
         self.terminated = threading.Event()
         self._ended: list[str] = []
@@ -163,6 +168,8 @@ class FakeNode:
                     bitrate_bps=4.5e6,
                     fps=30.0,
                     video_codec="H264",
+                    width=1280,
+                    height=720,
                 )
             elif session.kind is SessionKind.WHEP:
                 viewers = found[session.channel].viewers if session.channel in found else 0
@@ -201,7 +208,9 @@ class FakeNode:
 
     # the control endpoint
 
-    def control(self, method: str, path: str, body: bytes, secret: str) -> tuple[int, Any]:
+    def control(
+        self, method: str, path: str, body: bytes, secret: str, if_match: str | None
+    ) -> tuple[int, Any]:
         if self.enrolled is None or secret != f"Bearer {self.enrolled.control_secret}":
             return 401, _problem(401, "bad_credential")
         parts = urlsplit(path)
@@ -214,7 +223,7 @@ class FakeNode:
             if found[1] not in self.sessions:
                 return 404, _problem(404, "no_such_session")
             if method == "PATCH":
-                return (204, None) if body.startswith(b"a=") else (422, _problem(422, "bad_fragment"))
+                return self._patch(found[1], body.decode(), if_match)
             self.end_session(found[1])
             return 204, None
         if found := re.fullmatch(r"/v1/channels/([^/]+)/(end|resubscribe)", parts.path):
@@ -225,6 +234,22 @@ class FakeNode:
             self.terminated.set()
             return 202, None
         return 404, _problem(404, "not_found")
+
+    def _patch(self, session: str, fragment: str, if_match: str | None) -> tuple[int, Any]:
+        """Candidates for the present ICE session, or with `*` another one."""
+        restarts = self.restarts.setdefault(session, [])
+        if if_match not in ("*", ice_etag(session, len(restarts))):
+            return 412, _problem(412, "etag_mismatch")
+        if not fragment.startswith("a="):
+            return 400, _problem(400, "bad_sdp")
+        if if_match != "*":
+            return 204, None
+        found = re.search("a=ice-ufrag:(.*)\r\n", fragment)
+        if found is None:
+            return 204, None
+        restarts.append(found[1])
+        etag = ice_etag(session, len(restarts))
+        return 200, {"etag": etag, "fragment": f"a=ice-lite\r\na=ice-ufrag:fake{len(restarts)}\r\n"}
 
     def _create(self, request: SessionRequest) -> tuple[int, Any]:
         if self.answer_delay_s:
@@ -247,7 +272,11 @@ class FakeNode:
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 status, answer = node.control(
-                    self.command, self.path, body, self.headers.get("Authorization", "")
+                    self.command,
+                    self.path,
+                    body,
+                    self.headers.get("Authorization", ""),
+                    self.headers.get("If-Match"),
                 )
                 content = b"" if answer is None else json.dumps(answer).encode()
                 self.send_response(status)

@@ -1,18 +1,20 @@
 """A node's control endpoint over HTTP, with the secret agreed at enrolment as bearer."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from controlplane.domain.nodes.model import Node
 from controlplane.ports.control import NodeRefused, NodeUnreachable
 from controlplane.wire.base import Problem
-from controlplane.wire.nodes import SessionAnswer, SessionRequest
+from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
 
 TIMEOUT = httpx.Timeout(5.0, connect=1.0)
 QUICK = httpx.Timeout(1.0)
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class HttpNodeControl:
@@ -28,10 +30,7 @@ class HttpNodeControl:
 
     async def create_session(self, node: Node, request: SessionRequest) -> SessionAnswer:
         response = await self._call(node, "POST", "/v1/sessions", json=request.model_dump(mode="json"))
-        try:
-            return SessionAnswer.model_validate_json(response.content)
-        except ValidationError as error:
-            raise NodeUnreachable(node.id, f"its answer makes no sense: {error}", refused=False) from error
+        return _read(node, SessionAnswer, response)
 
     async def end_session(self, node: Node, session: str, reason: str) -> None:
         try:
@@ -40,14 +39,17 @@ class HttpNodeControl:
             if error.problem.status != 404:
                 raise
 
-    async def patch_session(self, node: Node, session: str, fragment: str) -> None:
-        await self._call(
+    async def patch_session(
+        self, node: Node, session: str, fragment: str, if_match: str
+    ) -> SessionPatch | None:
+        response = await self._call(
             node,
             "PATCH",
             f"/v1/sessions/{session}",
             content=fragment.encode(),
-            headers={"Content-Type": "application/trickle-ice-sdpfrag"},
+            headers={"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": if_match},
         )
+        return None if response.status_code == 204 else _read(node, SessionPatch, response)
 
     async def resubscribe(self, node: Node, channel: str) -> None:
         await self._call(node, "POST", f"/v1/channels/{channel}/resubscribe")
@@ -90,6 +92,13 @@ class HttpNodeControl:
         if response.status_code >= 400:
             raise NodeRefused(node.id, _problem(response))
         return response
+
+
+def _read(node: Node, kind: type[Answer], response: httpx.Response) -> Answer:
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        raise NodeUnreachable(node.id, f"its answer makes no sense: {error}", refused=False) from error
 
 
 def _problem(response: httpx.Response) -> Problem:

@@ -7,13 +7,15 @@
  * until there is a new one.
  *
  *   what happens                                   what the player does
- *   nothing on air (404)                           waits: the channel's events, and asks again now and then
+ *   nothing on air (409)                           waits: the channel's events, and asks again now and then
  *   event `move` on the session                    makes `next` at once; `live` plays on meanwhile
- *   ICE failed or disconnected, DTLS closed        makes `next`, again and again with backoff
- *   no new picture for 2 s                         the same
+ *   ICE failed or disconnected, another network,
+ *   or nothing received for 2 s                    restarts ICE, and gives `live` 1.5 s to come back by that
+ *   that is of no use, DTLS closed, or
+ *   no new picture for 2 s                         makes `next`, again and again with backoff
  *   session's state is `waiting` (publisher gone)  holds the last picture: the node keeps our place
  *   stream manager gone                            nothing: media does not pass it; the events come back
- *   event `ended`, or 404 while nothing comes      ends both legs, waits
+ *   event `ended`, or 409 while nothing comes      ends both legs, waits
  *   503 no room, 406/415 no common codec           says so, asks again later
  *
  * The channel's own events are only listened to while there is nothing to see: a browser opens six connections
@@ -28,6 +30,8 @@ import { WhepError, WhepSession } from './whep.js';
 const TICK_MS = 250;
 const NO_PICTURE_MS = 2000;
 const FIRST_PICTURE_MS = 5000;
+const NOTHING_MS = 1500; // a node is heard each second, whether there are pictures or not
+const RESTART_MS = 1500; // what an ICE restart may take until there is a picture again
 const HOLD_MS = 15_000; // a publisher that vanished has 10 s to come back before its stream ends
 const STEADY_MS = 5000;
 const BACKOFF_MS = [0, 500, 1000, 2000, 4000];
@@ -136,6 +140,12 @@ export class Player {
     if (this.#retryTimer !== null && this.reason !== 'full') this.#retry(0);
   }
 
+  /** The network is another one, or back: look for a way to the node before the loss is felt. */
+  networkChanged() {
+    this.hurry();
+    if (this.#live) this.#restart(this.#live);
+  }
+
   // -- what the stream manager tells ---------------------------------------------------------------------
 
   #followChannel() {
@@ -224,6 +234,10 @@ export class Player {
       edge: null,
       openedAt: null,
       decoded: 0,
+      received: null,
+      receivedAt: null, // when anything came
+      restarting: false,
+      restarted: false, // since there were pictures last
       lastPictureAt: null,
       moved: false, // told to go elsewhere
       dropped: false,
@@ -241,7 +255,7 @@ export class Player {
     if (leg.dropped) return; // session.close() was called on the way and has deleted the resource
     this.sessions += 1;
     leg.openedAt = performance.now();
-    session.onlost = () => this.#lost(leg);
+    session.onlost = (over) => this.#lost(leg, over);
     if (session.url) this.#followSession(leg);
     if (!this.#live && this.state !== 'reconnecting') this.#say('connecting');
     leg.video.muted = true; // the sound follows the picture when the leg takes the screen
@@ -258,7 +272,8 @@ export class Player {
     const { status, retryAfterMs } = error instanceof WhepError ? error : { status: 0, retryAfterMs: null };
     const after = (ms) => spread(Math.max(retryAfterMs ?? 0, ms));
     const shown = this.#live && this.#fresh(this.#live);
-    if (status === 404) {
+    // 409 as the WHEP draft has it; 404 as managers before it answered, and other servers do.
+    if (status === 409 || status === 404) {
       if (shown) return this.#retry(this.#backoff());
       if (this.#live && this.#onAir && this.#channelFeed?.connected) {
         // The channel still counts as on air: its publisher has some seconds to come back.
@@ -327,6 +342,7 @@ export class Player {
   /** A new picture of this leg exists. */
   #alive(leg) {
     leg.lastPictureAt = performance.now();
+    if (!leg.restarting) leg.restarted = false;
     if (leg === this.#next) this.#takeScreen(leg);
     if (leg === this.#live && this.state !== 'playing') this.#say('playing');
   }
@@ -355,14 +371,40 @@ export class Player {
     if (old) this.#drop(old);
   }
 
-  #lost(leg) {
+  #lost(leg, over) {
     if (leg === this.#next) {
       this.#abandonNext();
       this.#retryIfIdle();
     } else if (leg === this.#live) {
-      this.#moving = true; // even if a last picture is fresh: no other will come
-      this.#retryIfIdle();
+      if (!over && !leg.restarted) this.#restart(leg);
+      else if (!leg.restarting) this.#replace();
     }
+  }
+
+  /** Make another session in place of `live`, even if its last picture is fresh: no other will come. */
+  #replace() {
+    this.#moving = true;
+    this.#retryIfIdle();
+  }
+
+  /** Look for another way to the node of `live`; should there be none in time, for another node. */
+  async #restart(leg) {
+    if (leg.restarting) return;
+    leg.restarting = leg.restarted = true;
+    const began = performance.now();
+    const late = new Promise((resolve) => setTimeout(resolve, RESTART_MS, false));
+    const taken = leg.session.restart().then(
+      () => true,
+      () => null,
+    );
+    const answered = await Promise.race([taken, late]);
+    const cameBack = () => leg.lastPictureAt > began && this.#fresh(leg);
+    while (answered && leg === this.#live && !cameBack() && performance.now() - began < RESTART_MS) {
+      await new Promise((resolve) => setTimeout(resolve, TICK_MS / 5));
+    }
+    leg.restarting = false;
+    // Where the server does not restart, pictures that still come are no reason to begin anew.
+    if (leg === this.#live && !cameBack() && !(answered === null && this.#fresh(leg))) this.#replace();
   }
 
   async #tick() {
@@ -383,8 +425,15 @@ export class Player {
     } else {
       this.#say('reconnecting', this.#whyStill(leg));
       if (this.#onAir === false && this.#channelFeed?.connected) this.#ended();
+      else if (!next && !this.#moving && !leg.restarted && this.#hearsNothing(leg)) this.#restart(leg);
+      else if (leg.restarting) return;
       else if (this.#moving || !this.#held(leg)) this.#retryIfIdle();
     }
+  }
+
+  /** Not even reports: it is the way to the node that is lost, or the node. */
+  #hearsNothing(leg) {
+    return leg.receivedAt !== null && performance.now() - leg.receivedAt > NOTHING_MS;
   }
 
   /** No picture, but the node keeps our place and waits for the publisher itself: another session gains nothing. */
@@ -408,6 +457,10 @@ export class Player {
     const stats = await leg.session.stats().catch(() => null);
     leg.counting = false;
     if (!stats || leg.dropped) return;
+    if (stats.received !== null && stats.received !== leg.received) {
+      leg.received = stats.received;
+      leg.receivedAt = performance.now();
+    }
     // A hidden page gets no picture callbacks, but it decodes: that is a picture too.
     if (stats.framesDecoded > leg.decoded) {
       leg.decoded = stats.framesDecoded;

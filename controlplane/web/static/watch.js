@@ -264,7 +264,14 @@ addEventListener('pagehide', () => player.stop());
 addEventListener('pageshow', (event) => {
   if (event.persisted) player.start();
 });
-addEventListener('online', () => player.hurry());
+addEventListener('online', () => player.networkChanged());
+// Where a browser tells the kind of network (phones do), a change of it is one of address too.
+let network = navigator.connection?.type;
+navigator.connection?.addEventListener?.('change', () => {
+  const before = network;
+  network = navigator.connection.type;
+  if (network !== before && network !== 'none') player.networkChanged();
+});
 document.addEventListener('visibilitychange', () => {
   if (!document.hidden) player.hurry();
 });

@@ -3,10 +3,14 @@
  *
  * The page offers (receive only), the node answers with ICE-lite and its addresses in the answer. So nothing
  * is trickled and nothing waits for gathering: the node learns our address from the first connectivity check.
+ * When the way to the node is lost, ICE is restarted by PATCH (RFC 9725, 4.3.3): the same session, the same
+ * pictures, another way. Redirects are the browser's affair; it keeps the method of a 307 and 308.
  * What is to be done about a failure is the player's business; here a failure is only said well (WhepError).
  */
 
 const ANSWER_TIMEOUT_MS = 8000;
+const RESTART_TIMEOUT_MS = 3000;
+const FRAGMENT = 'application/trickle-ice-sdpfrag';
 
 /** Why a session could not be made. `status` is 0 when no answer came at all. */
 export class WhepError extends Error {
@@ -25,10 +29,11 @@ export class WhepSession {
   stream = new MediaStream();
   /** The resource's address once the answer is here. */
   url = null;
-  /** Called when the transport is lost (ICE failed or disconnected, DTLS closed). */
-  onlost = () => {};
+  /** Called when the transport is lost: `over` when the node has closed it, else ICE failed or disconnected. */
+  onlost = (_over) => {};
 
   #closed = false;
+  #restarting = null;
 
   constructor() {
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
@@ -65,10 +70,44 @@ export class WhepSession {
       if (error instanceof WhepError) throw error;
       throw new WhepError(415, 'bad_answer', `the browser refused the answer: ${error.message}`);
     }
+    const iceServers = iceServersOf(response.headers.get('Link') ?? '');
+    // For later restarts: a node has an address of its own, and the first session needs nobody to reach it.
+    if (iceServers.length) this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
     // DTLS close_notify (a node that ends cleanly) shows here long before ICE notices anything.
     const transport = this.pc.getReceivers()[0]?.transport;
     transport?.addEventListener('statechange', () => this.#checkTransport());
     return this;
+  }
+
+  /**
+   * Restart ICE: the browser looks for a way anew, the node takes new credentials beside the old ones. Throws
+   * WhepError when the server does not take it; then all is as it was. Asked again meanwhile, it is the same one.
+   */
+  restart() {
+    this.#restarting ??= this.#restart().finally(() => {
+      this.#restarting = null;
+    });
+    return this.#restarting;
+  }
+
+  async #restart() {
+    if (!this.url || this.#closed) throw new WhepError(0, 'closed', 'there is no session');
+    this.pc.restartIce();
+    try {
+      await this.#offer();
+      const headers = { 'Content-Type': FRAGMENT, 'If-Match': '*' };
+      const body = fragmentOf(this.pc.localDescription.sdp);
+      const signal = AbortSignal.timeout(RESTART_TIMEOUT_MS);
+      const response = await fetch(this.url, { method: 'PATCH', headers, body, cache: 'no-store', signal });
+      if (response.status !== 200) throw await problemOf(response);
+      const sdp = withTransport(this.pc.currentRemoteDescription.sdp, await response.text());
+      await this.pc.setRemoteDescription({ type: 'answer', sdp });
+    } catch (error) {
+      if (this.pc.signalingState === 'have-local-offer') {
+        await this.pc.setLocalDescription({ type: 'rollback' }).catch(() => {});
+      }
+      throw error instanceof WhepError ? error : new WhepError(0, 'unreachable', error.message);
+    }
   }
 
   get eventsUrl() {
@@ -110,6 +149,7 @@ export class WhepSession {
         video?.jitterBufferEmittedCount > 0
           ? (video.jitterBufferDelay / video.jitterBufferEmittedCount) * 1000
           : null,
+      received: pair?.bytesReceived ?? null, // of anything but ICE
       roundTripMs: pair?.currentRoundTripTime != null ? pair.currentRoundTripTime * 1000 : null,
       codec: video?.codecId ? (report.get(video.codecId)?.mimeType?.replace('video/', '') ?? null) : null,
     };
@@ -132,8 +172,8 @@ export class WhepSession {
   #checkTransport() {
     if (this.#closed) return;
     const dtls = this.pc.getReceivers()[0]?.transport?.state;
-    const lost = ['failed', 'disconnected', 'closed'].includes(this.pc.connectionState);
-    if (lost || dtls === 'closed' || dtls === 'failed') this.onlost();
+    const over = dtls === 'closed' || dtls === 'failed' || this.pc.connectionState === 'closed';
+    if (over || ['failed', 'disconnected'].includes(this.pc.connectionState)) this.onlost(over);
   }
 
   async #offer() {
@@ -161,14 +201,60 @@ export class WhepSession {
     }
     if (response.status === 201) return response;
     this.close();
-    const problem = await response.json().catch(() => ({}));
-    throw new WhepError(
-      response.status,
-      problem.code ?? '',
-      problem.detail || problem.title || `HTTP ${response.status}`,
-      retryAfterMs(response.headers.get('Retry-After')),
-    );
+    throw await problemOf(response);
   }
+}
+
+/** What an error answer says (RFC 9457), as a WhepError. */
+async function problemOf(response) {
+  const problem = await response.json().catch(() => ({}));
+  return new WhepError(
+    response.status,
+    problem.code ?? '',
+    problem.detail || problem.title || `HTTP ${response.status}`,
+    retryAfterMs(response.headers.get('Retry-After')),
+  );
+}
+
+/** The ICE side of an offer, of its first section (RFC 8840, 4.4): all sections are bundled. */
+export function fragmentOf(sdp) {
+  const lines = sdp.split(/\r?\n/);
+  const wanted = ['a=ice-options:', 'm=', 'a=mid:', 'a=ice-ufrag:', 'a=ice-pwd:'];
+  const found = wanted.map((start) => lines.find((line) => line.startsWith(start))).filter(Boolean);
+  return `${found.join('\r\n')}\r\n`;
+}
+
+/** A description with the credentials and candidates of a fragment in place of its own. */
+export function withTransport(sdp, fragment) {
+  const fresh = fragment.split(/\r?\n/);
+  const of = (start) => fresh.filter((line) => line.startsWith(start));
+  const [ufrag] = of('a=ice-ufrag:');
+  const [password] = of('a=ice-pwd:');
+  if (!ufrag || !password) throw new WhepError(0, 'bad_answer', 'the restart was answered without credentials');
+  const candidates = [...of('a=candidate:'), 'a=end-of-candidates'];
+  return sdp
+    .split(/\r?\n/)
+    .filter((line) => !/^a=(candidate:|end-of-candidates)/.test(line))
+    .flatMap((line) => {
+      if (line.startsWith('a=ice-ufrag:')) return [ufrag];
+      return line.startsWith('a=ice-pwd:') ? [password, ...candidates] : [line];
+    })
+    .join('\r\n');
+}
+
+/** The STUN and TURN servers a Link header names (RFC 9725, 4.6), as RTCConfiguration has them. */
+export function iceServersOf(header) {
+  const servers = [];
+  for (const [, urls, parameters] of header.matchAll(/<([^>]*)>((?:\s*;\s*[\w-]+=(?:"(?:\\.|[^"\\])*"|[^\s;,]+))*)/g)) {
+    const given = {};
+    for (const [, name, quoted, plain] of parameters.matchAll(/([\w-]+)=(?:"((?:\\.|[^"\\])*)"|([^\s;,]+))/g)) {
+      given[name] = plain ?? quoted.replace(/\\(.)/g, '$1');
+    }
+    if (given.rel !== 'ice-server') continue;
+    const { username, credential } = given;
+    servers.push(username === undefined ? { urls } : { urls, username, credential });
+  }
+  return servers;
 }
 
 /** Opus is decoded to mono unless the receiver says `stereo=1` (RFC 7587, 6.1). */

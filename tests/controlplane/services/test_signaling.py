@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
+from pydantic import ValidationError
 
 from controlplane.services.tokens import sha256
 from tests.controlplane.fake_node import OFFER
@@ -77,9 +79,9 @@ async def test_a_viewer_gets_a_session_with_links_and_leaves(show: Show) -> None
     assert show.board.seats_on("edge-1") == 0
 
 
-async def test_nothing_on_air_is_a_404_that_says_when_to_come_back(show: Show) -> None:
+async def test_nothing_on_air_is_a_409_that_says_when_to_come_back(show: Show) -> None:
     response = await show.whep()
-    assert response.status_code == 404
+    assert response.status_code == 409
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers["Retry-After"]
     assert response.headers["Access-Control-Allow-Origin"] == "*"
@@ -155,36 +157,64 @@ async def test_other_content_types_and_methods_are_refused(show: Show) -> None:
     await show.on_air()
     response = await show.http.post("/whep/main", headers={"Content-Type": "text/plain"}, content=OFFER)
     assert response.status_code == 415
-    for method in ("GET", "HEAD", "PUT"):
-        response = await show.http.request(method, "/whip/main")
-        assert response.status_code == 405
-        assert response.headers["Allow"] == "OPTIONS, POST"
-    response = await show.http.get("/whep/main/0123456789")
-    assert (response.status_code, response.headers["Allow"]) == (405, "DELETE, OPTIONS, PATCH")
+    known = {
+        "/whip/main": "GET, HEAD, OPTIONS, POST",
+        "/whep/main": "GET, HEAD, OPTIONS, POST",
+        "/whep/main/0123456789": "DELETE, GET, HEAD, OPTIONS, PATCH",
+        "/whep/main/0123456789/events": "GET, OPTIONS, POST",
+        "/whep/main/0123456789/events/0123": "DELETE, GET, OPTIONS",
+    }
+    for path, methods in known.items():
+        response = await show.http.put(path)
+        assert (response.status_code, response.headers["Allow"]) == (405, methods)
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert (await show.http.post("/whep/UPPER", headers=SDP, content=OFFER)).status_code == 422
 
 
-@pytest.mark.parametrize(
-    ("path", "methods"),
-    [
-        ("/whip/main", {"POST"}),
-        ("/whip/main/0123456789", {"PATCH", "DELETE"}),
-        ("/whep/main", {"POST"}),
-        ("/whep/main/0123456789", {"PATCH", "DELETE"}),
-        ("/whep/main/0123456789/events", {"GET"}),
-        ("/whep/main/0123456789/latency", {"POST"}),
-    ],
-)
-async def test_preflight_lets_a_page_of_another_origin_in(show: Show, path: str, methods: set[str]) -> None:
-    for method in methods:
-        asked = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": method}
-        response = await show.http.options(path, headers=asked)
-        assert response.status_code == 204
+async def test_addresses_can_be_looked_at_and_tell_a_player_what_they_are(show: Show) -> None:
+    """RFC 9725, 4.1: GET succeeds without content. draft-ietf-wish-whep, 4.2: HEAD tells the type."""
+    published = await show.whip()
+    await show.until_stream("main", "live")
+    watched = await show.whep()
+    for method in ("GET", "HEAD"):
+        for path in ("/whip/main", "/whep/main", "/whep/main/"):
+            response = await show.http.request(method, path)
+            assert (response.status_code, response.content) == (200, b"")
+            assert response.headers["Content-Type"] == "application/sdp"
+            assert response.headers["Content-Length"] == "0"
+        mine = {"Authorization": f"Bearer {show.tokens['main']}"}
+        for made in (published, watched):
+            response = await show.http.request(method, made.headers["Location"], headers=mine)
+            assert (response.status_code, response.content) == (204, b"")
+        assert (await show.http.request(method, published.headers["Location"])).status_code == 401
+        for path in ("/whip/main/0123456789", "/whep/main/0123456789"):
+            assert (await show.http.request(method, path, headers=mine)).status_code == 404
+
+
+async def test_preflight_lets_a_page_of_another_origin_in(show: Show) -> None:
+    methods = {
+        "/whip/main": "GET, HEAD, OPTIONS, POST",
+        "/whep/main": "GET, HEAD, OPTIONS, POST",
+        "/whip/main/0123456789": "DELETE, GET, HEAD, OPTIONS, PATCH",
+        "/whep/main/0123456789": "DELETE, GET, HEAD, OPTIONS, PATCH",
+        "/whep/main/0123456789/events": "GET, OPTIONS, POST",
+        "/whep/main/0123456789/events/0123": "DELETE, GET, OPTIONS",
+        "/whep/main/0123456789/latency": "OPTIONS, POST",
+    }
+    for path, known in methods.items():
+        response = await show.http.options(path, headers={"Origin": "https://elsewhere.example"})
+        assert (response.status_code, response.content) == (200, b"")
         assert response.headers["Access-Control-Allow-Origin"] == "*"
-        assert words(response.headers["Access-Control-Allow-Methods"]) >= {"OPTIONS", *methods}
-        allowed = words(response.headers["Access-Control-Allow-Headers"])
-        assert allowed >= {"Authorization", "Content-Type", "If-Match", "Last-Event-ID"}
-        assert response.headers["Accept-Post"] == "application/sdp"
+        assert response.headers["Access-Control-Allow-Methods"] == known
+        for header in ("Authorization", "Content-Type", "If-Match"):
+            assert header in response.headers["Access-Control-Allow-Headers"]
+        exposed = response.headers["Access-Control-Expose-Headers"]
+        for header in ("Location", "ETag", "Link", "Accept-Patch", "Retry-After"):
+            assert header in exposed
+        if path.count("/") <= 3:
+            assert response.headers["Accept-Post"] == "application/sdp"
+        if path.count("/") == 3:
+            assert response.headers["Accept-Patch"] == "application/trickle-ice-sdpfrag"
 
 
 async def test_trickle_needs_the_entity_tag(show: Show) -> None:
@@ -192,18 +222,86 @@ async def test_trickle_needs_the_entity_tag(show: Show) -> None:
     joined = await show.whep()
     path, tag = joined.headers["Location"], joined.headers["ETag"]
 
-    async def patch(body: str, **headers: str) -> int:
-        response = await show.http.patch(path, content=body, headers=FRAGMENT | headers)
-        return response.status_code
+    async def patch(body: str, **headers: str) -> httpx.Response:
+        return await show.http.patch(path, content=body, headers=FRAGMENT | headers)
 
     candidate = "a=ice-ufrag:abcd\r\n"
-    assert await patch(candidate) == 428
-    assert await patch(candidate, **{"If-Match": '"another"'}) == 412
-    assert await patch(candidate, **{"If-Match": "*"}) == 422  # an ICE restart
-    assert await patch(candidate, **{"If-Match": tag}) == 204
-    assert await patch("nonsense", **{"If-Match": tag}) == 422
+    assert (await patch(candidate)).status_code == 428
+    assert (await patch(candidate, **{"If-Match": '"another"'})).status_code == 412
+    taken = await patch(candidate, **{"If-Match": tag})
+    assert (taken.status_code, taken.content) == (204, b"")
+    assert "ETag" not in taken.headers  # RFC 9725, 4.3.2
+    assert (await patch("nonsense", **{"If-Match": tag})).status_code == 400
+    assert (await patch("", **{"If-Match": tag})).status_code == 400
+    assert (await patch("a=x\r\n" * 10_000, **{"If-Match": tag})).status_code == 413
     wrong = await show.http.patch(path, content=candidate, headers={"If-Match": tag, **SDP})
     assert wrong.status_code == 415
+    assert (await show.http.delete(path, headers={"If-Match": '"ignored"'})).status_code == 200
+    assert (await patch(candidate, **{"If-Match": tag})).status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["whip", "whep"])
+async def test_an_ice_restart_has_an_answer_and_makes_a_new_entity_tag(show: Show, kind: str) -> None:
+    published = await show.whip()
+    await show.until_stream("main", "live")
+    made = published if kind == "whip" else await show.whep()
+    path, tag = made.headers["Location"], made.headers["ETag"]
+    token = {"Authorization": f"Bearer {show.tokens['main']}"} if kind == "whip" else {}
+
+    async def patch(ufrag: str, if_match: str) -> httpx.Response:
+        headers = FRAGMENT | token | {"If-Match": if_match}
+        return await show.http.patch(path, content=f"a=ice-ufrag:{ufrag}\r\n", headers=headers)
+
+    restarted = await patch("efgh", "*")
+    assert restarted.status_code == 200
+    assert restarted.headers["Content-Type"].partition(";")[0] == FRAGMENT["Content-Type"]
+    assert restarted.headers["Access-Control-Allow-Origin"] == "*"
+    assert restarted.text.startswith("a=ice-lite")
+    again = restarted.headers["ETag"]
+    assert again != tag
+    assert (await patch("efgh", tag)).status_code == 412
+    assert (await patch("efgh", again)).status_code == 204
+    third = await patch("ijkl", "*")
+    assert third.status_code == 200
+    assert len({tag, again, third.headers["ETag"]}) == 3
+    node = show.nodes["origin-1" if kind == "whip" else "edge-1"]
+    assert node.restarts[path.rpartition("/")[2]] == ["efgh", "ijkl"]
+    assert (await show.http.delete(path, headers=token)).status_code == 200
+
+
+async def test_whoever_may_not_publish_may_not_restart_a_publishers_ice(show: Show) -> None:
+    published = await show.whip()
+    path = published.headers["Location"]
+    other = {"Authorization": f"Bearer {await show.token('other')}"}
+    for token, status in (({}, 401), (other, 403)):
+        headers = FRAGMENT | token | {"If-Match": "*"}
+        response = await show.http.patch(path, content="a=ice-ufrag:efgh\r\n", headers=headers)
+        assert response.status_code == status
+    assert show.nodes["origin-1"].restarts == {}
+
+
+async def test_ice_servers_are_named_where_there_are_some(tmp_path: Path) -> None:
+    turn = {"url": "turn:turn.example.net?transport=udp", "username": 'a "b"', "credential": "c\\d"}
+    config = settings(ice={"servers": [{"url": "stun:stun.example.net"}, turn]})
+    async with running(tmp_path, config) as show:
+        await show.until({"origin-1": "in_service", "edge-1": "in_service"})
+        published = await show.whip()
+        await show.until_stream("main", "live")
+        watched = await show.whep()
+        for made in (published, watched):
+            assert made.headers["Link"].endswith(
+                '<stun:stun.example.net>; rel="ice-server", <turn:turn.example.net?transport=udp>; '
+                'rel="ice-server"; username="a \\"b\\""; credential="c\\\\d"; credential-type="password"'
+            )
+        assert published.headers["Link"].startswith("<stun:")  # and nothing of viewers
+        # Not before there is a session: RFC 9725, 4.6, of OPTIONS requests that are preflights.
+        assert "Link" not in (await show.http.options("/whip/main")).headers
+
+
+@pytest.mark.parametrize("url", ["http://x", "stun:", 'stun:a>; rel="x', "turn:a b", "stun:a\r\nX: y"])
+def test_an_ice_server_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError):
+        settings(ice={"servers": [{"url": url}]})
 
 
 async def test_a_session_of_another_channel_or_kind_is_not_found(show: Show) -> None:
@@ -297,7 +395,7 @@ async def test_a_relay_is_made_at_the_origin_that_has_the_channel(show: Show) ->
     body = {"channel": "main", "offer": OFFER}
     as_edge = {"Authorization": f"Bearer {edge.enrolled.credential}"}
     response = await show.http.post(path, json=body, headers=as_edge)
-    assert (response.status_code, response.json()["code"]) == (404, "nothing_on_air")
+    assert (response.status_code, response.json()["code"]) == (409, "nothing_on_air")
 
     await show.on_air()
     first = (await show.http.post(path, json=body, headers=as_edge)).json()
@@ -388,4 +486,4 @@ async def test_a_slash_at_the_end_is_served_too(show: Show) -> None:
     assert watched.status_code == 201
     assert watched.headers["Access-Control-Allow-Origin"] == "*"
     for path in ("/whip/main/", "/whep/main/"):
-        assert (await show.http.options(path)).status_code == 204
+        assert (await show.http.options(path)).status_code == 200

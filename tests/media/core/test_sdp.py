@@ -298,6 +298,21 @@ def test_a_trickle_fragment_is_read() -> None:
     assert [(item.address, item.port) for item in fragment.candidates] == [("192.0.2.1", 5000)]
 
 
+def test_a_restart_is_answered_with_the_transport_of_the_bundle_and_nothing_else() -> None:
+    text = offer_text("chromium-viewer")
+    agreed, fresh = view(text), local(("192.0.2.7", 20000), ("2001:db8::7", 20000))
+    lines = sdp.restart_fragment(agreed.answer, fresh).split("\r\n")
+    first = sections(agreed.answer)[0]
+    assert lines[:3] == ["a=ice-lite", first[0], next(line for line in first if line.startswith("a=mid:"))]
+    assert lines[3:5] == [
+        f"a=ice-ufrag:{fresh.credentials.ufrag}",
+        f"a=ice-pwd:{fresh.credentials.password}",
+    ]
+    assert [line.split()[4:6] for line in lines[5:7]] == [["192.0.2.7", "20000"], ["2001:db8::7", "20000"]]
+    assert lines[7:] == ["a=end-of-candidates", ""]
+    assert sdp.parse_fragment("\r\n".join(lines)).credentials == fresh.credentials
+
+
 def _poke(text: str | bytes) -> None:
     for parse in (sdp.parse_offer, sdp.parse_answer):
         try:

@@ -3,7 +3,7 @@
 import asyncio
 
 from media.core import stun
-from media.drive.demux import ADDRESSES_A_PEER, Demux
+from media.drive.demux import ADDRESSES_A_PEER, QUESTIONS_A_PEER, SUSPECTS, Demux
 from media.drive.timers import Timers
 
 
@@ -122,3 +122,97 @@ def test_a_peer_keeps_few_addresses_and_one_taken_over_stays_with_the_newer_peer
     assert demux.find(media, ("192.0.2.1", 2)) is None
     demux.bind("gone", ("192.0.2.1", 3))
     assert demux.find(media, ("192.0.2.1", 3)) is None
+
+
+def answer(transaction: bytes) -> bytes:
+    return stun.Message(stun.Class.SUCCESS, transaction).to_bytes(b"a key that the demux does not check")
+
+
+def report(ssrc: bytes) -> bytes:
+    return b"\x81\xc9\x00\x07" + ssrc + bytes(24)
+
+
+def test_after_an_ice_restart_a_peer_has_other_names_and_its_addresses_still() -> None:
+    demux: Demux[str] = Demux()
+    demux.add("first", "peer")
+    demux.bind("first", ("192.0.2.1", 1))
+    demux.answer_to("first", ("first", "second"))
+    somewhere = ("192.0.2.1", 2)
+    assert demux.find(request("first"), somewhere) == demux.find(request("second"), somewhere) == "peer"
+    demux.answer_to("first", ("second", "third"))
+    assert demux.find(request("first"), somewhere) is None
+    assert demux.find(request("third"), somewhere) == "peer"
+    assert len(demux) == 1
+    demux.bind("first", somewhere)  # the name it was added with stays its name here
+    assert demux.find(report(b"ssrc"), somewhere) == "peer"
+    demux.remove("first")
+    assert demux.find(request("second"), somewhere) is None
+    assert demux.find(report(b"ssrc"), somewhere) is None
+    demux.answer_to("first", ("fourth",))
+    assert demux.find(request("fourth"), somewhere) is None
+
+
+def test_the_answer_to_a_question_of_ours_may_come_from_anywhere_and_no_other() -> None:
+    demux: Demux[str] = Demux()
+    demux.add("a", "peer")
+    somewhere = ("192.0.2.1", 1)
+    numbers = [bytes(11) + bytes((n,)) for n in range(QUESTIONS_A_PEER + 1)]
+    assert demux.find(answer(numbers[0]), somewhere) is None
+    for number in numbers:
+        demux.expect("a", number)
+    assert demux.find(answer(numbers[0]), somewhere) is None  # so many are remembered
+    assert demux.find(answer(numbers[1]), somewhere) == "peer"
+    assert demux.find(answer(b"never asked."), somewhere) is None
+    demux.remove("a")
+    assert demux.find(answer(numbers[1]), somewhere) is None
+
+
+def test_media_of_unknown_origin_is_of_those_who_speak_with_its_ssrc() -> None:
+    demux: Demux[str] = Demux()
+    for name, ssrc in (("a", b"ssrA"), ("b", b"ssrB")):
+        demux.add(name, name)
+        demux.bind(name, ("192.0.2.1", ord(name)))
+        demux.speaks(name, [ssrc])
+    elsewhere = ("198.51.100.1", 1)
+    assert demux.suspects(report(b"ssrA"), elsewhere) == ["a"]
+    assert demux.suspects(b"\x80\x66" + bytes(6) + b"ssrB" + bytes(20), elsewhere) == ["b"]
+    assert demux.suspects(report(b"none"), elsewhere) == []
+    assert demux.suspects(b"\x80\x66" + bytes(6), elsewhere) == []
+    assert demux.suspects(request("a"), elsewhere) == []
+    demux.remove("a")
+    assert demux.suspects(report(b"ssrA"), elsewhere) == []
+
+
+def test_a_peer_that_has_sent_no_media_yet_is_suspected_on_its_own_host() -> None:
+    demux: Demux[str] = Demux()
+    demux.add("a", "a")
+    demux.bind("a", ("192.0.2.1", 1))
+    assert demux.suspects(report(b"ssrA"), ("192.0.2.1", 2)) == ["a"]
+    assert demux.suspects(report(b"ssrA"), ("192.0.2.2", 2)) == []
+    demux.speaks("a", [b"ssrA"])
+    assert demux.suspects(report(b"ssrA"), ("192.0.2.2", 2)) == ["a"]
+    assert demux.suspects(report(b"ssrB"), ("192.0.2.1", 2)) == []
+    demux.remove("a")
+    assert demux._by_voice == {}
+
+
+def test_among_many_with_one_ssrc_those_on_the_same_host_are_tried() -> None:
+    """Browsers that only watch all report with the SSRC 1."""
+    demux: Demux[str] = Demux()
+    one = (1).to_bytes(4, "big")
+    for number in range(100):
+        name = f"viewer{number}"
+        demux.add(name, name)
+        demux.speaks(name, [one])
+        demux.bind(name, (f"192.0.2.{number % 20}", 1000 + number))
+    assert demux.suspects(report(one), ("192.0.2.7", 1)) == [f"viewer{n}" for n in range(7, 100, 20)]
+    assert demux.suspects(report(one), ("198.51.100.1", 1)) == []
+    demux.bind("viewer0", ("192.0.2.7", 2))
+    assert "viewer0" in demux.suspects(report(one), ("192.0.2.7", 1))
+    for number in range(100):
+        demux.bind(f"viewer{number}", ("203.0.113.1", number))
+    assert len(demux.suspects(report(one), ("203.0.113.1", 5000))) == SUSPECTS
+    for number in range(100):
+        demux.remove(f"viewer{number}")
+    assert demux.suspects(report(one), ("203.0.113.1", 5000)) == []
+    assert demux._by_voice == {}

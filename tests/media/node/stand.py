@@ -41,6 +41,8 @@ from tests.support.wait import wait_for
 
 ROOT = Path(__file__).parents[3]
 
+Change = Callable[[str], str]
+
 
 async def until(condition: Callable[[], Any], what: str, within: float = 15.0) -> Any:
     """Wait for a condition with a deadline; returns its value."""
@@ -159,7 +161,7 @@ class Manager:
     async def call(self, node: str, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """A request to a node's control endpoint."""
         enrolled = self.nodes[node]
-        headers = {"authorization": f"Bearer {enrolled.secret}"}
+        headers = {"authorization": f"Bearer {enrolled.secret}"} | kwargs.pop("headers", {})
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
             return await client.request(method, enrolled.enrol.control_url + path, headers=headers, **kwargs)
 
@@ -296,7 +298,8 @@ class Publisher:
         self.session = secrets.token_urlsafe(16)
         self.keyframes = 0
 
-    async def publish(self, manager: Manager, node: str, channel: str) -> None:
+    async def publish(self, manager: Manager, node: str, channel: str, change: Change = str) -> None:
+        """`change` gets the answer before the peer does."""
         video = self.connection.addTransceiver(self.pattern, direction="sendonly")
         self.connection.addTransceiver(AudioStreamTrack(), direction="sendonly")
         prefer_h264(video)
@@ -304,7 +307,7 @@ class Publisher:
         answer = await manager.session(
             node, "whip", channel, self.connection.localDescription.sdp, self.session
         )
-        await self.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await self.connection.setRemoteDescription(RTCSessionDescription(change(answer), "answer"))
 
     async def close(self) -> None:
         await self.connection.close()
@@ -340,9 +343,10 @@ class Watcher:
             else:
                 self.samples += frame.samples
 
-    async def watch(self, manager: Manager, node: str, channel: str) -> None:
+    async def watch(self, manager: Manager, node: str, channel: str, change: Change = str) -> None:
+        """`change` gets the answer before the peer does."""
         await self.offer_only(manager, node, channel)
-        await self.connection.setRemoteDescription(RTCSessionDescription(self.answer, "answer"))
+        await self.connection.setRemoteDescription(RTCSessionDescription(change(self.answer), "answer"))
 
     async def offer_only(self, manager: Manager, node: str, channel: str) -> None:
         """Ask for a session and do nothing about the answer."""

@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import re
 import signal
 import time
 
+import httpx
 import pytest
 
+from controlplane.wire.nodes import ice_etag
 from tests.media.node.stand import Publisher, SessionRefused, Stand, Watcher, log_lines, until
 
 ICE_RESTART = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
@@ -200,13 +203,10 @@ async def test_what_cannot_be_served_is_refused_with_a_reason(nodes: Stand) -> N
         gone = await manager.call("origin-1", "DELETE", "/v1/sessions/unknown")
         assert gone.status_code == 404
         assert gone.headers["content-type"] == "application/problem+json"
-        trickled = await manager.call(
-            "origin-1",
-            "PATCH",
-            f"/v1/sessions/{publisher.session}",
-            content=ICE_RESTART,
+        unconditional = await manager.call(
+            "origin-1", "PATCH", f"/v1/sessions/{publisher.session}", content=ICE_RESTART
         )
-        assert trickled.status_code == 422
+        assert unconditional.status_code == 428
         manager.nodes["origin-1"].secret = "wrong"
         assert (await manager.call("origin-1", "GET", "/v1/health")).status_code == 401
     finally:
@@ -227,3 +227,59 @@ async def test_a_publisher_that_has_left_has_no_place_kept_over_the_limit(nodes:
         assert refused.value.problem["code"] == "node_full"
     finally:
         await asyncio.gather(*(publisher.close() for publisher in (first, second, third)))
+
+
+async def test_a_patch_says_which_ice_session_it_means(nodes: Stand) -> None:
+    """RFC 9725, 4.3: candidates change nothing at a lite agent; other credentials are a restart."""
+    await nodes.node("origin", "origin-1")
+    manager, publisher, viewer = nodes.manager, Publisher(), Watcher()
+    session = publisher.session
+
+    async def patch(fragment: str, if_match: str | None, of: str = session) -> httpx.Response:
+        headers = {} if if_match is None else {"If-Match": if_match}
+        return await manager.call(
+            "origin-1", "PATCH", f"/v1/sessions/{of}", content=fragment, headers=headers
+        )
+
+    def fragment(ufrag: str) -> str:
+        return f"m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=ice-ufrag:{ufrag}\r\na=ice-pwd:{'p' * 24}\r\n"
+
+    try:
+        await publisher.publish(manager, "origin-1", "main")
+        await viewer.watch(manager, "origin-1", "main")
+        await viewer.sees(5)
+        offer = publisher.connection.localDescription.sdp
+        theirs = "".join(re.findall(r"a=ice-(?:ufrag|pwd):.*\r\n", offer)[:2])
+        candidate = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n"
+        first = ice_etag(session)
+        assert (await patch(candidate, None)).status_code == 428
+        assert (await patch(candidate, ice_etag(session, 1))).status_code == 412
+        assert (await patch("nonsense", first)).status_code == 400
+        assert (await patch(candidate, first, "unknown")).status_code == 404
+        for tags in (first, f'"x", {first}', "*"):
+            taken = await patch(theirs + candidate, tags)
+            assert (taken.status_code, taken.content) == (204, b"")
+
+        restarted = await patch(fragment("abcd"), "*")
+        assert restarted.status_code == 200
+        body = restarted.json()
+        assert body["etag"] == ice_etag(session, 1)
+        lines = body["fragment"].split("\r\n")
+        assert lines[0] == "a=ice-lite"
+        assert "a=end-of-candidates" in lines
+        candidates = re.findall("a=candidate:.* typ host", publisher.connection.remoteDescription.sdp)
+        assert {line for line in lines if line.startswith("a=candidate")} == set(candidates)
+        assert (await patch(candidate, first)).status_code == 412
+        assert (await patch(fragment("abcd"), body["etag"])).status_code == 204
+        assert (
+            await patch(fragment("abcd"), "*")
+        ).json() == body  # the same, as the answer may have been lost
+        again = await patch(fragment("efgh"), "*")
+        assert again.json()["etag"] == ice_etag(session, 2)
+        assert again.json()["fragment"] != body["fragment"]
+        # Nobody used the new credentials: the peer goes on with the old ones.
+        await viewer.sees(30)
+        assert session not in manager.nodes["origin-1"].ended
+    finally:
+        await publisher.close()
+        await viewer.close()

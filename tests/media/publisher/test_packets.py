@@ -39,7 +39,7 @@ def test_fragments_are_of_one_size_and_only_the_last_is_shorter(size: int) -> No
     ("unit", "idle"),
     [
         ("09f0", True),  # a delimiter
-        ("0c" + "ff" * 900 + "80", True),  # filler
+        ("0c" + "ff" * 900 + "80", False),  # filler holds the bitrate
         ("06" + "0104" + "00000300" + "80", True),  # picture timing, with emulation prevention
         ("06" + "0003" + "aabbcc" + "0101" + "10" + "80", True),  # buffering period and picture timing
         ("06" + "04" + "03" + "b50031" + "80", False),  # captions (registered user data)
