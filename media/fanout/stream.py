@@ -119,6 +119,7 @@ class LiveStream:
         return Subscription(
             destination=destination,
             payload_type=agreed.payload_type,
+            codec=agreed.codec,
             rtx_payload_type=agreed.rtx_payload_type if rtx_ssrc else None,
             rtx_ssrc=rtx_ssrc,
             may_repeat=may_repeat,

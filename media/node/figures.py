@@ -118,7 +118,7 @@ def stream_row(
         "session": session,
         "bitrate_bps": _bits(meter.rate(f"{name}/bytes", received, now)),
         "fps": None if fps is None else round(fps, 2),
-        "video_codec": "H264" if video.counters.packets else None,
+        "video_codec": video.codec.name if video.codec is not None and video.counters.packets else None,
         "width": None if size is None else size.width,
         "height": None if size is None else size.height,
         "viewers": viewers,
