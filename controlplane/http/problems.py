@@ -64,6 +64,7 @@ _WORDS = {
     403: "The token is for something else",
     404: "There is no such thing",
     405: "Not allowed here",
+    406: "Nothing can be agreed on: no common codec, or keys that are not taken",
     409: "Not possible in its present state",
     412: "The entity tag is another one",
     413: "Too large",

@@ -144,7 +144,7 @@ async def whip_options() -> Response:
     status_code=201,
     response_class=Response,
     tags=["WHIP"],
-    responses=_CREATED | documented(400, 401, 403, 409, 413, 415, 422, 503),
+    responses=_CREATED | documented(400, 401, 403, 406, 409, 413, 415, 422, 503),
     openapi_extra=_sdp_body(SDP),
 )
 async def whip(channel: Channel, request: Request, here: Here, token: PublishToken) -> Response:
@@ -195,7 +195,7 @@ async def whep_options() -> Response:
     status_code=201,
     response_class=Response,
     tags=["WHEP"],
-    responses=_CREATED | documented(400, 404, 413, 415, 422, 503),
+    responses=_CREATED | documented(400, 404, 406, 413, 415, 422, 503),
     openapi_extra=_sdp_body(SDP),
 )
 async def whep(channel: Channel, request: Request, here: Here) -> Response:
