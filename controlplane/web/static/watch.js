@@ -38,6 +38,7 @@ window.showcaller = Object.defineProperties(
       bitrateBps: () => meter.bitrateBps,
       latencyMs: () => meter.latencyMs,
       latencyPixelMs: () => meter.latencyPixelMs,
+      codec: () => meter.stats?.codec ?? null,
       sessions: () => player.sessions,
       edge: () => player.edge,
     }).map(([name, get]) => [name, { get, enumerable: true }]),

@@ -239,6 +239,16 @@ def test_a_viewer_gets_the_codec_that_is_on_air() -> None:
             assert {"a=rtcp-fb:96 nack", "a=rtcp-fb:96 nack pli", "a=rtcp-fb:96 goog-remb"} <= set(video)
 
 
+def test_a_firefox_viewer_without_its_plugin_is_answered_vp8() -> None:
+    agreed = sdp.answer_viewer(sdp.parse_offer(offer_text("firefox-viewer")), local(), STREAM, VP8)
+    check_transport(agreed.answer)
+    video, audio = sections(agreed.answer)
+    assert video[0] == "m=video 20000 UDP/TLS/RTP/SAVPF 120 124"
+    assert audio[0] == "m=audio 20000 UDP/TLS/RTP/SAVPF 109"
+    assert {"a=rtpmap:120 VP8/90000", "a=fmtp:124 apt=120", "a=rtcp-fb:120 nack pli"} <= set(video)
+    assert not [line for line in video + audio if line.startswith("a=extmap")]
+
+
 @pytest.mark.parametrize(
     ("on_air", "pattern", "words"),
     [(H264, WITHOUT_H264, "This broadcast is H.264"), (VP8, WITHOUT_VP8, "This broadcast is VP8")],
