@@ -5,10 +5,13 @@ from fractions import Fraction
 import av
 from av.video.frame import PictureType
 
-from media.publisher.encoder.pace import KEY_INTERVAL_S, VBV_S, Pace
+from media.publisher.encoder.pace import KEY_INTERVAL_S, Pace
 from media.publisher.pipe import VIDEO_CLOCK
 
 _TIME_BASE = Fraction(1, VIDEO_CLOCK)
+# libvpx does not code a picture twice: a hard cut in film takes 0.27 s of the bitrate at once. With a buffer
+# like x264's four pictures after it would be left out.
+_BUFFER_S = 0.5
 _HEADROOM = 1.01  # libvpx meets its target, on the average
 _REOPEN = 0.05  # what the rate must be off by, as a share, to be worth a new encoder
 
@@ -46,12 +49,12 @@ class Vp8Encoder:
             # The same least and most rate is what FFmpeg takes for "constant".
             "minrate": str(rate),
             "maxrate": str(rate),
-            "bufsize": str(round(rate * VBV_S)),
+            "bufsize": str(round(rate * _BUFFER_S)),
             "undershoot-pct": "100",
             "overshoot-pct": "15",
-            # Pictures that even the coarsest quantiser makes too large (noise) are left out, or it is sent
-            # ten times what was asked for.
-            "drop-threshold": "30",
+            # Pictures that even the coarsest quantiser makes too large (noise) are left out, or ten times
+            # what was asked for would be sent.
+            "drop-threshold": "1",
         }
         context.open()
         return context

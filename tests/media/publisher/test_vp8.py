@@ -109,6 +109,20 @@ def test_another_bitrate_takes_effect_with_the_next_key_frame_and_makes_none_of_
         assert sum(sent[second * FPS : (second + 1) * FPS]) * 8 == pytest.approx(target, rel=0.1)
 
 
+def test_a_hard_cut_leaves_no_picture_out() -> None:
+    random = np.random.default_rng(2)
+    scenes = [np.kron(random.integers(90, 150, (45, 80)), np.ones((8, 8))).astype(np.uint8) for _ in "ab"]
+    frames = []
+    for number in range(3 * FPS):
+        luma = np.roll(scenes[number * 2 // (3 * FPS)], 2 * number, axis=1)  # the cut is in the middle
+        planes = np.vstack([luma, np.full((180, 640), 128, np.uint8)])
+        frames.append(av.VideoFrame.from_ndarray(planes, format="yuv420p"))
+    done = coded(Vp8Encoder(640, 360, FPS, 1.5e6), frames)
+    sizes = [len(data) for data, _ in done]
+    assert sizes[45] > 4 * 1.5e6 / 8 / FPS  # it is dear
+    assert min(sizes) > 0
+
+
 def test_what_even_the_coarsest_quantiser_makes_too_large_is_left_out() -> None:
     random = np.random.default_rng(1)
     frames = []
