@@ -21,6 +21,7 @@ settings.load_profile("showcaller")
 # In the order in which they import one another.
 pytest_plugins = [
     "tests.support.chromium",
+    "tests.support.firefox",
     "tests.support.stage",
     "tests.support.need",
     "tests.support.figures",

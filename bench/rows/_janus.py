@@ -23,6 +23,7 @@ import httpx
 import psutil
 
 from bench.figures import NotRun
+from media.core.codecs import video_codec
 from media.core.description import Codec, Section, parse
 from media.core.errors import NegotiationError
 from media.core.sdp import Agreed, AgreedTrack, LocalDescription, RemoteTransport
@@ -128,6 +129,7 @@ def _track(section: Section, codec: Codec) -> AgreedTrack:
         extensions=(),
         remote_ssrc=section.ssrcs[0] if section.ssrcs else None,
         remote_rtx_ssrc=None,
+        codec=video_codec(codec.name) if section.kind == "video" else None,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Protocol
 import pylibsrtp
 
 from bench.figures import Figure, percentile
+from media.core.codecs import H264
 from media.core.rtp import build
 from media.core.sdp import Agreed, AgreedTrack, IceCredentials, RemoteTransport
 from media.core.srtp import AEAD_AES_128_GCM, OutboundSrtp, SrtpKeys
@@ -30,7 +31,7 @@ VIEWERS = 200
 PACKETS_A_FRAME = 16
 ROUNDS, FRAMES_A_ROUND = 8, 12
 SIZE = 1200
-VIDEO = AgreedTrack("video", "0", 96, 97, 90_000, 1, "", (), (), 1, None)
+VIDEO = AgreedTrack("video", "0", 96, 97, 90_000, 1, "", (), (), 1, None, H264)
 REMOTE = RemoteTransport(IceCredentials("u", "p"), (), "actpass", False, ())
 
 

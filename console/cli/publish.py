@@ -23,6 +23,7 @@ def publish(
     source: str = typer.Argument(help="A media file, or `test` for the test pattern.", metavar="SOURCE"),
     channel: str = typer.Option(..., "--channel", metavar="NAME", help="The channel to publish to."),
     bitrate: str | None = typer.Option(None, "--bitrate", metavar="RATE", help="E.g. 4.5M, the default."),
+    codec: str = typer.Option("h264", "--codec", metavar="h264|vp8", help="What pictures are coded in."),
     loop: bool = typer.Option(False, "--loop", help="Begin again when the file ends."),
     copy: bool = typer.Option(False, "--copy", help="Send an H.264 file without B-frames as it is."),
     size: str | None = typer.Option(None, "--size", metavar="WxH", help="Picture size, e.g. 1280x720."),
@@ -35,17 +36,18 @@ def publish(
     """Publish until stopped: a line a second. Ctrl-C ends it cleanly."""
     from console.core.errors import UsageError
     from console.core.stage import PublisherSpec
-    from console.core.units import parse_bitrate, parse_channel, parse_size
+    from console.core.units import parse_bitrate, parse_channel, parse_codec, parse_size
 
     if detach and api:
         raise UsageError(
             "--detach is for the stage of this machine, not for --api", "Leave one of the two out"
         )
-    if copy and (bitrate or size or fps):
-        raise UsageError("--copy sends the file as it is", "Leave out --bitrate, --size and --fps")
+    if copy and (bitrate or size or fps or parse_codec(codec) != "h264"):
+        raise UsageError("--copy sends the file as it is", "Leave out --codec, --bitrate, --size and --fps")
     spec = PublisherSpec(
         channel=parse_channel(channel),
         source=_source(source),
+        codec=parse_codec(codec),
         bitrate_bps=None if bitrate is None else parse_bitrate(bitrate),
         loop=loop,
         copy_mode=copy,

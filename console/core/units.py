@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Literal
 
 from console.core.errors import UsageError
 
@@ -54,6 +55,16 @@ def parse_channel(text: str) -> str:
             CHANNEL_RULE,
         )
     return text
+
+
+def parse_codec(text: str) -> Literal["h264", "vp8"]:
+    match text.lower():
+        case "h264":
+            return "h264"
+        case "vp8":
+            return "vp8"
+        case _:
+            raise UsageError(f"{text!r} is no codec that can be sent", "Write h264 or vp8")
 
 
 def parse_size(text: str) -> str:

@@ -13,5 +13,5 @@ routes = APIRouter(tags=["watch"])
 
 @routes.get("/watch/{channel}/events", response_class=Response, responses=events.OPENAPI | documented(422))
 async def watch_events(channel: Channel, here: Here) -> Response:
-    """Event `state` with {"on_air": bool, "viewers": n}: now, and whenever it changes."""
+    """Event `state` with {"on_air": bool, "viewers": n, "video_codec"}: now, and whenever it changes."""
     return events.response(here.pages.of_channel(channel))

@@ -1,7 +1,7 @@
 """What watch pages are told while they are open: server-sent events of a WHEP session and of a channel.
 
     a session   state {"state": "live" | "waiting" | "ended", "edge"}   move {"reason"}   ended {}
-    a channel   state {"on_air": bool, "viewers": n}
+    a channel   state {"on_air": bool, "viewers": n, "video_codec": "H264" | "VP8" | null}
 
 A page gets the present state at once and every change after it. Whether a session has been moved or its
 stream has ended is in the database, so a page that reconnects to a restarted manager is told all the same.
@@ -95,8 +95,12 @@ class Pages:
         return kind, {**data, "edge": session.node}
 
     def _channel_event(self, channel: str) -> Event:
-        on_air = shown_on_air(self._board.streams.get(channel))
-        return "state", {"on_air": on_air, "viewers": self._board.viewers(channel)}
+        stream = self._board.streams.get(channel)
+        return "state", {
+            "on_air": shown_on_air(stream),
+            "viewers": self._board.viewers(channel),
+            "video_codec": None if stream is None else stream.video_codec,
+        }
 
     # what pages read
 

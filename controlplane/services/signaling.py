@@ -94,7 +94,7 @@ class Signaling:
                     raise
                 said = error  # the node's own trouble: another one may take the publisher
                 continue
-            settled = await self._books.change(self._settle, session, claims, publisher)
+            settled = await self._books.change(self._settle, session, claims, publisher, answer.video_codec)
             if settled.ended:
                 self._streams.drop_session(session, "it was ended while it was being made")
                 raise Unavailable(
@@ -150,7 +150,13 @@ class Signaling:
         return old.node if await change.tx.reserve(old.node) else None  # None: all of this is undone
 
     async def _begin(
-        self, change: Change, stream: Stream | None, session: Session, claims: PublishClaims, publisher: str
+        self,
+        change: Change,
+        stream: Stream | None,
+        session: Session,
+        claims: PublishClaims,
+        publisher: str,
+        video_codec: str | None = None,
     ) -> None:
         fresh = {
             "since": change.now,
@@ -159,6 +165,7 @@ class Signaling:
             "jti": claims.jti,
             "publisher": publisher,
             "was_live": False,
+            "video_codec": video_codec,
         }
         why = f"{publisher} was placed on {session.node}"
         if stream is None:
@@ -172,6 +179,7 @@ class Signaling:
                 session=session.id,
                 jti=claims.jti,
                 publisher=publisher,
+                video_codec=video_codec,
             )
             await change.begin_stream(new, actor="publisher")
         else:
@@ -185,7 +193,12 @@ class Signaling:
             await change.move_stream(stream, StreamState.ENDED, why)
 
     async def _settle(
-        self, change: Change, session: Session, claims: PublishClaims, publisher: str
+        self,
+        change: Change,
+        session: Session,
+        claims: PublishClaims,
+        publisher: str,
+        video_codec: str | None,
     ) -> "_Settled":
         """The node took the publisher: the stream is fed by this session now."""
         row = await change.tx.session(session.id)
@@ -193,9 +206,10 @@ class Signaling:
             return _Settled(ended=True)
         stream = await change.tx.stream(session.channel)
         if stream is not None and stream.session == session.id:
+            await change.update_stream(stream, video_codec=video_codec)
             return _Settled()
         if stream is None or stream.state is StreamState.ENDED:  # given up while the node was answering
-            await self._begin(change, stream, session, claims, publisher)
+            await self._begin(change, stream, session, claims, publisher, video_codec)
             return _Settled()
         if stream.jti != claims.jti:
             await change.end_session(session, EndReason.REFUSED)
@@ -203,7 +217,12 @@ class Signaling:
         old = await change.tx.session(stream.session) if stream.session else None
         if old is not None:
             await change.end_session(old, EndReason.REPLACED)
-        fed_by = {"origin": session.node, "session": session.id, "publisher": publisher}
+        fed_by = {
+            "origin": session.node,
+            "session": session.id,
+            "publisher": publisher,
+            "video_codec": video_codec,
+        }
         if stream.state is StreamState.CONNECTING:
             await change.update_stream(stream, **fed_by)
         else:
@@ -361,11 +380,13 @@ class Signaling:
         node = self._board.nodes.get(session.node)
         if node is None or node.state not in REPORTING:
             raise NodeUnreachable(session.node, "it has just left service", refused=False)
+        stream = self._board.streams.get(session.channel) if session.kind is SessionKind.WHEP else None
         request = SessionRequest(
             id=session.id,
             kind=session.kind,
             channel=session.channel,
             offer=offer,
+            video_codec=None if stream is None else stream.video_codec,
         )
         try:
             return await self._control.create_session(node, request)

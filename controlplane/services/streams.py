@@ -124,7 +124,8 @@ class Streams:
         stream = self._board.streams.get(report.channel)
         if stream is None or stream.session not in self._board.sessions:
             return False  # the last words of a session that is gone
-        return self._state_after(stream, node, report) is not stream.state
+        state = self._state_after(stream, node, report)
+        return state is not stream.state or self._codec_after(stream, node, report) != stream.video_codec
 
     @staticmethod
     def _state_after(stream: Stream, node: str, report: StreamReport) -> StreamState:
@@ -133,6 +134,12 @@ class Streams:
             return stream.state
         return from_origin(stream, report)
 
+    @staticmethod
+    def _codec_after(stream: Stream, node: str, report: StreamReport) -> str | None:
+        """Known since the publisher was answered; a node that did not say it then says it here."""
+        fed_here = stream.origin == node and report.kind == "published" and report.session == stream.session
+        return report.video_codec if fed_here and report.video_codec is not None else stream.video_codec
+
     async def said_by_origin(self, change: Change, node: str, report: StreamReport) -> None:
         stream = await change.tx.stream(report.channel)
         if stream is None or stream.state is StreamState.ENDED:
@@ -140,6 +147,9 @@ class Streams:
         session = None if stream.session is None else await change.tx.session(stream.session)
         if session is None or session.ended_at is not None:
             return  # gone by now, perhaps by the same report
+        codec = self._codec_after(stream, node, report)
+        if codec != stream.video_codec:
+            stream = await change.update_stream(stream, video_codec=codec)
         after = self._state_after(stream, node, report)
         if after is stream.state:
             return

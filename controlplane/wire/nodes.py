@@ -95,7 +95,7 @@ class StreamReport(Message):
     session: str | None = None
     bitrate_bps: float | None = None  # media received, RTP payload and header, over the last second
     fps: float | None = None  # video frames received a second
-    video_codec: str | None = None  # "H264"
+    video_codec: str | None = None  # "H264" or "VP8"; None: no picture yet
     width: int | None = None
     height: int | None = None
     viewers: int = 0  # whose connection stands
@@ -140,6 +140,7 @@ class SessionRequest(Message):
     kind: Literal[SessionKind.WHIP, SessionKind.WHEP, SessionKind.RELAY_OUT]
     channel: str
     offer: str
+    video_codec: str | None = None  # of what is on air, for a viewer's answer; None: not known
 
 
 class SessionAnswer(Message):
@@ -147,6 +148,7 @@ class SessionAnswer(Message):
 
     id: str
     answer: str
+    video_codec: str | None = None  # that the answer takes: "H264" or "VP8"; None: no picture in it
 
 
 def ice_etag(session: str, generation: int = 0) -> str:

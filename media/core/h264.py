@@ -4,17 +4,11 @@ Nothing is decoded. Payloads are read as single NAL units, STAP-A aggregates or 
 (packetization-mode 1); other kinds are treated as opaque.
 """
 
-from typing import NamedTuple
-
 from media.core.errors import ParseError
+from media.core.picture import Resolution
 
 SLICE, IDR, SEI, SPS, PPS, AUD = 1, 5, 6, 7, 8, 9
 STAP_A, FU_A = 24, 28
-
-
-class Resolution(NamedTuple):
-    width: int
-    height: int
 
 
 def nal_types(payload: bytes | memoryview) -> tuple[int, ...]:

@@ -8,23 +8,17 @@ import struct
 from typing import NamedTuple
 
 from media.core.errors import ParseError
-from media.core.h264 import Resolution, is_keyframe_start, nal_types, resolution, sps_of
 
 __all__ = [
-    "Resolution",
     "RtpHeader",
     "SequenceExtender",
     "build",
     "build_rtx",
     "extensions",
-    "is_keyframe_start",
     "is_rtcp",
-    "nal_types",
     "parse_header",
-    "resolution",
     "restore_rtx",
     "sequence_difference",
-    "sps_of",
     "strip_extensions",
     "timestamp_difference",
 ]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 
 from media.core import description
+from media.core.codecs import H264, VIDEO_CODECS, VP8, VideoCodec, video_codec
 from media.core.description import (
     Candidate,
     Codec,
@@ -54,13 +55,20 @@ Answer = Description
 
 PROTOCOL: Final = "UDP/TLS/RTP/SAVPF"
 #: payload types of our own offers
-VIDEO_PT: Final = 102
-VIDEO_RTX_PT: Final = 103
+H264_PT: Final = 102
+H264_RTX_PT: Final = 103
+VP8_PT: Final = 96
+VP8_RTX_PT: Final = 97
 AUDIO_PT: Final = 111
 #: feedback we act on; never transport-cc, whose numbering belongs to one connection
 FEEDBACK: Final = ("nack", "nack pli", "ccm fir", "goog-remb")
 _OUR_H264: Final = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
 _OUR_OPUS: Final = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"
+_OUR_VIDEO: Final = ((H264, H264_PT, H264_RTX_PT, _OUR_H264), (VP8, VP8_PT, VP8_RTX_PT, ""))
+#: what each of our payload types is
+_OURS: Final = {payload_type: codec.name.lower() for codec, payload_type, _, _ in _OUR_VIDEO} | {
+    AUDIO_PT: "opus"
+}
 _PUBLISHER_EXTENSIONS: Final = ("urn:ietf:params:rtp-hdrext:sdes:mid",)
 
 
@@ -111,6 +119,7 @@ class AgreedTrack:
     extensions: tuple[tuple[int, str], ...]  # agreed header extensions (none toward viewers)
     remote_ssrc: int | None  # where the peer names the SSRC it sends with
     remote_rtx_ssrc: int | None
+    codec: VideoCodec | None  # None: Opus
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,38 +177,41 @@ def restart_fragment(answer: str, local: LocalDescription) -> str:
 
 
 def answer_publisher(offer: Offer, local: LocalDescription) -> Agreed:
-    """Accept one H.264 and one Opus track the publisher sends; `agreed.answer` is the text.
+    """Accept one video and one Opus track the publisher sends; `agreed.answer` is the text.
 
-    One of them is enough, but a video section without H.264 is refused rather than left dark. 406 too when
-    the transport is not UDP/TLS/RTP/SAVPF or SDES keys are offered. Simulcast is accepted as its first layer.
+    The video is H.264 where it is offered, whatever stands first, else VP8 (docs/decisions/0012). One track
+    is enough, but a video section with neither codec is refused rather than left dark. 406 too when the
+    transport is not UDP/TLS/RTP/SAVPF or SDES keys are offered. Simulcast is accepted as its first layer.
     """
-    return _answer(offer, local, None)
+    return _answer(offer, local, None, None)
 
 
-def answer_viewer(offer: Offer, local: LocalDescription, stream: StreamDescription) -> Agreed:
+def answer_viewer(
+    offer: Offer, local: LocalDescription, stream: StreamDescription, codec: VideoCodec | None = None
+) -> Agreed:
     """Send the stream's video and audio on the viewer's first usable sections.
 
-    A viewer that asks for sound only gets that; 406 when it asks for video but cannot receive H.264 with
-    packetization-mode=1.
+    `codec` is the one on air; None when that is not known, then H.264 is taken where it is offered, else VP8.
+    A viewer that asks for sound only gets that; 406 when it asks for video but cannot receive the codec
+    (H.264: with packetization-mode=1).
     """
-    return _answer(offer, local, stream)
+    return _answer(offer, local, stream, codec)
 
 
 def make_relay_offer(local: LocalDescription) -> str:
-    """The offer of an edge that wants a live stream: receive H.264 (with RTX) and Opus, controlling ICE."""
+    """The offer of an edge that wants a live stream: H.264 or VP8 (with RTX) and Opus; it controls ICE."""
     lines = _session_lines(local, ["0", "1"], ice_lite=False)
     for kind, mid in (("video", "0"), ("audio", "1")):
-        formats = f"{VIDEO_PT} {VIDEO_RTX_PT}" if kind == "video" else str(AUDIO_PT)
+        video = " ".join(f"{payload_type} {rtx}" for _, payload_type, rtx, _ in _OUR_VIDEO)
+        formats = video if kind == "video" else str(AUDIO_PT)
         lines += _transport_lines(kind, mid, formats, local, "actpass")
         lines += ["a=recvonly", "a=rtcp-mux", "a=rtcp-rsize"]
         if kind == "video":
-            lines += [
-                f"a=rtpmap:{VIDEO_PT} H264/90000",
-                f"a=fmtp:{VIDEO_PT} {_OUR_H264}",
-                *(f"a=rtcp-fb:{VIDEO_PT} {value}" for value in FEEDBACK),
-                f"a=rtpmap:{VIDEO_RTX_PT} rtx/90000",
-                f"a=fmtp:{VIDEO_RTX_PT} apt={VIDEO_PT}",
-            ]
+            for codec, payload_type, rtx, fmtp in _OUR_VIDEO:
+                lines.append(f"a=rtpmap:{payload_type} {codec.name}/90000")
+                lines += [f"a=fmtp:{payload_type} {fmtp}"] if fmtp else []
+                lines += [f"a=rtcp-fb:{payload_type} {value}" for value in FEEDBACK]
+                lines += [f"a=rtpmap:{rtx} rtx/90000", f"a=fmtp:{rtx} apt={payload_type}"]
         else:
             lines += [f"a=rtpmap:{AUDIO_PT} opus/48000/2", f"a=fmtp:{AUDIO_PT} {_OUR_OPUS}"]
     return "\r\n".join(lines) + "\r\n"
@@ -213,8 +225,8 @@ def accept_answer(answer: Answer) -> Agreed:
     for section in accepted:
         if section.kind not in ("video", "audio") or section.direction not in ("sendonly", "sendrecv"):
             continue
-        wanted = VIDEO_PT if section.kind == "video" else AUDIO_PT
-        codec = next((codec for codec in section.codecs if codec.payload_type == wanted), None)
+        # An answerer may list both codecs; what stands first is what it sends (RFC 3264 section 6.1).
+        codec = next((codec for codec in section.codecs if _OURS.get(codec.payload_type) == codec.name), None)
         if codec is not None:
             tracks[section.kind] = _track(section, codec, ())
     if not tracks:
@@ -246,9 +258,11 @@ def _refuse_unsafe(offer: Description) -> None:
             )
 
 
-def _answer(offer: Offer, local: LocalDescription, stream: StreamDescription | None) -> Agreed:
+def _answer(
+    offer: Offer, local: LocalDescription, stream: StreamDescription | None, on_air: VideoCodec | None
+) -> Agreed:
     _refuse_unsafe(offer)
-    chosen = _choose(offer, sending=stream is not None)
+    chosen = _choose(offer, on_air, sending=stream is not None)
     accepted = [offer.sections[index] for index in chosen]
     first = accepted[0]
     if len(accepted) > 1 and not all(section.mid in offer.bundle for section in accepted):
@@ -282,7 +296,7 @@ def _answer(offer: Offer, local: LocalDescription, stream: StreamDescription | N
     )
 
 
-def _choose(offer: Offer, *, sending: bool) -> dict[int, Codec]:
+def _choose(offer: Offer, on_air: VideoCodec | None, *, sending: bool) -> dict[int, Codec]:
     """The codec taken for each section we accept, by its place: the first usable section of each kind."""
     theirs = ("recvonly", "sendrecv") if sending else ("sendonly", "sendrecv")
     chosen: dict[int, Codec] = {}
@@ -293,21 +307,48 @@ def _choose(offer: Offer, *, sending: bool) -> dict[int, Codec]:
             continue
         if section.direction not in theirs or (section.port == 0 and not section.bundle_only):
             continue
-        codec = _best_h264(section, sending) if section.kind == "video" else _opus(section)
+        codec = _video(section, on_air, sending) if section.kind == "video" else _opus(section)
         if codec is None:
             missing.add(section.kind)
             continue
         taken.add(section.kind)
         chosen[index] = codec
     if "video" in missing - taken:
-        _refuse(
-            "no_common_codec",
-            "The video section has no H.264 with packetization-mode=1, the codec used here.",
-        )
+        _refuse("no_common_codec", _no_video(on_air))
     if not chosen:
         what = "receives" if sending else "sends"
-        _refuse("no_common_codec", f"No section {what} H.264 video or Opus audio, the codecs used here.")
+        _refuse(
+            "no_common_codec", f"No section {what} H.264 or VP8 video or Opus audio, the codecs used here."
+        )
     return chosen
+
+
+def _no_video(on_air: VideoCodec | None) -> str:
+    """Why a video section is of no use, and what to do."""
+    if on_air is None:
+        return (
+            "The video section has neither H.264 with packetization-mode=1 nor VP8, the codecs used here: "
+            "offer one of them."
+        )
+    mode = " with packetization-mode=1" if on_air is H264 else ""
+    return (
+        f"This broadcast is {on_air.spoken} and the video section has no {on_air.spoken}{mode}: offer it, or "
+        "watch with a browser that has it."
+    )
+
+
+def _video(section: Section, on_air: VideoCodec | None, sending: bool) -> Codec | None:
+    """The payload type for what is on air, or for the first of our codecs that is offered."""
+    for codec in VIDEO_CODECS if on_air is None else (on_air,):
+        found = _best_h264(section, sending) if codec is H264 else _first(section, codec)
+        if found is not None:
+            return found
+    return None
+
+
+def _first(section: Section, wanted: VideoCodec) -> Codec | None:
+    name = wanted.name.lower()
+    return next((codec for codec in section.codecs if (codec.name, codec.clock_rate) == (name, 90000)), None)
 
 
 def _best_h264(section: Section, sending: bool) -> Codec | None:
@@ -361,13 +402,19 @@ def _track(section: Section, codec: Codec, extensions: tuple[str, ...]) -> Agree
         extensions=tuple(item for item in section.extensions if item[1] in extensions),
         remote_ssrc=ssrc,
         remote_rtx_ssrc=rtx_ssrc,
+        codec=video_codec(codec.name) if section.kind == "video" else None,
     )
 
 
 def _fmtp(codec: Codec) -> str:
-    """The fmtp we answer. H.264: the offer's own profile, level and mode (RFC 6184 section 8.2.2)."""
+    """The fmtp we answer. H.264: the offer's own profile, level and mode (RFC 6184 section 8.2.2).
+
+    VP8 has two limits of what one can receive (RFC 7741 section 6.1); we forward, and state none.
+    """
     if codec.name == "opus":
         return _OUR_OPUS
+    if codec.name == "vp8":
+        return ""
     kept = ("level-asymmetry-allowed", "packetization-mode", "profile-level-id")
     return ";".join(f"{key}={codec.parameters[key]}" for key in kept if key in codec.parameters)
 
@@ -427,7 +474,7 @@ def _section_lines(
     lines += ["a=sendonly" if stream else "a=recvonly", "a=rtcp-mux"]
     lines += ["a=rtcp-rsize"] if section.rtcp_rsize else []
     lines += [f"a=extmap:{ident} {uri}" for ident, uri in track.extensions]
-    name = f"H264/{track.clock_rate}" if track.kind == "video" else f"opus/{track.clock_rate}/2"
+    name = f"opus/{track.clock_rate}/2" if track.codec is None else f"{track.codec.name}/{track.clock_rate}"
     lines.append(f"a=rtpmap:{payload_type} {name}")
     lines += [f"a=fmtp:{payload_type} {track.fmtp}"] if track.fmtp else []
     lines += [f"a=rtcp-fb:{payload_type} {value}" for value in track.feedback]

@@ -50,6 +50,8 @@ class Source:
             if agreed.remote_ssrc is not None:
                 self._media_ssrc[track.kind] = agreed.remote_ssrc
             track.change_source()
+            if agreed.codec is not None:
+                track.take_codec(agreed.codec)
         self.rtt: float | None = None  # seconds, by RRTR and DLRR or as the driver knows it
         self.bytes_received = 0
         self.last_at: float | None = None  # anything authentic

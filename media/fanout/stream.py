@@ -7,6 +7,7 @@ rule: after packets have been fed, ask `next_deadline()` and call `handle_timeou
 from collections.abc import Callable, Iterable
 
 from media.core import rtcp
+from media.core.codecs import VideoCodec
 from media.core.sdp import Agreed, AgreedTrack, StreamDescription
 from media.fanout.sender import Destination, FanoutSender
 from media.fanout.source import Source
@@ -74,6 +75,12 @@ class LiveStream:
         last = max((t.last_packet_at for t in self.tracks if t.last_packet_at is not None), default=None)
         return "stalled" if last is None or now - last > STALLED_AFTER else "live"
 
+    @property
+    def video_codec(self) -> VideoCodec | None:
+        """Of the pictures that come; None before the first one, and from a source of sound alone."""
+        sound_alone = self.source is not None and self.video not in self.source.tracks
+        return None if sound_alone or not self.video.counters.packets else self.video.codec
+
     def round_trip(self) -> float | None:
         return None if self.source is None else self.source.rtt
 
@@ -119,6 +126,7 @@ class LiveStream:
         return Subscription(
             destination=destination,
             payload_type=agreed.payload_type,
+            codec=agreed.codec,
             rtx_payload_type=agreed.rtx_payload_type if rtx_ssrc else None,
             rtx_ssrc=rtx_ssrc,
             may_repeat=may_repeat,

@@ -8,14 +8,19 @@ Joining: a viewer of the picture begins at the first packet of a key frame, live
 whole group of pictures so far, never with anything less. No viewer begins shortly before the 16-bit sequence
 number wraps: a receiver that loses its first packets there would count the wraps differently from us and fail
 to authenticate for ever.
+
+A track has the codec of its source, and a viewer that of its answer. Nothing is sent to a viewer of another
+codec: it waits, whatever it was sent before, until whoever owns it ends its session.
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from media.core.codecs import VideoCodec
 from media.core.errors import ParseError
-from media.core.h264 import Resolution, is_keyframe_start, resolution, sps_of
+from media.core.picture import Resolution
 from media.core.rtp import RtpHeader, build_rtx
 from media.fanout.continuity import Continuity
 from media.fanout.frames import Batch, FrameBatcher, evened
@@ -79,6 +84,9 @@ class Track:
         self.missing = MissingPackets()
         self.keyframes = KeyframeRequests()
         self.counters = TrackCounters()
+        self.codec: VideoCodec | None = (
+            None  # of the source, or of the last one; None: sound, or no source yet
+        )
         self.resolution: Resolution | None = None
         self.last_packet_at: float | None = None
         self.keyframe_at: float | None = None
@@ -96,7 +104,8 @@ class Track:
         self._catching: list[Subscription] = []
         self._live: list[Subscription] = []
         self._burst_at: float | None = None
-        self._sps: bytes | None = None
+        self._begins_keyframe: Callable[[bytes], bool] | None = None  # None: nothing in this track is one
+        self._size_header: bytes | None = None
         self._first_at: float | None = None
 
     # -- the source's side
@@ -115,6 +124,27 @@ class Track:
         self._gate_wish_at = None
         self._keyframe_timestamp = None
 
+    def take_codec(self, codec: VideoCodec) -> None:
+        """The new source sends this codec. If it is another one, what was before is of no use to a joiner."""
+        if codec is self.codec:
+            return
+        self.codec = codec
+        self._begins_keyframe = codec.is_keyframe_start
+        self._size_header = None
+        self.ring.gop_start = None
+        self.keyframe_at = None
+        for subscription in (*self._catching, *self._live):  # all of the codec before
+            subscription.start = subscription.cursor = None
+            self._waiting.append(subscription)
+        self._catching.clear()
+        self._live.clear()
+        self._classes.clear()
+        self._burst_at = None
+
+    def _misfit(self, subscription: Subscription) -> bool:
+        """A viewer of another codec than what is on air."""
+        return self.codec is not None and subscription.codec is not self.codec
+
     def receive(self, packet: bytes, header: RtpHeader, now: float) -> None:
         """A packet of the source, in plaintext, its RTX already undone."""
         if self.source_ssrc is not None and header.ssrc != self.source_ssrc:
@@ -123,7 +153,8 @@ class Track:
         if len(payload) + 12 > MAX_PACKET:
             self.counters.dropped += 1
             return
-        keyframe = self.kind == "video" and is_keyframe_start(payload)
+        begins_keyframe = self._begins_keyframe
+        keyframe = begins_keyframe is not None and begins_keyframe(payload)
         if self._gated:
             if not keyframe:
                 self.counters.dropped += 1
@@ -169,11 +200,12 @@ class Track:
             self._start_waiting(number + 1, now)
 
     def _keyframe(self, number: int, timestamp: int, payload: bytes, *, late: bool, now: float) -> None:
-        sps = sps_of(payload)
-        if sps is not None and sps != self._sps:
-            self._sps = sps
+        codec = self.codec
+        header = codec.size_header_of(payload) if codec is not None else None
+        if codec is not None and header is not None and header != self._size_header:
+            self._size_header = header
             try:
-                self.resolution = resolution(sps)
+                self.resolution = codec.resolution(header)
             except ParseError:
                 self.resolution = None
         if timestamp == self._keyframe_timestamp:  # a further part of the key frame that has begun
@@ -200,10 +232,11 @@ class Track:
         """The viewers that wait begin with this number, which is the next one to be sent."""
         if not self._may_start_at(number, now):
             return
-        for subscription in self._waiting:
+        ready = [subscription for subscription in self._waiting if not self._misfit(subscription)]
+        self._waiting = [subscription for subscription in self._waiting if self._misfit(subscription)]
+        for subscription in ready:
             subscription.start = number
             self._go_live(subscription)
-        self._waiting.clear()
 
     def _may_start_at(self, number: int, now: float) -> bool:
         least, most = WRAP_MARGIN
@@ -246,7 +279,7 @@ class Track:
     def subscribe(self, subscription: Subscription, now: float) -> bool:
         """A viewer joins. True when a key frame is to be asked for now."""
         self._waiting.append(subscription)
-        if self.kind == "audio":
+        if self.kind == "audio" or self._misfit(subscription):
             return False
         recent = self.keyframe_at is not None and now - self.keyframe_at < WISH_AGAIN
         if recent and self._burst_from_ring(subscription, now):
@@ -354,9 +387,10 @@ class Track:
             self.flush(now)
         if self.kind == "video":
             for subscription in [s for s in self._waiting if now >= s.wish_at]:
-                if not self._burst_from_ring(subscription, now):
+                misfit = self._misfit(subscription)
+                if misfit or not self._burst_from_ring(subscription, now):
                     subscription.wish_at = now + WISH_AGAIN
-                    wishes.keyframe |= self.keyframes.want(now)
+                    wishes.keyframe |= not misfit and self.keyframes.want(now)
             if self._gate_wish_at is not None and now >= self._gate_wish_at:
                 self._gate_wish_at = now + WISH_AGAIN
                 wishes.keyframe |= self.keyframes.want(now)

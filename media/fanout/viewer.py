@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from media.core.codecs import VideoCodec
 from media.fanout.loss import ResendBudget
 from media.fanout.sender import Destination
 
@@ -10,13 +11,14 @@ from media.fanout.sender import Destination
 class Subscription:
     """One viewer's share of one track.
 
-    waiting   `start` is None: nothing is sent (video waits for a key frame)
+    waiting   `start` is None: nothing is sent (video waits for a key frame, of the codec agreed on)
     catching  `cursor` is a number: packets from there on come out of the ring, in slices
     live      `cursor` is None: gets each batch with its class
     """
 
     destination: Destination
     payload_type: int
+    codec: VideoCodec | None  # None: sound
     rtx_payload_type: int | None
     rtx_ssrc: int
     may_repeat: bool  # without RTX: whether its SRTP context may send a packet twice

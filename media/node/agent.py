@@ -26,6 +26,7 @@ from controlplane.wire.nodes import (
     EnrolRequest,
     NodeOrder,
     Role,
+    SessionAnswer,
     SessionKind,
     SessionPatch,
     SessionRequest,
@@ -265,7 +266,7 @@ class Agent:
             )
             with contextlib.suppress(ControlError):
                 answer = await self._crew.create_on(home, request)
-                worker.tell(reply | {"op": "subscribed", "session": request.id, "answer": answer})
+                worker.tell(reply | {"op": "subscribed", "session": request.id, "answer": answer.answer})
                 return
         self._crew.home[channel] = worker.plan.index
         try:
@@ -291,7 +292,7 @@ class Agent:
             "workers": [info.model_dump() for info in self._crew.infos()],
         }
 
-    async def create_session(self, request: SessionRequest) -> str:
+    async def create_session(self, request: SessionRequest) -> SessionAnswer:
         if self._stop.is_set():
             raise ControlError(503, "ending", "The node is ending", "Choose another node.")
         return await self._crew.create_on(self._crew.choose(request), request)

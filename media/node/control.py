@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from controlplane.wire.base import Problem
-from controlplane.wire.nodes import SessionPatch, SessionRequest
+from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
 
 MAX_BODY = 256 * 1024  # a 64 KiB offer, escaped
 
@@ -34,8 +34,7 @@ class NodeControl(Protocol):
 
     def health(self) -> dict[str, Any]: ...
 
-    async def create_session(self, request: SessionRequest) -> str:
-        """Returns the answer."""
+    async def create_session(self, request: SessionRequest) -> SessionAnswer: ...
 
     async def end_session(self, session_id: str, reason: str) -> None: ...
 
@@ -77,7 +76,7 @@ def application(node: NodeControl) -> Starlette:
         except ValidationError as error:
             raise ControlError(400, "bad_request", "Not a session request", _first(error)) from error
         answer = await node.create_session(wanted)
-        return JSONResponse({"id": wanted.id, "answer": answer}, 201)
+        return JSONResponse(answer.model_dump(), 201)
 
     async def end(request: Request) -> Response:
         reason = request.query_params.get("reason", "ended by the stream manager")

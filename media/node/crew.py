@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from controlplane.wire import processes
-from controlplane.wire.nodes import Role, SessionKind, SessionRequest, WorkerInfo
+from controlplane.wire.nodes import Role, SessionAnswer, SessionKind, SessionRequest, WorkerInfo
 from media.node.control import ControlError
 from media.node.workers import Launched, Message, Worker, WorkerFailed, WorkerGone, launch
 
@@ -224,8 +224,8 @@ class Crew:
         indices = list(self._where.values())
         return min(alive, key=lambda worker: indices.count(worker.plan.index))
 
-    async def create_on(self, worker: Worker, request: SessionRequest) -> str:
-        """Make a session on this worker; returns its answer."""
+    async def create_on(self, worker: Worker, request: SessionRequest) -> SessionAnswer:
+        """Make a session on this worker."""
         self._where[request.id] = worker.plan.index
         if request.kind is not SessionKind.RELAY_OUT:
             self._connections.add(request.id)
@@ -240,8 +240,7 @@ class Crew:
             if new_home:
                 self._dropped(worker, request.channel)
             raise
-        text: str = answer["answer"]
-        return text
+        return SessionAnswer(id=request.id, answer=answer["answer"], video_codec=answer["video_codec"])
 
     async def _ask(self, worker: Worker, message: Message) -> Message:
         try:

@@ -4,6 +4,10 @@
 
 Both roles are this one class; what differs is where a channel's media may come from. On an origin it is a
 publisher's session; on an edge it is a relay, made when the first viewer comes and let go 5 s after the last.
+
+A channel has one video codec at a time, its publisher's. A receiver is answered with it also before the media
+is here (docs/decisions/0002, 0012); whose answer turns out to be for another codec is sent nothing, and its
+session is ended, so that it makes a new one.
 """
 
 import asyncio
@@ -20,6 +24,7 @@ import structlog
 
 from controlplane.wire.nodes import Role, SessionKind, SessionPatch, ice_etag
 from media.core.certificate import Certificate
+from media.core.codecs import VideoCodec, video_codec
 from media.core.errors import NegotiationError
 from media.core.sdp import (
     Agreed,
@@ -47,6 +52,13 @@ log = structlog.get_logger(__name__)
 LET_GO_AFTER = 5.0  # an edge's relay, once the last viewer has left
 RECEIVER_SILENCE = 15.0  # a browser is heard each second, others each 5 s: three times that, and it is gone
 ORPHAN_AFTER = 30.0  # an origin's stream without a publisher, should the manager not end it before
+MISFIT_AFTER = (
+    5.0  # a receiver of another codec than the one that comes, whose answer was perhaps ahead of the media
+)
+MISFITS_AT_ONCE, MISFITS_EVERY = (
+    8,
+    0.02,
+)  # so many sessions end in one go: the frames of others do not wait for it
 REPORT_EVERY = 1.0  # sender and receiver reports
 PROBE_EVERY = 0.05  # of the loop's delay
 STRAYS_A_SECOND = 400  # datagrams of unknown origin that are tried on the sessions they may be of
@@ -70,6 +82,27 @@ class Channel:
     peers: dict[str, Peer] = dataclasses.field(default_factory=dict)  # all but the relay's
     publisher: Peer | None = None
     relay: Relay | None = None
+    newest: Peer | None = None  # the publisher that was answered last; not necessarily connected
+    told_codec: VideoCodec | None = None  # what a viewer's request said is on air, until a source is here
+    source_since: float = 0.0
+
+    @property
+    def codec(self) -> VideoCodec | None:
+        """Of the picture that is on air, or is about to be, by the newest of what is known of it."""
+        newest = self.newest
+        if newest is not None and newest.state != "closed" and newest.codec is not None:
+            return newest.codec
+        return self.told_codec or self.stream.video.codec
+
+    def is_misfit(self, peer: Peer, now: float) -> bool:
+        """Whether it was answered with another codec than the source's, and that can be told to it.
+
+        At once where the answer is older than the source; a younger one may be ahead of the media, a while.
+        Before its DTLS is done nothing can be told: it would wait for an end that it never hears of.
+        """
+        if peer.sends or peer.state != "connected" or peer.codec in (None, self.stream.video.codec):
+            return False
+        return peer.made_at <= self.source_since or now - peer.made_at >= MISFIT_AFTER
 
     @property
     def viewers(self) -> int:
@@ -117,8 +150,13 @@ class Engine:
 
     # -- sessions, as the agent asks for them
 
-    def create(self, session_id: str, kind: SessionKind, channel: str, offer: str) -> str:
-        """Make a session from an offer; returns the answer. Raises Refused."""
+    def create(
+        self, session_id: str, kind: SessionKind, channel: str, offer: str, codec: str | None = None
+    ) -> Agreed:
+        """Make a session from an offer; returns the answer and what is in it. Raises Refused.
+
+        `codec` is the name of what is on air, for a receiver, where the stream manager knows it.
+        """
         if session_id in self._peers:
             raise Refused(409, "session_exists", "This session exists already", session_id)
         if kind is SessionKind.WHIP and self._role is Role.EDGE:
@@ -133,8 +171,9 @@ class Engine:
                 description = None
             else:
                 entry = self._channel_to_watch(channel, kind)
+                entry.told_codec = video_codec(codec) or entry.told_codec
                 description = entry.stream.describe()
-                agreed = answer_viewer(parsed, local, description)
+                agreed = answer_viewer(parsed, local, description, entry.codec)
         except NegotiationError as error:
             self._settle_channel(channel, now)
             raise Refused(error.status, error.code, "The offer cannot be served", error.detail) from error
@@ -142,8 +181,11 @@ class Engine:
         if kind is not SessionKind.WHIP:
             config = dataclasses.replace(config, consent_timeout=RECEIVER_SILENCE)
         identity = Identity(session_id, kind, channel, local.credentials.ufrag)
-        peer = Peer(identity, Session(config, now), agreed, entry.stream, description, self.endpoint, self)
+        session = Session(config, now)
+        peer = Peer(identity, session, agreed, entry.stream, description, self.endpoint, self, now)
         entry.peers[session_id] = peer
+        if peer.sends:
+            entry.newest = peer
         self._demux.add(identity.ufrag, peer)
         self.peer_added(peer)
         self.timers.cancel(("empty", channel))
@@ -152,7 +194,7 @@ class Engine:
             entry.relay.start(now)
         peer.start(now)
         log.info("session_created", session=session_id, kind=kind.value, channel=channel)
-        return agreed.answer
+        return agreed
 
     def _channel(self, channel: str) -> Channel:
         entry = self._channels.get(channel)
@@ -340,6 +382,11 @@ class Engine:
             self.timers.cancel(("empty", peer.identity.channel))
         elif peer.viewer is not None:
             entry.stream.report(now, peer.viewer)
+            if entry.is_misfit(peer, now):
+                self._end_misfits_at(peer.identity.channel, now)
+        if peer.sends and peer.codec is not None:
+            entry.told_codec, entry.source_since = None, now
+            self._end_misfits(peer.identity.channel, now)
         log.info("session_connected", session=peer.identity.id, kind=peer.identity.kind.value)
 
     def peer_closed(self, peer: Peer, reason: str, now: float) -> None:
@@ -402,10 +449,26 @@ class Engine:
     def _drop_channel(self, channel: str) -> None:
         entry = self._channels.pop(channel, None)
         self.timers.cancel(("empty", channel))
+        self.timers.cancel(("misfits", channel))
         if entry is not None:
             self.timers.cancel(entry.stream)
             self._touched.discard(entry.stream)
             self._emit({"ev": "dropped", "channel": channel})
+
+    def _end_misfits(self, channel: str, now: float) -> None:
+        """End the sessions of receivers of another codec than the source, some at a time."""
+        entry = self._channels.get(channel)
+        codec = None if entry is None else entry.stream.video.codec
+        if entry is None or codec is None:
+            return
+        misfits = [peer for peer in entry.peers.values() if entry.is_misfit(peer, now)]
+        for peer in misfits[:MISFITS_AT_ONCE]:
+            peer.close(now, f"the broadcast is {codec.spoken} now")
+        if len(misfits) > MISFITS_AT_ONCE:
+            self._end_misfits_at(channel, now + MISFITS_EVERY)
+
+    def _end_misfits_at(self, channel: str, at: float) -> None:
+        self.timers.set(("misfits", channel), at, functools.partial(self._end_misfits, channel))
 
     # -- packets and time
 
@@ -446,11 +509,13 @@ class Engine:
         self.timers.set("reports", now + REPORT_EVERY, self._send_reports)
         self._strays_left = STRAYS_A_SECOND
         wall = time.time()
-        for entry in list(self._channels.values()):
+        for channel, entry in list(self._channels.items()):
             source = entry.stream.source
             if source is not None:
                 source.report(now, wall)
             entry.stream.report(now)
+            if source is not None:
+                self._end_misfits(channel, now)
 
     def _measure_delay(self) -> None:
         now = self._loop.time()

@@ -110,7 +110,7 @@ def stream_row(
     received = sum(track.counters.received_bytes for track in stream.tracks)
     video = stream.video
     fps = meter.rate(f"{name}/frames", video.counters.frames, now)
-    size = video.resolution
+    codec, size = stream.video_codec, video.resolution
     return {
         "channel": stream.channel,
         "kind": kind,
@@ -118,7 +118,7 @@ def stream_row(
         "session": session,
         "bitrate_bps": _bits(meter.rate(f"{name}/bytes", received, now)),
         "fps": None if fps is None else round(fps, 2),
-        "video_codec": "H264" if video.counters.packets else None,
+        "video_codec": None if codec is None else codec.name,
         "width": None if size is None else size.width,
         "height": None if size is None else size.height,
         "viewers": viewers,

@@ -1,7 +1,7 @@
 """What agent and worker say to each other: one JSON object a line over a socket pair.
 
 Agent -> worker (`op`)
-    session      ref, id, kind, channel, offer            answered by answer or problem
+    session      ref, id, kind, channel, offer, video_codec (or null)   answered by answer or problem
     patch        ref, id, fragment, if_match              answered by done, restarted or problem
     close        ref, id, reason                          answered by done or problem
     end          channel, reason                          every session of the channel ends
@@ -13,7 +13,7 @@ Agent -> worker (`op`)
 
 Worker -> agent (`ev`)
     ready        pid, port, fingerprint
-    answer       ref, answer
+    answer       ref, answer, video_codec (or null)
     done         ref
     restarted    ref, etag, fragment                      ICE has new credentials
     problem      ref, problem {status, code, title, detail}

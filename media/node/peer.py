@@ -5,6 +5,7 @@ from typing import Protocol
 
 from controlplane.wire.nodes import SessionKind
 from media.core import rtcp
+from media.core.codecs import VideoCodec
 from media.core.sdp import Agreed, StreamDescription
 from media.core.session import (
     Address,
@@ -67,6 +68,7 @@ class Peer:
         description: StreamDescription | None,
         endpoint: UdpEndpoint,
         owner: Owner,
+        now: float,
     ) -> None:
         """`description` is what a receiving peer was told of the stream; None for one that sends to us."""
         self.identity = identity
@@ -78,8 +80,14 @@ class Peer:
         self.viewer: Viewer | None = None
         self.state = "new"
         self._speakers = 0  # of the session's, so many has the owner been told of
+        self.made_at = now
         self._description = description
         self._owner = owner
+
+    @property
+    def codec(self) -> VideoCodec | None:
+        """Of its picture; None when it has none."""
+        return None if self.agreed.video is None else self.agreed.video.codec
 
     @property
     def sends(self) -> bool:

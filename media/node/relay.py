@@ -150,7 +150,8 @@ class Relay:
             channel=self.channel,
             ufrag=attempt.local.credentials.ufrag,
         )
-        peer = Peer(identity, Session(config, now), agreed, self._stream, None, attempt.endpoint, self._host)
+        session = Session(config, now)
+        peer = Peer(identity, session, agreed, self._stream, None, attempt.endpoint, self._host, now)
         attempt.peer = peer
         self.state = "connecting"
         self._deadline = now + CONNECT_TIMEOUT

@@ -73,8 +73,15 @@ class Worker:
         match message["op"]:
             case "session":
                 kind = SessionKind(message["kind"])
-                text = engine.create(message["id"], kind, message["channel"], message["offer"])
-                answer = {"ev": "answer", "answer": text}
+                agreed = engine.create(
+                    message["id"], kind, message["channel"], message["offer"], message["video_codec"]
+                )
+                codec = None if agreed.video is None else agreed.video.codec
+                answer = {
+                    "ev": "answer",
+                    "answer": agreed.answer,
+                    "video_codec": None if codec is None else codec.name,
+                }
             case "patch":
                 restarted = engine.patch(message["id"], message["fragment"], message["if_match"])
                 if restarted is not None:

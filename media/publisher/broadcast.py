@@ -179,6 +179,7 @@ class Broadcast:
                 "source": options.source,
                 "loop": options.loop,
                 "copy": options.copy,
+                "codec": options.codec,
                 "size": options.size,
                 "fps": options.fps,
                 "bitrate": options.bitrate,
@@ -315,7 +316,13 @@ class Broadcast:
         return True
 
     async def _connect(self, info: SourceInfo, timeout: float) -> tuple[Peer, whip.Published]:
-        peer = Peer(info.sound, self._key_frame_wanted, self._on_estimate, self._on_receiver_report)
+        peer = Peer(
+            self._options.codec,
+            info.sound,
+            self._key_frame_wanted,
+            self._on_estimate,
+            self._on_receiver_report,
+        )
         try:
             offer = await peer.offer()
             published = await whip.publish(self._http, self._options.whip, offer, timeout)

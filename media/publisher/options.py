@@ -8,13 +8,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
 from controlplane.wire.api import CHANNEL_PATTERN, CHANNEL_RULE
 from media import timecode
 from media.publisher.errors import UsageError
 
+Codec: TypeAlias = Literal["h264", "vp8"]
+SPOKEN: dict[Codec, str] = {"h264": "H.264", "vp8": "VP8"}
 DEFAULT_BITRATE = 4_500_000.0
 _LEAST_BITRATE, _MOST_BITRATE = 100_000.0, 100_000_000.0
 _MOST_SIDE = 3840
@@ -26,6 +28,7 @@ class Options:
     channel: str
     source: str
     token: str
+    codec: Codec
     bitrate: float
     loop: bool
     copy: bool
@@ -66,10 +69,17 @@ def parse_size(text: str) -> tuple[int, int]:
         raise UsageError(f"'{text}' is not a picture size", "Give one such as 1280x720.")
     width, height = int(match[1]), int(match[2])
     if width % 2 or height % 2:
-        raise UsageError(f"{text} has an odd side", "H.264 takes even sides only, such as 1280x720.")
+        raise UsageError(f"{text} has an odd side", "Give even ones, such as 1280x720.")
     if width < timecode.MIN_WIDTH or height < timecode.MIN_HEIGHT or max(width, height) > _MOST_SIDE:
         raise UsageError(f"{text} cannot be sent", "Give a size from 640x360 to 3840x2160.")
     return width, height
+
+
+def parse_codec(text: str) -> Codec:
+    for codec in get_args(Codec):
+        if text.lower() == codec:
+            return cast(Codec, codec)
+    raise UsageError(f"'{text}' is no codec that can be sent", "Give h264 or vp8.")
 
 
 def parse_fps(text: str) -> float:
@@ -112,6 +122,7 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--channel", required=True, metavar="NAME")
     it.add_argument("--source", required=True, metavar="test|PATH", help="the test pattern, or a video file")
     it.add_argument("--bitrate", default=None, help="of all that is sent (4.5M)")
+    it.add_argument("--codec", default=None, metavar="h264|vp8", help="what pictures are coded in (h264)")
     it.add_argument("--loop", action="store_true", help="begin a file again when it is over")
     it.add_argument("--copy", action="store_true", help="send an H.264 file as it is, without coding it anew")
     it.add_argument(
@@ -151,6 +162,9 @@ def parse(argv: Sequence[str]) -> Options:
         raise UsageError("no source was given", "Give 'test' or the path of a video file.")
     if args.copy and args.bitrate is not None:
         raise UsageError("--copy sends a file at its own bitrate", "Leave out --bitrate or --copy.")
+    codec: Codec = "h264" if args.codec is None else parse_codec(args.codec)
+    if args.copy and codec != "h264":
+        raise UsageError("--copy sends H.264 as it is in the file", "Leave out --codec or --copy.")
     if args.copy and (args.size is not None or args.fps is not None):
         raise UsageError("--copy sends pictures as they are", "Leave out --size and --fps, or --copy.")
     return Options(
@@ -158,6 +172,7 @@ def parse(argv: Sequence[str]) -> Options:
         channel=args.channel,
         source=args.source,
         token=os.environ.get("SHOWCALLER_TOKEN", "").strip(),
+        codec=codec,
         bitrate=DEFAULT_BITRATE if args.bitrate is None else parse_bitrate(args.bitrate),
         loop=args.loop,
         copy=args.copy,

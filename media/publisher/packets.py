@@ -1,4 +1,4 @@
-"""H.264 access units to RTP payloads (RFC 6184, packetization mode 1).
+"""Coded pictures to RTP payloads: H.264 (RFC 6184, packetization mode 1) and VP8 (RFC 7741).
 
 Fragments of one picture are all of the same size and only the last is shorter, because a node can then hand
 a whole run of them to the kernel at once (UDP_SEGMENT); aiortc's own packetiser makes the first ones longer.
@@ -11,10 +11,24 @@ MAX_PAYLOAD = (
 )
 _STAP_A, _FU_A = 24, 28
 _NRI = 0x60
+_VP8_START, _VP8_MORE = b"\x10", b"\x00"  # descriptors of the first piece of a frame, and of the others
+
+
+def vp8_payloads(frame: bytes) -> list[bytes]:
+    """The payloads of one VP8 frame, in order; the last one carries the marker bit.
+
+    The descriptor is its one mandatory byte (RFC 7741 section 4.2): whoever lost a packet knows by the
+    sequence number, and a picture id would jump for viewers when a publisher comes back.
+    """
+    if not frame:
+        return []
+    count = -(-len(frame) // (MAX_PAYLOAD - 1))
+    size = -(-len(frame) // count)
+    return [(_VP8_MORE if at else _VP8_START) + frame[at : at + size] for at in range(0, len(frame), size)]
 
 
 def payloads(access_unit: bytes) -> list[bytes]:
-    """The payloads of one picture, in order; the last one carries the marker bit."""
+    """The payloads of one H.264 picture, in order; the last one carries the marker bit."""
     out: list[bytes] = []
     small: list[bytes] = []
     room = MAX_PAYLOAD - 1

@@ -29,6 +29,7 @@ from aiortc.rtp import RtcpRrPacket, RtcpSenderInfo, RtcpSrPacket, is_rtcp
 
 from media.publisher import packets
 from media.publisher.errors import Refused, TimedOut
+from media.publisher.options import SPOKEN, Codec
 from media.publisher.pipe import SOUND_CLOCK, VIDEO_CLOCK, Item
 
 _HISTORY = 2048
@@ -73,14 +74,19 @@ class Queue(MediaStreamTrack):
 class _Packer:
     """Stands where aiortc keeps its encoder."""
 
-    def __init__(self, sending: "_Sending", on_estimate: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        sending: "_Sending",
+        payloads: Callable[[bytes], list[bytes]],
+        on_estimate: Callable[[float], None],
+    ) -> None:
         self._sending = sending
+        self._payloads = payloads
         self._on_estimate = on_estimate
 
     def pack(self, item: Item) -> tuple[list[bytes], int]:
         self._sending.taken(item)
-        parts = packets.payloads(item.payload) if self._sending.clock == VIDEO_CLOCK else [item.payload]
-        return parts, item.pts
+        return self._payloads(item.payload), item.pts
 
     @property
     def target_bitrate(self) -> float:
@@ -192,12 +198,14 @@ class Peer:
 
     def __init__(
         self,
+        codec: Codec,
         sound: bool,
         on_key_frame_wanted: Callable[[], None],
         on_estimate: Callable[[float], None],
         on_report: Callable[[float, float | None], None],
     ) -> None:
         cast(Any, aiortc.rtcrtpsender).RTP_HISTORY_SIZE = _HISTORY
+        self._codec = codec
         self.dropped = 0  # pictures, because the queue was full
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._connected = asyncio.Event()
@@ -226,12 +234,13 @@ class Peer:
         on_report: Callable[[float, float | None], None],
     ) -> None:
         transceiver = self._pc.addTransceiver(queue, direction="sendonly")
-        transceiver.setCodecPreferences(_codecs(queue.kind))
         video = queue.kind == "video"
+        transceiver.setCodecPreferences(_codecs(queue.kind, self._codec))
+        payloads = _PAYLOADS[self._codec] if video else lambda packet: [packet]
         report = on_report if video else (lambda lost, rtt: None)
         sending = _Sending(transceiver.sender, VIDEO_CLOCK if video else SOUND_CLOCK, report)
         sender = cast(Any, transceiver.sender)
-        sender._RTCRtpSender__encoder = _Packer(sending, on_estimate if video else lambda bps: None)
+        sender._RTCRtpSender__encoder = _Packer(sending, payloads, on_estimate if video else lambda bps: None)
         sender._send_rtcp = sending.send_rtcp
         sender._send_keyframe = self._wanted if video else lambda: None
         handle = sender._handle_rtcp_packet
@@ -298,7 +307,7 @@ class Peer:
         ) as error:  # fmt: skip
             raise Refused(
                 f"the server's answer cannot be used ({error or type(error).__name__})",
-                "It must take H.264 and Opus.",
+                f"It must take {SPOKEN[self._codec]} and Opus.",
             ) from None
         connected = asyncio.ensure_future(self._connected.wait())
         either: list[asyncio.Future[Any]] = [connected, self.lost]
@@ -389,11 +398,17 @@ def offer_loopback(pc: RTCPeerConnection) -> None:
         connection.get_component_candidates = gather_more
 
 
-def _codecs(kind: str) -> list[Any]:
-    """Opus; or H.264 with constrained baseline before baseline, as aiortc would not order them."""
+_PAYLOADS: dict[Codec, Callable[[bytes], list[bytes]]] = {
+    "h264": packets.payloads,
+    "vp8": packets.vp8_payloads,
+}
+
+
+def _codecs(kind: str, codec: Codec) -> list[Any]:
+    """Opus; VP8; or H.264 with constrained baseline before baseline, as aiortc would not order them."""
     known = RTCRtpSender.getCapabilities(kind).codecs
     if kind == "audio":
         return [codec for codec in known if codec.mimeType == "audio/opus"]
-    h264 = [codec for codec in known if codec.mimeType == "video/H264"]
-    h264.sort(key=lambda codec: codec.parameters.get("profile-level-id") != "42e01f")
-    return h264 + [codec for codec in known if codec.mimeType == "video/rtx"]
+    wanted = [it for it in known if it.mimeType.lower() == f"video/{codec}"]
+    wanted.sort(key=lambda it: it.parameters.get("profile-level-id") != "42e01f")
+    return wanted + [it for it in known if it.mimeType == "video/rtx"]

@@ -3,7 +3,7 @@
 Encoder to publisher, one item after another:
 
     header   length of the payload (u32), kind (u8), flags (u8), pts (i64), capture (f64); big endian
-    payload  video: one access unit, Annex B.  sound: one Opus packet.  The others: JSON.
+    payload  video: one access unit, Annex B, or one VP8 frame.  sound: one Opus packet.  The others: JSON.
 
 `pts` is in units of 1/90000 s for pictures and 1/48000 s for sound, both from the same show time 0;
 `capture` is the Unix time in seconds at which the picture or sound was taken. Flag bit 0 marks a key frame.

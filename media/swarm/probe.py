@@ -133,7 +133,9 @@ class Probe:
         try:
             await pc.setRemoteDescription(RTCSessionDescription(sdp=answered.sdp, type="answer"))
         except Exception as error:  # aiortc raises whatever its parser stumbled over
-            raise Refused(f"the answer cannot be used ({error})", "It must offer H.264 and Opus.") from None
+            raise Refused(
+                f"the answer cannot be used ({error})", "It must offer H.264 or VP8, and Opus."
+            ) from None
         return answered.resource
 
     def _count(self, receiver: Any, video: bool) -> None:

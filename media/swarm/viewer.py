@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from media.core import rtcp
 from media.core.errors import ParseError
-from media.core.h264 import is_keyframe_start
 from media.core.rtp import parse_header
 from media.core.sdp import Agreed
 from media.core.session import (
@@ -249,7 +248,8 @@ class Viewer:
     ) -> None:
         if self._keyframe is None or self._keyframe != (timestamp, sequence):
             self._keyframe = None
-            if not is_keyframe_start(payload):
+            codec = None if self._video is None else self._video.codec
+            if codec is None or not codec.is_keyframe_start(payload):
                 return
         self._keyframe = (timestamp, (sequence + 1) % 0x10000)
         if marker:

@@ -62,7 +62,9 @@ class WhepDoor:
             return accept_answer(parse_answer(answered.sdp)), answered.resource
         except NegotiationError as error:
             await leave(self._http, answered.resource)
-            raise Refused(f"the answer cannot be used: {error.detail}", "It must offer H.264.") from None
+            raise Refused(
+                f"the answer cannot be used: {error.detail}", "It must offer H.264 or VP8."
+            ) from None
 
     async def leave(self, ticket: str) -> None:
         await leave(self._http, ticket)

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import aioice.ice
 import numpy as np
@@ -39,6 +39,8 @@ from media import timecode
 
 WIDTH, HEIGHT, FPS = 640, 360, 30
 CLOCK = 90_000
+
+Event: TypeAlias = "tuple[str, dict[str, Any]] | None"  # None: the feed ends
 
 
 class Pattern(VideoStreamTrack):
@@ -76,7 +78,7 @@ class Viewer:
     id: str
     peer: RTCPeerConnection
     pattern: Pattern
-    events: asyncio.Queue[tuple[str, dict[str, Any]]] = field(default_factory=asyncio.Queue)
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     reports: list[ViewerLatency] = field(default_factory=list)
     reported_at: list[float] = field(default_factory=list)  # monotonic, as each report came
 
@@ -93,6 +95,8 @@ class Stand:
     def __init__(self) -> None:
         self.on_air = True
         self.signal = True  # whether the publisher's pictures come
+        self.codec: str | None = "H264"  # that the channel's events tell of
+        self.refused = 0
         self.refusal: tuple[int, str, dict[str, str]] | None = None
         self.viewers: dict[str, Viewer] = {}
         self.made: list[str] = []
@@ -102,7 +106,7 @@ class Stand:
         self.restless = False  # every session is told to move at once
         self.interval_s = 1.0  # how often pages are told to post their latency
         self.port = 0
-        self._listeners: set[asyncio.Queue[tuple[str, dict[str, Any]]]] = set()
+        self._listeners: set[asyncio.Queue[Event]] = set()
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -110,6 +114,11 @@ class Stand:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def listening(self) -> int:
+        """Pages that hear the channel's events."""
+        return len(self._listeners)
 
     @property
     def watch(self) -> str:
@@ -120,6 +129,16 @@ class Stand:
     def begin(self) -> None:
         self.on_air = self.signal = True
         self._tell_channel()
+
+    def recode(self, codec: str) -> None:
+        """The publisher came back with another codec."""
+        self.codec = codec
+        self._tell_channel()
+
+    def end_channel_feeds(self) -> None:
+        """The channel's events break off; pages come back for them."""
+        for queue in list(self._listeners):
+            queue.put_nowait(None)
 
     async def end(self, tell: bool = True) -> None:
         """The broadcast ends: viewers are told, and their sessions end."""
@@ -199,7 +218,7 @@ class Stand:
 
         @app.get("/watch/{channel}/events")
         async def channel_events(channel: str) -> Response:
-            queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+            queue: asyncio.Queue[Event] = asyncio.Queue()
             queue.put_nowait(("state", self._channel_state()))
             self._listeners.add(queue)
             return self._feed(queue)
@@ -207,6 +226,7 @@ class Stand:
         @app.post("/whep/{channel}")
         async def whep(channel: str, request: Request) -> Response:
             if self.refusal:
+                self.refused += 1
                 status, code, headers = self.refusal
                 return _problem(status, code, headers)
             if not self.on_air:
@@ -257,24 +277,28 @@ class Stand:
         return app
 
     def _channel_state(self) -> dict[str, Any]:
-        return {"on_air": self.on_air, "viewers": len(self.viewers)}
+        codec = self.codec if self.on_air else None
+        return {"on_air": self.on_air, "viewers": len(self.viewers), "video_codec": codec}
 
     def _tell_channel(self) -> None:
         for queue in self._listeners:
             queue.put_nowait(("state", self._channel_state()))
 
-    def _feed(self, queue: asyncio.Queue[tuple[str, dict[str, Any]]]) -> Response:
+    def _feed(self, queue: asyncio.Queue[Event]) -> Response:
         async def lines() -> AsyncIterator[str]:
             yield ": hello\n\n"
             closing = asyncio.create_task(self._closing.wait())
-            getting: asyncio.Task[tuple[str, dict[str, Any]]] | None = None
+            getting: asyncio.Task[Event] | None = None
             try:
                 while not self._closing.is_set():
                     getting = asyncio.create_task(queue.get())
                     await asyncio.wait({getting, closing}, return_when=asyncio.FIRST_COMPLETED)
                     if not getting.done():
                         return
-                    name, data = getting.result()
+                    event = getting.result()
+                    if event is None:
+                        return
+                    name, data = event
                     yield f"event: {name}\ndata: {json.dumps(data)}\n\n"
             finally:
                 closing.cancel()

@@ -275,11 +275,81 @@ async def test_a_full_house_is_said_and_asked_again(stand: Stand, watch_page: Op
     await plays(watch, 6)
 
 
-async def test_a_browser_without_the_codec_is_told_plainly(stand: Stand, watch_page: OpenPage) -> None:
+@pytest.mark.parametrize(("codec", "name"), [("H264", "H.264"), ("VP8", "VP8")])
+async def test_a_browser_without_the_codec_is_told_plainly_and_asks_no_more_until_it_is_another_one(
+    stand: Stand, watch_page: OpenPage, codec: str, name: str
+) -> None:
+    stand.codec = codec
     stand.refusal = (406, "no_common_codec", {})
     watch = await watch_page(stand.watch)
-    await said(watch, "This browser cannot play the picture")
-    assert "H.264" in (await watch.page.text_content("#notice-hint") or "")
+    await said(watch, f"This broadcast is {name} and this browser has none")
+    assert "Open this page in" in (await watch.page.text_content("#notice-hint") or "")
+    asked = stand.refused
+    assert asked <= 2  # the second where the first was answered before the page knew the codec
+    await watch.page.evaluate("dispatchEvent(new Event('online'))")
+    stand.end_channel_feeds()  # and after the events were cut off, too
+    await wait_for(lambda: stand.listening == 1, 10, "the page listens again")
+    stand.begin()  # no news
+    assert stand.refused == asked
+    stand.refusal = None
+    stand.recode("AV1")  # whatever this one is, this browser gets it
+    await plays(watch)
+    assert stand.refused == asked
+
+
+async def test_a_browser_without_the_codec_waits_for_the_next_broadcast_as_any_other(
+    stand: Stand, watch_page: OpenPage
+) -> None:
+    stand.refusal = (406, "no_common_codec", {})
+    watch = await watch_page(stand.watch)
+    await said(watch, "This broadcast is H.264 and this browser has none")
+    await stand.end()
+    await said(watch, "Waiting for the broadcast")
+    stand.refusal = None
+    stand.begin()
+    await plays(watch)
+
+
+async def test_a_decoder_that_arrives_later_is_noticed(stand: Stand, watch_page: OpenPage) -> None:
+    """Firefox has no H.264 until its plug-in has been fetched, some time after its first start."""
+    stand.refusal = (406, "no_common_codec", {})
+    watch = await watch_page(stand.watch)
+    await watch.page.evaluate(
+        """() => {
+            const all = RTCRtpReceiver.getCapabilities;
+            RTCRtpReceiver.getCapabilities = (kind) => {
+              const found = all.call(RTCRtpReceiver, kind);
+              if (window.fetched) return found;
+              return {...found, codecs: found.codecs.filter((codec) => codec.mimeType !== 'video/H264')};
+            };
+        }"""
+    )
+    stand.recode("H264 once more, for the page to look at its decoders again")
+    stand.recode("H264")
+    await said(watch, "This broadcast is H.264 and this browser has none")
+    stand.refusal = None
+    await watch.page.evaluate("window.fetched = true")
+    await plays(watch, 12)
+
+
+async def test_who_watches_and_lacks_the_codec_that_comes_is_told_at_once(
+    stand: Stand, watch_page: OpenPage
+) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await shows_new_pictures(watch)
+    stand.refusal = (406, "no_common_codec", {})
+    stand.recode("VP8")
+    for viewer in list(stand.viewers.values()):
+        await viewer.peer.close()  # as an edge ends the sessions of another codec than the one on air
+    await said(watch, "This broadcast is VP8 and this browser has none")
+    assert await watch.state() == "waiting"
+    assert not await watch.page.evaluate("document.querySelector('video.front')")  # no old picture stays
+    asked = stand.refused
+    assert asked <= 2
+    stand.refusal = None
+    stand.recode("H264")
+    await plays(watch)
 
 
 async def test_a_closed_page_gives_its_place_back(stand: Stand, watch_page: OpenPage) -> None:

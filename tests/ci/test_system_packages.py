@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / ".ci" / "system-packages"
-ALL = ("tmux", "ffmpeg", "iproute2", "libatomic1", "chromium")
+ALL = ("tmux", "ffmpeg", "iproute2", "libatomic1", "chromium", "firefox-esr")
 SNAP_STUB = '#!/bin/sh\nif ! [ -x /snap/bin/chromium ]; then echo "snap install chromium" >&2; exit 1; fi\n'
 
 
@@ -56,7 +56,7 @@ class Machine:
         self.program("python3", f'case "$2" in *ensurepip*) exit 1 ;; esac\n{real}')
 
     def has_all_but_chromium(self) -> None:
-        for name in ("tmux", "ffmpeg", "ip"):
+        for name in ("tmux", "ffmpeg", "ip", "firefox-esr"):
             self.program(name)
         self.program("ldconfig", "echo '	libatomic.so.1 (libc6,x86-64) => /lib/libatomic.so.1'")
 
@@ -232,6 +232,37 @@ def test_on_ubuntu_no_snap_is_installed_and_what_to_do_is_said(machine: Machine)
     assert machine.orders() == []
     assert "install Google Chrome" in done.stderr
     assert "CHROMIUM_PATH" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["firefox-esr", "firefox"])
+def test_a_firefox_that_is_here_or_named_is_taken(machine: Machine, name: str) -> None:
+    machine.has_all_but_chromium()
+    machine.program("chromium")
+    machine.user(0)
+    (machine.bin / "firefox-esr").unlink()
+    own = machine.program("a-browser-of-my-own")
+    done = machine.make("test", FIREFOX_PATH=str(own))
+    assert (done.returncode, done.stderr, machine.orders()) == (0, "", [])
+    done = machine.make("test", FIREFOX_PATH=str(machine.folder / "gone"))
+    assert (done.returncode, machine.orders()) == (0, [])
+    assert "FIREFOX_PATH" in done.stderr
+    assert machine.make("test").returncode == 0
+    assert machine.orders()[-1].split()[-1] == "firefox-esr"
+    machine.asked.unlink()
+    machine.program(name)
+    assert machine.make("test").returncode == 0
+    assert machine.orders() == []
+
+
+def test_on_ubuntu_no_snap_of_firefox_is_installed_either(machine: Machine) -> None:
+    machine.has_all_but_chromium()
+    machine.program("chromium")
+    (machine.bin / "firefox-esr").unlink()
+    machine.system("ubuntu")
+    machine.user(0)
+    done = machine.make("test")
+    assert (done.returncode, machine.orders()) == (0, [])
+    assert "FIREFOX_PATH" in done.stderr
 
 
 # --- through make itself

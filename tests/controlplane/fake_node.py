@@ -65,10 +65,13 @@ class FakeNode:
         self.silent = False  # alive, and says nothing
         self.media: Literal["waiting", "live", "stalled"] = "live"  # of the streams it has
         self.relayed: Literal["waiting", "live", "stalled"] = "live"  # of those it has from an origin
+        self.says_codec = True  # False: as a node did before there was a choice
+        self.codec: str | None = "H264"  # that publishers are answered with
         self.failure: tuple[int, str] | None = None  # status and code for the next offers
         self.restarts: dict[str, list[str]] = {}  # session -> the peer's ufrags, of each ICE restart
         self.answer_delay_s = 0.0
         self.terminated = threading.Event()
+        self._codecs: dict[str, str | None] = {}
         self._ended: list[str] = []
         self._stop = threading.Event()
         self._seq = 0
@@ -167,7 +170,7 @@ class FakeNode:
                     session=session.id,
                     bitrate_bps=4.5e6,
                     fps=30.0,
-                    video_codec="H264",
+                    video_codec=self._codecs.get(session.id),
                     width=1280,
                     height=720,
                 )
@@ -261,7 +264,9 @@ class FakeNode:
         if "a=crypto" in request.offer:
             return 406, _problem(406, "sdes_refused")
         self.sessions[request.id] = request
-        return 201, {"id": request.id, "answer": ANSWER}
+        codec = self.codec if request.kind is SessionKind.WHIP else request.video_codec
+        self._codecs[request.id] = codec
+        return 201, {"id": request.id, "answer": ANSWER, "video_codec": codec if self.says_codec else None}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         node = self

@@ -103,13 +103,13 @@ async def camera_browser() -> AsyncIterator[Any]:
 
 
 PUBLISH = """
-async ({whip, token}) => {
+async ({whip, token, codec}) => {
   const media = await navigator.mediaDevices.getUserMedia({video: {width: 640, height: 360}, audio: true});
   const peer = window.peer = new RTCPeerConnection();
   for (const track of media.getTracks()) peer.addTransceiver(track, {direction: 'sendonly'});
   const video = peer.getTransceivers().find((t) => t.sender.track.kind === 'video');
   const codecs = RTCRtpSender.getCapabilities('video').codecs;
-  video.setCodecPreferences(codecs.filter((c) => /H264|rtx/i.test(c.mimeType)));
+  video.setCodecPreferences(codecs.filter((c) => [`video/${codec}`, 'video/rtx'].includes(c.mimeType)));
   await peer.setLocalDescription();
   const answer = await fetch(whip, {
     method: 'POST', body: peer.localDescription.sdp,
@@ -124,14 +124,20 @@ async ({whip, token}) => {
 
 @pytest.mark.browser
 @pytest.mark.stage
-async def test_chromium_publishes_by_whip(stage: Stage, camera_browser: Any, watch_page: OpenPage) -> None:
+@pytest.mark.parametrize("codec", ["H264", "VP8"])
+async def test_chromium_publishes_by_whip(
+    stage: Stage, camera_browser: Any, watch_page: OpenPage, codec: str
+) -> None:
     token = stage.json("token", "create", "--publish", "camera")
     page = await camera_browser.new_page()
     await page.goto(f"{stage.api}/api/v1/health")  # any page that may use a camera
-    resource = await page.evaluate(PUBLISH, {"whip": token["whip"], "token": token["token"]})
+    resource = await page.evaluate(PUBLISH, {"whip": token["whip"], "token": token["token"], "codec": codec})
     assert resource.startswith(token["whip"])
     watch = await watch_page(f"{stage.watch}/camera")
     await plays(watch)
+    assert (await watch.facts())["codec"] == codec
+    (stream,) = stage.get("streams")
+    assert (stream["video_codec"], stream["width"]) == (codec, 640)
 
     # An operator's stop ends it wherever it was started, and its token is worth nothing any more.
     stage.stop("camera")

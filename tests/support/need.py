@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from console.core.browser import find_browser
+from tests.support.firefox import find_firefox
 
 # marker -> the part it stands for
-MARKERS = {"browser": "chromium", "terminal": "tmux"}
+MARKERS = {"browser": "chromium", "firefox": "firefox", "terminal": "tmux"}
 
 
 def required() -> bool:
@@ -27,6 +28,8 @@ def find(part: str) -> Path | None:
     """Where a part is, None if it is not on this machine."""
     if part == "chromium":
         return find_browser()
+    if part == "firefox":
+        return find_firefox()
     path = shutil.which(part)
     return Path(path) if path else None
 
@@ -36,6 +39,11 @@ def how_to_get(part: str) -> str:
         return (
             "no Chrome or Chromium was found (Ubuntu's chromium package is only a snap stub): "
             "install one, or name it by CHROMIUM_PATH"
+        )
+    if part == "firefox":
+        return (
+            "no Firefox was found (Ubuntu's is a snap): `make test` installs firefox-esr as root, or prints "
+            "the command that does; or name one by FIREFOX_PATH"
         )
     return f"{part} is not installed: `make test` installs it as root, or prints the command that does"
 

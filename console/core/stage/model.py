@@ -55,6 +55,7 @@ class PublisherSpec(Request):
 
     channel: str = Field(pattern=CHANNEL_PATTERN)
     source: str  # "test", or the absolute path of a file
+    codec: Literal["h264", "vp8"] = "h264"
     bitrate_bps: float | None = Field(default=None, gt=0)  # None: the publisher's own default, 4.5 Mbps
     loop: bool = False
     copy_mode: bool = False  # send an H.264 file without re-encoding

@@ -41,6 +41,8 @@ CONNECTION_CODES = (3, 4)  # nobody answered, or not in time: worth another try 
 def publisher_arguments(spec: PublisherSpec) -> list[str]:
     """The part of the publisher's command line that says what to send."""
     words = ["--channel", spec.channel, "--source", spec.source]
+    if spec.codec != "h264":
+        words += ["--codec", spec.codec]
     if spec.bitrate_bps is not None:
         words += ["--bitrate", str(round(spec.bitrate_bps))]
     if spec.loop:

@@ -262,8 +262,9 @@ class SqlTransaction:
     async def save_stream(self, stream: Stream) -> None:
         values = asdict(stream) | {"state": stream.state.value}
         values["state_reason"] = _clip(stream.state_reason, t.streams, "state_reason")
-        if stream.publisher is not None:
-            values["publisher"] = _clip(stream.publisher, t.streams, "publisher")
+        for column in ("publisher", "video_codec"):
+            if values[column] is not None:
+                values[column] = _clip(values[column], t.streams, column)
         where = t.streams.c.channel == stream.channel
         if await self._changed(update(t.streams).where(where).values(**values)) == 0:
             await self._c.execute(insert(t.streams).values(**values))

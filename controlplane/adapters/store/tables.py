@@ -81,6 +81,7 @@ streams = Table(
     Column("jti", String(64), nullable=False),
     Column("publisher", String(255)),
     Column("was_live", Boolean, nullable=False),
+    Column("video_codec", String(16)),
 )
 
 sessions = Table(

@@ -31,6 +31,7 @@ class Stream:
     jti: str
     publisher: str | None = None  # a name for people
     was_live: bool = False  # in this broadcast
+    video_codec: str | None = None  # what its publisher's session takes; None: not known yet, or no picture
 
 
 class EndReason(StrEnum):

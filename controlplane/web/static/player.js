@@ -16,7 +16,10 @@
  *   session's state is `waiting` (publisher gone)  holds the last picture: the node keeps our place
  *   stream manager gone                            nothing: media does not pass it; the events come back
  *   event `ended`, or 409 while nothing comes      ends both legs, waits
- *   503 no room, 406/415 no common codec           says so, asks again later
+ *   503 no room                                    says so, asks again later
+ *   406 the broadcast's codec is not had here      says so, and asks no more until another codec is on air, or
+ *                                                  this browser has got a decoder for it
+ *   the publisher comes back with another codec    the edge closes the session: a new one, as for a lost one
  *
  * The channel's own events are only listened to while there is nothing to see: a browser opens six connections
  * to a server for all its windows (HTTP/1.1), and each window that plays keeps one for its session's events.
@@ -36,20 +39,29 @@ const HOLD_MS = 15_000; // a publisher that vanished has 10 s to come back befor
 const STEADY_MS = 5000;
 const BACKOFF_MS = [0, 500, 1000, 2000, 4000];
 const ASK_AGAIN_MS = 8000; // while waiting: events should tell first
-const CODEC_AGAIN_MS = 60_000; // Firefox fetches its H.264 plug-in some time after its first start
+const DECODER_MS = 5000; // how often to look for a decoder: Firefox fetches its H.264 plug-in after its first start
+const ANSWER_AGAIN_MS = 60_000; // after an answer that the browser did not take
 const FULL_AGAIN_MS = 5000;
 const REPLACED_MS = 10_000; // a dead edge is replaced well within this
 const ENDED_SHOWN_MS = 8000;
 
+/** The names of the video codecs that this browser can receive now, as the stream manager writes them. */
+function decoders() {
+  const codecs = RTCRtpReceiver.getCapabilities?.('video')?.codecs ?? [];
+  return new Set(codecs.map(({ mimeType }) => mimeType.replace(/^video\//i, '').toUpperCase()));
+}
+
 export class Player {
   /** @type {"waiting"|"connecting"|"playing"|"reconnecting"|"ended"} */
   state = 'connecting';
-  /** Why, for the words: '', 'network', 'publisher', 'server', 'full', 'codec', 'refused', 'unsupported'. */
+  /** Why, for the words: '', 'network', 'publisher', 'server', 'full', 'codec', 'answer', 'refused', 'unsupported'. */
   reason = '';
   /** What the server said, where `reason` is 'refused'; milliseconds where it is 'full'. */
   detail = null;
   viewers = null;
   edge = null;
+  /** What the pictures are coded in ('H264', 'VP8'), as the channel's events say; null while that is not known. */
+  codec = null;
   sessions = 0;
   /** The browser refuses to play even without sound (some do, to save power) until it is touched. */
   needsTouch = false;
@@ -66,6 +78,9 @@ export class Player {
   #retryTimer = null;
   #endedTimer = null;
   #attempts = 0;
+  #refusedCodec = null; // for want of which we were refused
+  #refusedDecoders = new Set(); // what the browser had then
+  #decodersAt = 0;
   #muted = true; // browsers start a page by itself only without sound
   #moving = false;
   #ticking = null;
@@ -150,12 +165,17 @@ export class Player {
 
   #followChannel() {
     this.#channelFeed ??= new EventFeed(this.#feedUrl, {
-      state: ({ on_air: onAir, viewers }) => {
+      state: ({ on_air: onAir, viewers, video_codec: codec }) => {
         const began = onAir && this.#onAir !== true;
         this.#onAir = onAir;
+        this.codec = codec ?? null;
         this.counted(viewers);
-        // 'full' and 'codec' keep their own delay: that something is on air is not news to them.
-        if (began && !this.#live && !['full', 'codec'].includes(this.reason)) {
+        if (this.reason === 'codec') {
+          if (!onAir) this.#say('waiting'); // for another broadcast, which may be another matter
+          else if (this.codec !== this.#refusedCodec) this.#join();
+          this.#onchange();
+        } else if (began && !this.#live && this.reason !== 'full') {
+          // 'full' keeps its own delay: that something is on air is not news to it.
           this.#attempts = 0;
           this.#join();
         }
@@ -240,6 +260,7 @@ export class Player {
       restarted: false, // since there were pictures last
       lastPictureAt: null,
       moved: false, // told to go elsewhere
+      lost: false, // its transport is gone
       dropped: false,
     };
     this.#next = leg;
@@ -293,9 +314,13 @@ export class Player {
       else if (!shown) this.#say('reconnecting', since < REPLACED_MS ? 'network' : 'full', wait);
       return this.#retry(spread(wait));
     }
-    if (status === 406 || status === 415) {
-      if (!shown) this.#say('waiting', 'codec');
-      return this.#retry(after(CODEC_AGAIN_MS));
+    if (status === 406) {
+      if (shown && !this.#live.lost) return this.#retry(after(this.#backoff()));
+      return this.#missesCodec();
+    }
+    if (status === 415) {
+      if (!shown) this.#say('waiting', 'answer');
+      return this.#retry(after(ANSWER_AGAIN_MS));
     }
     const delay = after(this.#backoff());
     if (!shown) {
@@ -304,6 +329,24 @@ export class Player {
       else this.#say(state, 'refused', error.message);
     }
     return this.#retry(delay);
+  }
+
+  /** The offer had nothing of what is on air, and so would the next one: only news leads on from here. */
+  #missesCodec() {
+    this.#dropBoth();
+    this.#moving = false;
+    this.#attempts = 0;
+    if (!this.#channelFeed?.connected) this.codec = null; // what we know is of before
+    this.#refusedCodec = this.codec;
+    this.#refusedDecoders = decoders();
+    this.#say('waiting', 'codec');
+  }
+
+  /** Whether this browser has got a decoder since, for what is on air. */
+  #gotDecoder(now) {
+    if (now - this.#decodersAt < DECODER_MS) return false;
+    this.#decodersAt = now;
+    return decoders().has(this.codec) && !this.#refusedDecoders.has(this.codec);
   }
 
   #backoff() {
@@ -377,12 +420,13 @@ export class Player {
       this.#retryIfIdle();
     } else if (leg === this.#live) {
       if (!over && !leg.restarted) this.#restart(leg);
-      else if (!leg.restarting) this.#replace();
+      else if (!leg.restarting) this.#replace(over);
     }
   }
 
   /** Make another session in place of `live`, even if its last picture is fresh: no other will come. */
-  #replace() {
+  #replace(over = false) {
+    this.#live.lost = over;
     this.#moving = true;
     this.#retryIfIdle();
   }
@@ -417,6 +461,7 @@ export class Player {
       if (!leg) this.#say(this.state === 'reconnecting' ? 'reconnecting' : 'connecting', 'network');
       this.#retryIfIdle();
     }
+    if (this.reason === 'codec' && !next && this.#gotDecoder(now)) this.#join();
     if (!leg) return;
     if (this.#fresh(leg)) {
       if (now - leg.since > STEADY_MS) this.#attempts = 0;
@@ -445,7 +490,7 @@ export class Player {
   /** The reason for a picture that stands still; what a refusal said last is kept. */
   #whyStill(leg) {
     if (leg.told === 'waiting' || this.#next?.told === 'waiting') return 'publisher';
-    if (['server', 'full', 'codec', 'refused'].includes(this.reason)) return this.reason;
+    if (['server', 'full', 'answer', 'refused'].includes(this.reason)) return this.reason;
     return 'network';
   }
 

@@ -38,6 +38,7 @@ window.showcaller = Object.defineProperties(
       bitrateBps: () => meter.bitrateBps,
       latencyMs: () => meter.latencyMs,
       latencyPixelMs: () => meter.latencyPixelMs,
+      codec: () => meter.stats?.codec ?? null,
       sessions: () => player.sessions,
       edge: () => player.edge,
     }).map(([name, get]) => [name, { get, enumerable: true }]),
@@ -58,11 +59,12 @@ function words() {
     case 'full':
       return ['Every place is taken', 'Every place is taken', `Asking again every ${seconds} s. ${START}`];
     case 'codec':
+      return withoutCodec(player.codec);
+    case 'answer':
       return [
         'This browser cannot play the picture',
         'This browser cannot play the picture',
-        'The broadcast is H.264 video and this browser has no decoder for it. ' +
-          'Open this page in Chrome, Edge or Safari, or switch on the OpenH264 plug-in in Firefox.',
+        'It did not take the server’s answer. Open this page in another browser. Trying again in a while.',
       ];
     case 'unsupported':
       return [
@@ -88,6 +90,19 @@ function words() {
     default:
       return ['Waiting for the broadcast', 'Waiting for the broadcast', START];
   }
+}
+
+/** The broadcast is of a kind that this browser cannot show; nothing is tried until that changes. */
+function withoutCodec(codec) {
+  const name = { H264: 'H.264' }[codec] ?? codec;
+  const what = name
+    ? `This broadcast is ${name} and this browser has none`
+    : 'This broadcast is of a kind that this browser has no decoder for';
+  const next =
+    codec === 'H264'
+      ? 'Open this page in Chrome, Edge or Safari, or switch on the OpenH264 plug-in in Firefox.'
+      : 'Open this page in another browser, or bring this one up to date.';
+  return [what, what, next];
 }
 
 function setText(element, text) {

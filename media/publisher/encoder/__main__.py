@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
         except SourceRejected as error:
             write(Item(Kind.REJECTED, json.dumps({"what": error.what, "next": error.next_step}).encode()))
             return 1
-        show = Show(source, float(settings["bitrate"]), orders, write)
+        show = Show(source, settings["codec"], float(settings["bitrate"]), orders, write)
         write(Item(Kind.READY, json.dumps(asdict(source.info)).encode()))
         reader = threading.Thread(target=_read_orders, args=(sys.stdin.buffer, orders), daemon=True)
         reader.start()

@@ -1,14 +1,14 @@
 """Keeping the bitrate: what is asked for is what goes out, whatever the content is worth.
 
-x264 under a tight VBV stays a few per cent below its target on film and just above it on noise, and a plain
-picture (a slide, black) needs next to nothing. Three things make the asked bitrate the sent one, second by
-second:
+x264 under a tight VBV stays a few per cent below its target on film and just above it on noise, libvpx at its
+constant bitrate does about the same, and a plain picture (a slide, black) needs next to nothing. Three things
+make the asked bitrate the sent one, second by second:
 
 1. key frames once a second and a VBV of 250 ms: every second holds one key frame, so seconds are alike;
 2. a slow correction: once a second the encoder's target is moved by part of the error of the last three;
-3. a floor: when the last second falls below 97 % of the target, filler data (H.264 NAL unit type 12, which
-   decoders skip) is added after the picture. A broadcaster who asks for 4.5 Mbps is testing or feeding
-   something that expects 4.5 Mbps; who wants less asks for less.
+3. a floor: when the last second falls below 97 % of the target, filler that decoders skip (H.264 NAL unit
+   type 12; zeros after a VP8 frame) is added after the picture. A broadcaster who asks for 4.5 Mbps is
+   testing or feeding something that expects 4.5 Mbps; who wants less asks for less.
 
 Counted are RTP bytes: payload and the 12-byte header. Pure: show time is an argument.
 """
@@ -19,9 +19,11 @@ from media.publisher.packets import MAX_PAYLOAD
 
 _PACKET_COST = 14  # RTP header and the two bytes of an FU-A fragment
 
+KEY_INTERVAL_S = 1.0
+VBV_S = 0.25
 HEADROOM = 1.04  # x264's own target and VBV rate, over what its payload should come to
 _CORRECTION = 0.5  # share of the error taken up each second
-_LOWEST, _HIGHEST = 0.85, 1.0  # of the x264 target; it cannot rise over the VBV rate it was opened with
+_LOWEST, _HIGHEST = 0.85, 1.0  # of the encoder's target; it cannot rise over the VBV rate it was opened with
 _FLOOR = 0.97
 _WINDOW_S, _LONG_WINDOW_S = 1.0, 3.0
 
@@ -47,10 +49,12 @@ def payload_bps(rtp_bps: float) -> float:
 
 
 class Pace:
-    """Tells, picture by picture, how much filler to add and what x264 should aim at."""
+    """Tells, picture by picture, how much filler to add and what the encoder should aim at."""
 
-    def __init__(self, target_bps: float, fps: float) -> None:
+    def __init__(self, target_bps: float, fps: float, headroom: float = HEADROOM) -> None:
+        """`headroom`: the encoder's own target, over what its payload should come to."""
         self._fps = fps
+        self._headroom = headroom
         self._frames: deque[tuple[float, int, int]] = deque()  # show time, RTP bytes coded, filler
         self._correction = 1.0
         self._next_correction = 0.0
@@ -64,8 +68,8 @@ class Pace:
 
     @property
     def encoder_bps(self) -> int:
-        """What x264 is to aim at now."""
-        return round(payload_bps(self.target_bps) * HEADROOM * self._correction)
+        """What the encoder is to aim at now."""
+        return round(payload_bps(self.target_bps) * self._headroom * self._correction)
 
     def filler(self, at: float, size: int) -> int:
         """A picture of `size` bytes was coded at a show time. Bytes of filler to send after it."""

@@ -14,12 +14,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 import av
 
 from media.publisher.encoder import pace
 from media.publisher.encoder.sound import FRAME_S, FRAME_SAMPLES, SoundEncoder, level_db
 from media.publisher.encoder.video import VideoEncoder
+from media.publisher.encoder.vp8 import Vp8Encoder
+from media.publisher.options import Codec
 from media.publisher.pipe import SOUND_CLOCK, VIDEO_CLOCK, Item, Kind
 from media.publisher.sources.port import CodedPicture, EndOfSource, Picture, Source
 
@@ -52,15 +55,37 @@ class Orders:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
 
+class PictureEncoder(Protocol):
+    """One of the encoders: pictures in show order, each coded before the next one comes."""
+
+    def set_bitrate(self, target_bps: float) -> None:
+        """RTP payload and headers from now on; never above what it was opened with."""
+
+    def encode(self, frame: av.VideoFrame, at: float, key: bool) -> tuple[bytes, bool]:
+        """The coded picture of show time `at`, and whether it is a key frame (one is asked for with `key`).
+        Empty when the encoder left it out."""
+
+
+_ENCODERS: dict[Codec, Callable[[int, int, float, float], PictureEncoder]] = {
+    "h264": VideoEncoder,
+    "vp8": Vp8Encoder,
+}
+
+
 class Show:
-    def __init__(self, source: Source, bitrate: float, orders: Orders, write: Callable[[Item], None]) -> None:
+    def __init__(
+        self, source: Source, codec: Codec, bitrate: float, orders: Orders, write: Callable[[Item], None]
+    ) -> None:
         self._source = source
         self._orders = orders
         self._write = write
         self._figures = EncoderFigures()
         info = source.info
         video_bps = pace.video_bps(bitrate, info.sound)
-        self._video = None if info.copy else VideoEncoder(info.width, info.height, info.fps, video_bps)
+        encoder = _ENCODERS[codec]
+        self._video: PictureEncoder | None = (
+            None if info.copy else encoder(info.width, info.height, info.fps, video_bps)
+        )
         self._sound = SoundEncoder(pace.sound_bps(bitrate)) if info.sound else None
         self._zero = 0.0
         self._sound_block = 0  # number of the next 20 ms of sound
@@ -155,6 +180,8 @@ class Show:
         if data:
             self._figures.encoded += 1
             self._write(Item(Kind.VIDEO, data, round(picture.at * VIDEO_CLOCK), capture, key))
+        else:
+            self._figures.skipped += 1
 
     def _code(self, frame: av.VideoFrame, at: float) -> tuple[bytes, bool]:
         assert self._video is not None  # only a source in copy mode gives coded pictures

@@ -5,12 +5,10 @@ from fractions import Fraction
 import av
 from av.video.frame import PictureType
 
-from media.publisher.encoder.pace import HEADROOM, Pace, payload_bps
+from media.publisher.encoder.pace import HEADROOM, KEY_INTERVAL_S, VBV_S, Pace, payload_bps
 from media.publisher.packets import MAX_PAYLOAD
 from media.publisher.pipe import VIDEO_CLOCK
 
-KEY_INTERVAL_S = 1.0
-_VBV_S = 0.25
 _TIME_BASE = Fraction(1, VIDEO_CLOCK)
 _FILLER_UNIT = b"\x00\x00\x00\x01\x0c"  # start code and header of a filler data NAL unit (H.264 7.3.2.7)
 
@@ -36,7 +34,7 @@ class VideoEncoder:
             "profile": "baseline",
             "forced-idr": "1",
             "maxrate": str(ceiling),
-            "bufsize": str(round(ceiling * _VBV_S)),
+            "bufsize": str(round(ceiling * VBV_S)),
             "x264-params": "repeat-headers=1:scenecut=0",
         }
         context.open()

@@ -15,6 +15,7 @@ from console.core.units import (
     LOWEST_BPS,
     parse_bitrate,
     parse_channel,
+    parse_codec,
     parse_duration,
     parse_size,
     show_bitrate,
@@ -157,3 +158,10 @@ def test_a_duration_is_shown_short(seconds: float | None, text: str) -> None:
 def test_a_state_is_shown_in_words() -> None:
     assert [show_state(state) for state in (NodeState.IN_SERVICE, "draining")] == ["in service", "draining"]
     assert not any("_" in show_state(state) for state in NodeState)
+
+
+def test_a_codec_is_read_however_it_is_written() -> None:
+    assert [parse_codec(text) for text in ("h264", "H264", "vp8", "VP8")] == ["h264", "h264", "vp8", "vp8"]
+    for text in ("", "av1", "h.264"):
+        with pytest.raises(UsageError, match="Write h264 or vp8"):
+            parse_codec(text)

@@ -81,6 +81,7 @@ async def test_rows_come_back_as_they_were_written(store: SqlStore) -> None:
         jti="j",
         publisher="p",
         was_live=True,
+        video_codec="VP8",
     )
     session = Session(id="a" * 40, kind=SessionKind.WHEP, channel="main", node="edge-1", created_at=2.0)
     group = Group(role=Role.EDGE, region="local", desired=2, last_number=4)
@@ -229,6 +230,28 @@ def test_the_newest_revision_is_alembics_head() -> None:
     scripts = ScriptDirectory.from_config(config)
     assert scripts.get_current_head() == migrate.known_revisions()[-1]
     assert {s.revision for s in scripts.walk_revisions()} == set(migrate.known_revisions())
+
+
+def test_a_database_of_the_version_before_is_brought_on_with_what_is_in_it(tmp_path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    path = tmp_path / "showcaller.db"
+    config = Config()
+    config.set_main_option("script_location", str(migrate.VERSIONS.parent))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO streams (channel, state, state_since, state_reason, since, jti, was_live) "
+            "VALUES ('main', 'live', 1.0, '', 1.0, 'j', 1)"
+        )
+    engine.dispose()
+    migrate.prepare(path)
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT channel, state, video_codec FROM streams").fetchall()
+    assert rows == [("main", "live", None)]
 
 
 def test_the_database_is_private_and_preparing_it_again_changes_nothing(database: Path) -> None:

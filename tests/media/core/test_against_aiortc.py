@@ -14,7 +14,7 @@ import av
 import pytest
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
-from media.core import rtcp, rtp, sdp, srtp
+from media.core import h264, rtcp, rtp, sdp, srtp
 from media.core.session import (
     Closed,
     DtlsReady,
@@ -211,9 +211,9 @@ async def test_aiortc_watches_what_aiortc_publishes(
     packets = [event.data for event in origin.events if isinstance(event, RtpPacket)]
     payloads = [(rtp.parse_header(data), data) for data in packets]
     video = [(h, d) for h, d in payloads if h.payload_type == published.video.payload_type]
-    assert any(rtp.is_keyframe_start(header.payload(data)) for header, data in video)
-    parameter_sets = [sps for header, data in video if (sps := rtp.sps_of(header.payload(data)))]
-    assert rtp.resolution(parameter_sets[0]) == (640, 480)
+    assert any(h264.is_keyframe_start(header.payload(data)) for header, data in video)
+    parameter_sets = [sps for header, data in video if (sps := h264.sps_of(header.payload(data)))]
+    assert h264.resolution(parameter_sets[0]) == (640, 480)
     await origin.until(
         lambda: any(
             isinstance(packet, rtcp.SenderReport)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.core import sdp
+from media.core.codecs import H264, VP8, VideoCodec
 from media.core.errors import NegotiationError
 from tests.media.core.emulated_network import certificate
 
@@ -184,11 +185,101 @@ def test_a_relay_offer_and_its_answer_agree() -> None:
     assert [item.address for item in accepted.remote.candidates] == ["127.0.0.1", "192.0.2.7"]
     assert accepted.video is not None
     assert accepted.audio is not None
-    assert (accepted.video.payload_type, accepted.video.rtx_payload_type) == (sdp.VIDEO_PT, sdp.VIDEO_RTX_PT)
+    assert (accepted.video.payload_type, accepted.video.rtx_payload_type) == (sdp.H264_PT, sdp.H264_RTX_PT)
     assert (accepted.video.remote_ssrc, accepted.video.remote_rtx_ssrc) == (1001, 1002)
     assert accepted.audio.remote_ssrc == 1003
     assert "a=ice-lite" not in sdp.make_relay_offer(edge)
     assert "a=setup:actpass" in sdp.make_relay_offer(edge)
+
+
+def test_a_relay_takes_what_the_origin_answers() -> None:
+    edge = local(("192.0.2.9", 20100))
+    offer = sdp.parse_offer(sdp.make_relay_offer(edge))
+    for codec, payload_types in ((H264, (sdp.H264_PT, sdp.H264_RTX_PT)), (VP8, (sdp.VP8_PT, sdp.VP8_RTX_PT))):
+        answered = sdp.answer_viewer(offer, local(), STREAM, codec)
+        accepted = sdp.accept_answer(sdp.parse_answer(answered.answer))
+        assert accepted.video is not None
+        assert accepted.video.codec is codec
+        assert (accepted.video.payload_type, accepted.video.rtx_payload_type) == payload_types
+        assert set(accepted.video.feedback) == set(sdp.FEEDBACK)
+        assert (accepted.video.remote_ssrc, accepted.video.remote_rtx_ssrc) == (1001, 1002)
+
+
+def test_an_answer_that_calls_our_payload_types_something_else_is_not_taken() -> None:
+    answered = sdp.answer_viewer(sdp.parse_offer(sdp.make_relay_offer(local())), local(), STREAM, VP8).answer
+    for name in ("VP8", "opus"):
+        answered = answered.replace(f"{name}/", "other/")
+    with pytest.raises(NegotiationError) as caught:
+        sdp.accept_answer(sdp.parse_answer(answered))
+    assert (caught.value.status, caught.value.code) == (406, "no_common_codec")
+
+
+WITHOUT_H264 = re.compile(r"^a=rtpmap:\d+ H264.*\r\n", re.MULTILINE)
+WITHOUT_VP8 = re.compile(r"^a=rtpmap:\d+ VP8.*\r\n", re.MULTILINE)
+
+
+def test_a_viewer_gets_the_codec_that_is_on_air() -> None:
+    for text, codec, first in (
+        (offer_text("chromium-viewer"), H264, "m=video 20000 UDP/TLS/RTP/SAVPF 108 109"),
+        (offer_text("chromium-viewer"), VP8, "m=video 20000 UDP/TLS/RTP/SAVPF 96 97"),
+        (offer_text("chromium-viewer"), None, "m=video 20000 UDP/TLS/RTP/SAVPF 108 109"),
+        (WITHOUT_H264.sub("", offer_text("chromium-viewer")), None, "m=video 20000 UDP/TLS/RTP/SAVPF 96 97"),
+    ):
+        agreed = sdp.answer_viewer(sdp.parse_offer(text), local(), STREAM, codec)
+        check_transport(agreed.answer)
+        video, _ = sections(agreed.answer)
+        assert video[0] == first
+        assert agreed.video is not None
+        assert agreed.video.codec is (VP8 if first.endswith("97") else H264)
+        if agreed.video.codec is VP8:
+            assert "a=rtpmap:96 VP8/90000" in video
+            assert "a=fmtp:97 apt=96" in video
+            assert "H264" not in agreed.answer
+            assert not [line for line in video if line.startswith("a=fmtp:96")]
+            assert {"a=rtcp-fb:96 nack", "a=rtcp-fb:96 nack pli", "a=rtcp-fb:96 goog-remb"} <= set(video)
+
+
+def test_a_firefox_viewer_without_its_plugin_is_answered_vp8() -> None:
+    agreed = sdp.answer_viewer(sdp.parse_offer(offer_text("firefox-viewer")), local(), STREAM, VP8)
+    check_transport(agreed.answer)
+    video, audio = sections(agreed.answer)
+    assert video[0] == "m=video 20000 UDP/TLS/RTP/SAVPF 120 124"
+    assert audio[0] == "m=audio 20000 UDP/TLS/RTP/SAVPF 109"
+    assert {"a=rtpmap:120 VP8/90000", "a=fmtp:124 apt=120", "a=rtcp-fb:120 nack pli"} <= set(video)
+    assert not [line for line in video + audio if line.startswith("a=extmap")]
+
+
+@pytest.mark.parametrize(
+    ("on_air", "pattern", "words"),
+    [(H264, WITHOUT_H264, "This broadcast is H.264"), (VP8, WITHOUT_VP8, "This broadcast is VP8")],
+)
+def test_a_viewer_without_the_codec_on_air_is_told_which_it_is(
+    on_air: VideoCodec, pattern: re.Pattern[str], words: str
+) -> None:
+    offer = sdp.parse_offer(pattern.sub("", offer_text("chromium-viewer")))
+    with pytest.raises(NegotiationError) as caught:
+        sdp.answer_viewer(offer, local(), STREAM, on_air)
+    assert (caught.value.status, caught.value.code) == (406, "no_common_codec")
+    assert caught.value.detail.startswith(words)
+    assert "offer it" in caught.value.detail
+
+
+def test_a_publisher_of_both_sends_h264_and_one_of_vp8_alone_vp8() -> None:
+    both = offer_text("chromium-publisher")
+    assert both.index(" VP8/") < both.index(" H264/")  # as browsers list them by themselves
+    agreed = publish(both)
+    assert agreed.video is not None
+    assert agreed.video.codec is H264
+    agreed = publish(WITHOUT_H264.sub("", both))
+    check_transport(agreed.answer)
+    assert agreed.video is not None
+    assert agreed.video.codec is VP8
+    assert agreed.video.rtx_payload_type is not None
+    assert agreed.video.remote_rtx_ssrc
+    with pytest.raises(NegotiationError) as caught:
+        publish(WITHOUT_VP8.sub("", WITHOUT_H264.sub("", both)))
+    assert (caught.value.status, caught.value.code) == (406, "no_common_codec")
+    assert "VP8" in caught.value.detail
 
 
 def test_ipv6_addresses_are_announced() -> None:
@@ -227,8 +318,14 @@ def without(text: str, pattern: str) -> str:
         (VIEWER.replace("UDP/TLS/RTP/SAVPF", "RTP/SAVP"), 406, "transport_refused"),
         (VIEWER.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"), 406, "transport_refused"),
         (VIEWER + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n", 406, "sdes_refused"),
-        (without(VIEWER, r"^a=rtpmap:\d+ H264.*\r\n"), 406, "no_common_codec"),
-        (VIEWER.replace("packetization-mode=1", "packetization-mode=0"), 406, "no_common_codec"),
+        (without(VIEWER, r"^a=rtpmap:\d+ (H264|VP8).*\r\n"), 406, "no_common_codec"),
+        (
+            without(VIEWER, r"^a=rtpmap:\d+ VP8.*\r\n").replace(
+                "packetization-mode=1", "packetization-mode=0"
+            ),
+            406,
+            "no_common_codec",
+        ),
         (VIEWER.replace("a=recvonly", "a=sendonly"), 406, "no_common_codec"),
         (without(VIEWER, r"^a=fingerprint.*\r\n"), 406, "no_fingerprint"),
         (VIEWER.replace("fingerprint:sha-256", "fingerprint:md5"), 406, "no_fingerprint"),
@@ -322,6 +419,7 @@ def _poke(text: str | bytes) -> None:
         for use in (
             lambda it: sdp.answer_publisher(it, local()),
             lambda it: sdp.answer_viewer(it, local(), STREAM),
+            lambda it: sdp.answer_viewer(it, local(), STREAM, VP8),
             sdp.accept_answer,
         ):
             try:

@@ -1,4 +1,4 @@
-"""Pieces the fan-out tests share: SRTP pairs, a recording socket, a source of H.264-shaped packets."""
+"""Pieces the fan-out tests share: SRTP pairs, a recording socket, sources of H.264 and VP8 packets."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -111,6 +111,11 @@ class Receiver:
         return [parse_header(packet) for packet in self.packets(sock)]
 
 
+VP8_KEY = b"\x10\x50\x42\x1e\x9d\x01\x2a\x00\x05\xd0\x02"  # 1280x720
+VP8_DELTA = b"\x10\xb1\x3d\x00"
+VP8_MIDDLE = b"\x00"
+
+
 class Camera:
     """Makes frames as a publisher would: key frames of SPS and IDR slices, deltas, 30 a second."""
 
@@ -119,10 +124,13 @@ class Camera:
     ) -> None:
         self.ssrc, self.sequence, self.timestamp, self.payload_type = ssrc, sequence, timestamp, payload_type
 
-    def frame(self, *, key: bool = False, packets: int = 4, size: int = 1100) -> list[bytes]:
-        payloads = [SPS] if key else []
+    def payloads(self, key: bool, packets: int, size: int) -> list[bytes]:
+        """Of one frame, as RTP carries them."""
         body = (IDR if key else DELTA) + b"x" * (size - 1)
-        payloads += [body] * (packets - len(payloads))
+        return [SPS] * key + [body] * (packets - key)
+
+    def frame(self, *, key: bool = False, packets: int = 4, size: int = 1100) -> list[bytes]:
+        payloads = self.payloads(key, packets, size)
         result = []
         for index, payload in enumerate(payloads):
             result.append(
@@ -138,3 +146,11 @@ class Camera:
             self.sequence = (self.sequence + 1) & 0xFFFF
         self.timestamp = (self.timestamp + 3000) & 0xFFFFFFFF
         return result
+
+
+class Vp8Camera(Camera):
+    """The same in VP8: only the first packet of a frame says what it is."""
+
+    def payloads(self, key: bool, packets: int, size: int) -> list[bytes]:
+        head = VP8_KEY if key else VP8_DELTA
+        return [head.ljust(size, b"x")] + [VP8_MIDDLE.ljust(size, b"x")] * (packets - 1)

@@ -5,17 +5,21 @@ from dataclasses import replace
 import pytest
 
 from media.core import rtcp
+from media.core.codecs import H264, VP8
 from media.core.rtp import build, build_rtx, parse_header, restore_rtx
 from media.core.sdp import Agreed, AgreedTrack, IceCredentials, RemoteTransport
 from media.fanout.source import REMB_CAP, Source
 from media.fanout.stream import LiveStream
 from media.fanout.viewer import Viewer
-from tests.media.fanout.pieces import Camera, Receiver, RecordingSocket
+from tests.media.fanout.pieces import Camera, Receiver, RecordingSocket, Vp8Camera
 
-VIDEO = AgreedTrack("video", "0", 96, 97, 90_000, 1, "", ("nack", "nack pli"), (), 0xABCD, 0xABCE)
-AUDIO = AgreedTrack("audio", "1", 111, None, 48_000, 2, "", (), (), 0xBEEF, None)
+VIDEO = AgreedTrack("video", "0", 96, 97, 90_000, 1, "", ("nack", "nack pli"), (), 0xABCD, 0xABCE, H264)
+AUDIO = AgreedTrack("audio", "1", 111, None, 48_000, 2, "", (), (), 0xBEEF, None, None)
 REMOTE = RemoteTransport(IceCredentials("u", "p"), (), "actpass", False, ())
 AGREED = Agreed("", REMOTE, "server", replace(VIDEO, payload_type=102, rtx_payload_type=103), AUDIO)
+
+VP8_VIDEO = replace(VIDEO, payload_type=98, rtx_payload_type=99, codec=VP8)
+VP8_AGREED = replace(AGREED, video=replace(VP8_VIDEO, payload_type=120, rtx_payload_type=124))
 
 
 class Stage:
@@ -34,10 +38,10 @@ class Stage:
         self.seed += 1
         return (self.seed * 0x9E3779B97F4A7C15).to_bytes(16, "little")[:count].ljust(count, b"\x05")
 
-    def publish(self) -> Source:
+    def publish(self, video: AgreedTrack = VIDEO) -> Source:
         source = Source(
             ssrc=self.stream.own_ssrc,
-            video=(VIDEO, self.stream.video),
+            video=(video, self.stream.video),
             audio=(AUDIO, self.stream.audio),
             send=lambda packets, now: self.asked.extend(packets),
             remb=True,
@@ -460,3 +464,94 @@ def test_sound_begins_at_once_and_needs_no_key_frame(stage: Stage) -> None:
     headers = receiver.headers(stage.socket)
     assert len(headers) == 4  # from the packet after the first
     assert {(h.ssrc, h.payload_type) for h in headers} == {(stage.stream.audio.ssrc, 111)}
+
+
+def publish_vp8(stage: Stage) -> None:
+    """The publisher comes back with another codec."""
+    stage.publish(VP8_VIDEO)
+    stage.camera = Vp8Camera(ssrc=0xABCD, sequence=40_000, timestamp=1, payload_type=98)
+
+
+def test_a_vp8_stream_begins_with_a_key_frame_and_tells_its_size(stage: Stage) -> None:
+    publish_vp8(stage)
+    receiver, viewer = stage.join(1, VP8_AGREED)
+    stage.frames(3)  # the middle of a frame, or a delta, is no beginning
+    assert receiver.packets(stage.socket) == []
+    stage.frames(1, key=True)
+    stage.frames(2)
+    headers = receiver.headers(stage.socket)
+    assert len(headers) == 12
+    assert {h.payload_type for h in headers} == {120}
+    assert stage.stream.video.resolution == (1280, 720)
+    assert stage.stream.video.counters.keyframes == 1
+    lost = headers[5].sequence
+    stage.stream.feedback(viewer, [rtcp.Nack(1, stage.stream.video.ssrc, (lost,))], stage.now)
+    assert {h.payload_type for h in receiver.headers(stage.socket)} == {124}
+    late, _ = stage.join(2, VP8_AGREED)
+    stage.frames(12)
+    assert len(late.headers(stage.socket)) == 4 * 15  # out of the ring, with the group of pictures so far
+
+
+def test_a_viewer_of_another_codec_is_sent_nothing_of_a_new_source(stage: Stage) -> None:
+    old, viewer = stage.join(1)
+    stage.frames(1, key=True)
+    stage.frames(3)
+    catching, _ = stage.join(2)
+    stage.advance(0.001)
+    before = old.headers(stage.socket)
+    catching.packets(stage.socket)
+    publish_vp8(stage)
+    new, _ = stage.join(3, VP8_AGREED)
+    stage.frames(2)
+    stage.frames(1, key=True)
+    stage.frames(30)
+    assert old.packets(stage.socket) == catching.packets(stage.socket) == []
+    after = new.headers(stage.socket)
+    assert len(after) == 4 * 31
+    assert after[0].sequence == (before[-1].sequence + 1) & 0xFFFF
+    nack = rtcp.Nack(1, stage.stream.video.ssrc, (after[0].sequence, before[-1].sequence))
+    stage.stream.feedback(viewer, [nack], stage.now)
+    assert old.packets(stage.socket) == []
+    stage.stream.leave(viewer.id)
+
+
+def test_what_was_on_air_in_another_codec_is_no_beginning_for_a_joiner(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    publish_vp8(stage)
+    receiver, _ = stage.join(1, VP8_AGREED)  # right after a key frame, but one of the codec before
+    stage.advance(1.0)
+    assert receiver.packets(stage.socket) == []
+    stage.frames(1, key=True)
+    assert len(receiver.packets(stage.socket)) == 4
+
+
+def test_a_viewer_of_another_codec_asks_for_no_key_frames(stage: Stage) -> None:
+    publish_vp8(stage)
+    stage.frames(1, key=True)
+    stage.advance(1.0)
+    stage.asked.clear()
+    receiver, viewer = stage.join(1)
+    stage.advance(3.0)
+    stage.stream.feedback(viewer, [rtcp.Pli(1, stage.stream.video.ssrc)], stage.now)
+    assert stage.key_frames_asked() == 0
+    assert receiver.packets(stage.socket) == []
+
+
+def test_the_same_codec_again_changes_nothing_for_viewers(stage: Stage) -> None:
+    publish_vp8(stage)
+    receiver, _ = stage.join(1, VP8_AGREED)
+    stage.frames(1, key=True)
+    publish_vp8(stage)
+    stage.frames(1, key=True)
+    assert len(receiver.packets(stage.socket)) == 8
+
+
+def test_sound_goes_on_over_a_change_of_the_pictures_codec(stage: Stage) -> None:
+    receiver, _ = stage.join(1)
+    sounds = [
+        build(payload_type=111, sequence=n, timestamp=960 * n, ssrc=0xBEEF, payload=b"o") for n in range(6)
+    ]
+    stage.feed(sounds[:3])
+    publish_vp8(stage)
+    stage.feed(sounds[3:])
+    assert len(receiver.headers(stage.socket)) == 5

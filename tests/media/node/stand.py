@@ -79,6 +79,8 @@ class Manager:
         self.nodes: dict[str, EnrolledNode] = {}
         self.tokens: dict[str, str] = {}  # one-use token -> node id
         self.origin_of: dict[str, str] = {}  # channel -> node id
+        self.codec_of: dict[str, str | None] = {}  # channel -> what its publisher was answered
+        self.tells_codec = True  # to viewers' edges
         self.refused = 0
         self.report_interval = 0.25
         self.url = ""
@@ -170,12 +172,19 @@ class Manager:
             node,
             "POST",
             "/v1/sessions",
-            json={"id": session, "kind": kind, "channel": channel, "offer": offer},
+            json={
+                "id": session,
+                "kind": kind,
+                "channel": channel,
+                "offer": offer,
+                "video_codec": self.codec_of.get(channel) if kind == "whep" and self.tells_codec else None,
+            },
         )
         if response.status_code != 201:
             raise SessionRefused(response)
         if kind == "whip":
             self.origin_of[channel] = node
+            self.codec_of[channel] = response.json()["video_codec"]
         answer: str = response.json()["answer"]
         return answer
 
@@ -284,16 +293,20 @@ def peer_connection() -> RTCPeerConnection:
     return RTCPeerConnection(RTCConfiguration(iceServers=[]))
 
 
-def prefer_h264(transceiver: Any) -> None:
+def offer_only(transceiver: Any, *names: str) -> None:
+    """Leave every video codec but these, and RTX, out of an offer."""
+    wanted = {f"video/{name}".lower() for name in (*names, "rtx")}
     codecs = RTCRtpSender.getCapabilities("video").codecs
-    transceiver.setCodecPreferences([c for c in codecs if c.mimeType.lower() in ("video/h264", "video/rtx")])
+    transceiver.setCodecPreferences([c for c in codecs if c.mimeType.lower() in wanted])
 
 
 class Publisher:
     """An aiortc WHIP publisher of the pattern and a quiet tone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *codecs: str) -> None:
+        """`codecs`: what it offers; H.264 by default."""
         self.connection = peer_connection()
+        self.codecs = codecs or ("H264",)
         self.pattern = Pattern()
         self.session = secrets.token_urlsafe(16)
         self.keyframes = 0
@@ -302,7 +315,7 @@ class Publisher:
         """`change` gets the answer before the peer does."""
         video = self.connection.addTransceiver(self.pattern, direction="sendonly")
         self.connection.addTransceiver(AudioStreamTrack(), direction="sendonly")
-        prefer_h264(video)
+        offer_only(video, *self.codecs)
         await self.connection.setLocalDescription(await self.connection.createOffer())
         answer = await manager.session(
             node, "whip", channel, self.connection.localDescription.sdp, self.session
@@ -316,8 +329,10 @@ class Publisher:
 class Watcher:
     """An aiortc WHEP viewer: decodes, counts frames and sound, keeps the last picture's size."""
 
-    def __init__(self) -> None:
+    def __init__(self, *codecs: str) -> None:
+        """`codecs`: what it offers; H.264 by default."""
         self.connection = peer_connection()
+        self.codecs = codecs or ("H264",)
         self.session = secrets.token_urlsafe(16)
         self.frames = 0
         self.samples = 0
@@ -350,7 +365,7 @@ class Watcher:
 
     async def offer_only(self, manager: Manager, node: str, channel: str) -> None:
         """Ask for a session and do nothing about the answer."""
-        prefer_h264(self.connection.addTransceiver("video", direction="recvonly"))
+        offer_only(self.connection.addTransceiver("video", direction="recvonly"), *self.codecs)
         self.connection.addTransceiver("audio", direction="recvonly")
         await self.connection.setLocalDescription(await self.connection.createOffer())
         self.answer = await manager.session(

@@ -35,7 +35,7 @@ async def test_a_relay_let_go_while_it_connects_asks_for_nothing_more(engines) -
     origin.create("publisher", SessionKind.WHIP, "main", offer("chromium-publisher"))
     edge.create("viewer", SessionKind.WHEP, "main", offer("chromium-viewer"))
     (asked,) = [event for event in said if event["ev"] == "subscribe"]
-    answer = origin.create("relay", SessionKind.RELAY_OUT, "main", asked["offer"])
+    answer = origin.create("relay", SessionKind.RELAY_OUT, "main", asked["offer"]).answer
     edge.subscribed("main", asked["attempt"], "relay", answer)
     assert edge.end_channel("main", "the stream has ended")
     assert len(edge.timers) == 1  # the worker's own reports; nothing of the relay's

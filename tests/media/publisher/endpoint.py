@@ -46,6 +46,7 @@ class Session:
     pictures: list[Seen] = field(default_factory=list)
     sound: list[float] = field(default_factory=list)  # peak level of each 20 ms
     rtp: list[tuple[float, int, int, int]] = field(default_factory=list)  # when, SSRC, bytes, timestamp
+    heads: list[tuple[int, bytes]] = field(default_factory=list)  # payload type, and how the payload begins
     reports: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # SSRC: sender reports (NTP, RTP)
     why: str = ""  # as its DELETE said
     ended_by_delete: bool = False
@@ -152,6 +153,7 @@ class Endpoint:
         async def handle_rtp(packet: Any, arrival_time_ms: int) -> None:
             size = 12 + len(packet.payload)
             session.rtp.append((time.monotonic(), packet.ssrc, size, packet.timestamp))
+            session.heads.append((packet.payload_type, packet.payload[:16]))
             if self.decode:
                 await on_rtp(packet, arrival_time_ms=arrival_time_ms)
 

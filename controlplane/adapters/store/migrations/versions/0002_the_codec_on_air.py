@@ -1,0 +1,13 @@
+"""What a stream's picture is coded in."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("streams", sa.Column("video_codec", sa.String(16)))
