@@ -102,7 +102,7 @@ async def compose(
     board = Board()
     books = Books(store, board, clock)
     tokens = Tokens(key, operator, store, clock)
-    control = HttpNodeControl(tokens.control_secret)
+    control = HttpNodeControl(tokens.control_secret, lambda: board.nodes)
     closers.push_async_callback(control.close)
     background = Background()
     closers.push_async_callback(background.close)
