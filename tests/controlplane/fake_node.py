@@ -70,6 +70,7 @@ class FakeNode:
         self.sessions: dict[str, SessionRequest] = {}
         self.calls: list[str] = []  # "DELETE /v1/sessions/..." in order
         self.orders: list[str] = []  # "resubscribe main", ...
+        self.connects = True  # whether its viewers ever connect
         self.silent = False  # alive, and says nothing
         self.media: Literal["waiting", "live", "stalled"] = "live"  # of the streams it has
         self.relayed: Literal["waiting", "live", "stalled"] = "live"  # of those it has from an origin
@@ -156,7 +157,12 @@ class FakeNode:
             egress_bps=1000.0 * len(sessions),
             ingress_bps=0.0,
             sessions=[
-                SessionReport(id=s.id, kind=s.kind, channel=s.channel, state="connected")
+                SessionReport(
+                    id=s.id,
+                    kind=s.kind,
+                    channel=s.channel,
+                    state="connected" if self.connects or s.kind is not SessionKind.WHEP else "new",
+                )
                 for s in sessions.values()
             ]
             if self._seq % 2
