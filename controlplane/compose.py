@@ -24,6 +24,7 @@ from controlplane.services.enrolment import Enrolment
 from controlplane.services.feed import Feed
 from controlplane.services.fleet import Fleet
 from controlplane.services.housekeeping import Housekeeping
+from controlplane.services.joining import Joining
 from controlplane.services.losses import Losses
 from controlplane.services.pages import Pages
 from controlplane.services.reports import Reports
@@ -102,7 +103,7 @@ async def compose(
     board = Board()
     books = Books(store, board, clock)
     tokens = Tokens(key, operator, store, clock)
-    control = HttpNodeControl(tokens.control_secret)
+    control = HttpNodeControl(tokens.control_secret, lambda: board.nodes)
     closers.push_async_callback(control.close)
     background = Background()
     closers.push_async_callback(background.close)
@@ -136,7 +137,7 @@ async def compose(
         pages=pages,
         streams=streams,
         fleet=fleet,
-        signaling=Signaling(books, control, streams, losses),
+        signaling=Signaling(books, control, streams, losses, Joining(board, clock, config.viewers)),
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams),
         ice_servers=config.ice.servers,

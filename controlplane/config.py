@@ -46,6 +46,8 @@ class StreamsConfig(_Section):
 class ViewersConfig(_Section):
     latency_interval_s: float = Field(2.0, gt=0)
     latency_posts_per_s: float = Field(200.0, gt=0)
+    joining: int = Field(2000, ge=1)
+    joining_per_address: int = Field(100, ge=1)
 
 
 class IceServer(_Section):

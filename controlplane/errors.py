@@ -8,6 +8,7 @@
     │  ├─ NothingOnAir    409    try again: a publisher may come
     │  └─ ChannelOnAir    409
     ├─ BadRequest         4xx    the peer's fault: an offer or a header we cannot take
+    ├─ TooMany            429    the peer asks for too much at once; try again
     └─ Unavailable        503    ours: no room, a node that does not answer, a busy database; try again
     StartError                   the manager cannot start; printed as `error: ...`, exit code 1
 
@@ -94,6 +95,12 @@ class BadRequest(ControlError):
     status = 400
     code = "bad_request"
     title = "The request cannot be understood"
+
+
+class TooMany(ControlError):
+    status = 429
+    code = "too_many_from_here"
+    title = "Too many at once from your address"
 
 
 class Unavailable(ControlError):

@@ -47,6 +47,7 @@ def make(stage: Stage, bound: socket.socket, tls: ssl.SSLContext | None) -> _Ser
         log_config=None,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # who speaks is who has connected: a header may say anything
         ws_per_message_deflate=False,  # 0.8 ms instead of 5 for five consoles
         timeout_graceful_shutdown=1,
     )

@@ -50,6 +50,8 @@ ROOMS = {
 
     # The control plane. Nothing of media and nothing of the console, anywhere.
     "controlplane.wire":       Room("os pathlib tempfile", "pydantic", used="psutil"),
+    "controlplane.wire.reaching":  # asks the routing table whose an address is; sends nothing
+                               Room("socket urllib"),
     "controlplane.domain":     Room(rooms="controlplane.wire"),
     "controlplane.domain.diagrams":  # a command: writes docs/states.md
                                Room("pathlib sys", rooms="controlplane.domain"),
@@ -71,7 +73,7 @@ ROOMS = {
     # Vendors' libraries, each in its own adapter.
     "controlplane.adapters.clock":      Room("time"),
     "controlplane.adapters.control":    Room(
-        "", "httpx pydantic", "controlplane.domain controlplane.ports controlplane.wire"
+        "ssl", "httpx pydantic", "controlplane.domain controlplane.ports controlplane.wire"
     ),
     "controlplane.adapters.provision":  Room(
         ANY, "structlog", "controlplane.ports controlplane.wire"
@@ -109,7 +111,7 @@ ROOMS = {
     "media.node":              Room(
         ANY,
         "httpx orjson pydantic starlette structlog uvicorn",
-        "controlplane.wire media.core media.drive media.fanout",
+        "controlplane.wire controlplane.wire.reaching media.core media.drive media.fanout",
     ),
     "media.timecode":          Room("", "numpy"),
     "media.publisher":         Room(
@@ -121,7 +123,10 @@ ROOMS = {
 
     # The console: it speaks HTTP and WebSocket, and its core alone does.
     "console.core":            Room(
-        ANY, "httpx pydantic structlog websockets", "controlplane.wire", used="keyring platformdirs psutil"
+        ANY,
+        "httpx pydantic structlog websockets",
+        "controlplane.wire controlplane.wire.reaching",
+        used="keyring platformdirs psutil",
     ),
     "console.cli":             Room(
         ANY, "typer", "console.core", used="console.app controlplane.wire pydantic"

@@ -20,6 +20,8 @@ from console.cli import output
 from console.core.paths import Home, home_from
 
 if TYPE_CHECKING:
+    import ssl
+
     from console.core.client import Client
     from console.core.stage import StageOptions
     from console.core.target import ConsoleOptions, Target
@@ -134,12 +136,17 @@ def target(api: str | None, token_file: Path | None) -> "Target":
     return find_target(console_options(api, token_file))
 
 
-def call(api: str | None, token_file: Path | None, use: Callable[["Client"], Coroutine[Any, Any, T]]) -> T:
-    """Open a client on the target, use it, close it."""
+def call(
+    api: str | None,
+    token_file: Path | None,
+    use: Callable[["Client"], Coroutine[Any, Any, T]],
+    trust: "ssl.SSLContext | None" = None,
+) -> T:
+    """Open a client on the target, use it, close it. `trust`: see Client."""
     found = target(api, token_file)
 
     async def main() -> T:
-        client: AbstractAsyncContextManager[Client] = found.client()
+        client: AbstractAsyncContextManager[Client] = found.client(trust=trust)
         async with client as opened:
             return await use(opened)
 

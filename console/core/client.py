@@ -118,7 +118,9 @@ class Client:
         *,
         timeout: float = 10.0,
         local: bool = False,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
+        """`trust` in the manager's certificate; None: in those that are trusted everywhere."""
         self.api = check_api_url(api)
         self.token = token
         if token is not None:
@@ -128,7 +130,7 @@ class Client:
             base_url=self.api,
             headers={} if token is None else {"authorization": f"Bearer {token}"},
             timeout=timeout,
-            verify=certificates(self.api),
+            verify=trust or certificates(self.api),
             trust_env=not (local or is_loopback(host)),  # no proxy between us and ourselves
             follow_redirects=False,  # a redirect must not carry the token elsewhere
         )

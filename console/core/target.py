@@ -4,6 +4,7 @@ With --api (or SHOWCALLER_API) a manager named by its address; otherwise the emb
 """
 
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ class Target:
     watch: str | None  # None: ask the snapshot
     remote: bool
 
-    def client(self, timeout: float = 10.0) -> Client:
-        return Client(self.api, self.token, timeout=timeout, local=not self.remote)
+    def client(self, timeout: float = 10.0, trust: ssl.SSLContext | None = None) -> Client:
+        return Client(self.api, self.token, timeout=timeout, local=not self.remote, trust=trust)
 
     def live(self) -> LiveSource:
         return LiveSource(self.api, self.token, local=not self.remote)

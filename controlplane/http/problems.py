@@ -71,6 +71,7 @@ _WORDS = {
     415: "This content type is not taken",
     422: "The request is not of the documented shape",
     428: "An entity tag is needed",
+    429: "Too many at once from this address; see Retry-After",
     503: "Not possible just now; see Retry-After",
     507: "No room to write it down",
 }

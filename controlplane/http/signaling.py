@@ -243,13 +243,13 @@ async def whep_show(channel: Channel) -> Response:
     status_code=201,
     response_class=Response,
     tags=["WHEP"],
-    responses=_CREATED | documented(400, 406, 409, 413, 415, 422, 503),
+    responses=_CREATED | documented(400, 406, 409, 413, 415, 422, 429, 503),
     openapi_extra=described(SDP),
 )
 async def whep(channel: Channel, request: Request, here: Here) -> Response:
     """Watch a channel: the body is the SDP offer, the answer's body the SDP answer."""
     offer = await read_text(request, SDP, SDP_LIMIT)
-    answer = await here.signaling.view(channel, offer)
+    answer = await here.signaling.view(channel, offer, request.client.host if request.client else "")
     here.pages.event_streams.answered(answer.id, answer.answer)
     path = f"/whep/{channel}/{answer.id}"
     return _created(path, answer, _extensions(path), here)

@@ -45,7 +45,8 @@ class Enrolment:
             said: dict[str, Any] = {
                 "enrolled_at": change.now,
                 "credential_hash": sha256(credential),
-                "control_url": request.control_url.rstrip("/"),
+                "control_url": request.control_url,
+                "control_fingerprint": request.control_fingerprint,
                 "version": request.version[:64],
                 "pid": request.pid if node.pid is None else node.pid,
                 "start_time": request.start_time if node.pid is None else node.start_time,

@@ -3,7 +3,8 @@
     desired   per group in the database; `add` raises it, `drain` lowers it; what is missing is launched
     launch    row with the hash of a one-use token first, then `creating`, then the provisioner
     restart   what an earlier manager launched is adopted; sessions and streams stay as they are. When
-              nothing at all of the stage runs any more it is a cold start: names begin again at 1
+              nothing at all of the stage runs any more it is a cold start: names begin again at 1. A node
+              that an earlier version enrolled, without a certificate for its control endpoint, is replaced
 
 How nodes are lost is in losses.py, what the clock brings about in rounds.py.
 """
@@ -33,6 +34,7 @@ from controlplane.wire.nodes import NodeState, Role
 log = structlog.get_logger(__name__)
 
 NOT_RUNNING = "it was not running when the stream manager started"
+NO_CERTIFICATE = "it was enrolled by an earlier version, without a certificate to know it by"
 
 
 class Fleet:
@@ -66,6 +68,9 @@ class Fleet:
         """Adopt what runs, give up what does not, see to the groups. Once, before anything is served."""
         running, dead = await self._adopt()
         cold = not running
+        strange = [
+            node for node in self._board.nodes.values() if node.id in running and _cannot_be_asked(node)
+        ]
 
         async def work(change: Change) -> None:
             for node in dead:
@@ -76,6 +81,9 @@ class Fleet:
                     await change.move_node(node, NodeState.TERMINATED, "its process has ended")
                 elif node.state is not NodeState.CREATING:  # its process may be about to enrol
                     await self._losses.fail(change, node, NOT_RUNNING, gone=True)
+            for node in strange:
+                await self._losses.fail(change, node, NO_CERTIFICATE, gone=not node.managed)
+                await self._pardon(change, node)
             if cold:
                 await change.tx.forget_terminated()
             await change.tx.recount_reserved()
@@ -85,7 +93,7 @@ class Fleet:
             await change.note("manager.started", MANAGER, f"The stream manager started {how}.")
 
         await self._books.change(work)
-        for node in dead:
+        for node in (*dead, *strange):
             self._losses.after_loss(node)
         for node in list(self._board.nodes.values()):
             if node.state in LEAVING:
@@ -113,6 +121,13 @@ class Fleet:
             if node.state is NodeState.CREATING:
                 await self._books.change(self._runs, node, instance)
         return running, dead
+
+    @staticmethod
+    async def _pardon(change: Change, node: Node) -> None:
+        """What is wrong with a node is none of its group's fault."""
+        group = await change.tx.group(node.role, node.region)
+        if group is not None:
+            await change.save_group(replace(group, faults_from=change.now))
 
     @staticmethod
     async def _runs(change: Change, node: Node, instance: Instance) -> Node:
@@ -385,3 +400,9 @@ class Fleet:
             with contextlib.suppress(TimeoutError):  # every node's end wakes us
                 async with asyncio.timeout(0.2):
                     await self._losses.wake.wait()
+
+
+def _cannot_be_asked(node: Node) -> bool:
+    """Whether it has enrolled, and cannot be told from somebody else at its address."""
+    enrolled = node.enrolled_at is not None and node.state not in LEAVING
+    return enrolled and node.control_fingerprint is None

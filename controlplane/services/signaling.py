@@ -28,6 +28,7 @@ from controlplane.errors import (
 from controlplane.ports.control import NodeControl, NodeRefused, NodeUnreachable
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
+from controlplane.services.joining import Joining
 from controlplane.services.losses import Losses
 from controlplane.services.placement import NoRoom, take_seat
 from controlplane.services.streams import Streams
@@ -61,12 +62,15 @@ def new_session_id() -> str:
 
 
 class Signaling:
-    def __init__(self, books: Books, control: NodeControl, streams: Streams, losses: Losses) -> None:
+    def __init__(
+        self, books: Books, control: NodeControl, streams: Streams, losses: Losses, joining: Joining
+    ) -> None:
         self._books = books
         self._board: Board = books.board
         self._control = control
         self._streams = streams
         self._losses = losses
+        self._joining = joining
 
     # publishers
 
@@ -250,8 +254,19 @@ class Signaling:
 
     # viewers
 
-    async def view(self, channel: str, offer: str) -> SessionAnswer:
-        """A WHEP POST. Raises NothingOnAir, NoRoom, or what the node said of the offer."""
+    async def view(self, channel: str, offer: str, address: str) -> SessionAnswer:
+        """A WHEP POST from this address. Raises NothingOnAir, NoRoom, what the node said of the offer, or
+        TooMany and Unavailable when too many are joining."""
+        place = self._joining.enter(address)
+        try:
+            answer = await self._view(channel, offer)
+        except BaseException:
+            self._joining.leave(place)
+            raise
+        place.session = answer.id
+        return answer
+
+    async def _view(self, channel: str, offer: str) -> SessionAnswer:
         tried: list[str] = []
         said: ControlError | None = None
         while True:

@@ -3,8 +3,8 @@
 A node is launched with a one-use enrolment token; it enrols once (`POST /api/v1/nodes/enrol`), is given an
 id of its own and a credential, and from then on reports twice a second (`POST /api/v1/nodes/{id}/report`):
 its figures each time, its sessions one by one each second. The answer to a report carries orders back. The
-manager reaches the node at its control endpoint (`control_url`), authenticated by `control_secret`, to make
-and end sessions.
+manager reaches the node at its control endpoint (`control_url`) to make and end sessions: over TLS with the
+one certificate that has the `control_fingerprint`, itself authenticated by `control_secret`.
 
 Rates are bits per second, times are seconds (Unix time where a moment is meant), fractions are 0..1.
 """
@@ -56,7 +56,8 @@ class WorkerInfo(Message):
 
 class EnrolRequest(Message):
     token: str
-    control_url: str = Field(max_length=255)  # http://127.0.0.1:PORT
+    control_url: str = Field(max_length=255, pattern=r"^https://[^/?#@\s]+$")  # https://192.0.2.10:8443
+    control_fingerprint: str = Field(pattern=r"^([0-9A-F]{2}:){31}[0-9A-F]{2}$")  # SHA-256 of its certificate
     addresses: list[str]  # announced media addresses, best first
     workers: list[WorkerInfo]
     version: str

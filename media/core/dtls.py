@@ -12,16 +12,24 @@ it lacked. Both sides do so, so a lost answer is resent by whoever owns it; the 
 server's) has no timer: it is resent when handshake records still come in after we are done.
 
 The peer's certificate must match a fingerprint from its SDP, checked inside the handshake and again before
-keys are exported. No cookie exchange: ICE has validated the address before a record is looked at.
+keys are exported. No cookie exchange: ICE has validated the address before a record is looked at, and says
+how much may be sent there (ice.py).
+
+*What a handshake may cost.* OpenSSL sets aside what a fragment says its message is long, up to 100 kB, for
+ten messages ahead: a few small datagrams held a megabyte. So nothing is handed to it that no handshake has:
+other records, messages longer than MAX_MESSAGE, and more than MAX_HANDSHAKE bytes in all. Its connection is
+only made when the peer's first record is here, so that a session nobody comes to costs none of it.
 
 *Letting go.* Once its keys are exported a server gives OpenSSL's connection back: it holds 73 to 86 kB, more
 than all the rest of a viewer. What is still needed of it is made before: the close_notify that we shall say
-one day, and the last flight. What is lost: the peer's records can no longer be read, so a close_notify of
-its cannot be told from a forged one. `parting` says that there was an alert; whoever owns us waits whether
-the peer falls silent. A client (there is one a relay) keeps its connection and believes what authenticates.
+one day, and the last flight, kept until `heard` says that the peer has its keys. What is lost: the peer's
+records can no longer be read, so a close_notify of its cannot be told from a forged one. `parting` says that
+there was an alert; whoever owns us asks whether the peer is still there. Nor can it be told whether the last
+flight is truly asked for again: what asks must be half as long as what it gets, and is heard 20 times a
+second. A client (there is one a relay) keeps its connection and believes what authenticates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NoReturn
 
@@ -37,6 +45,8 @@ Role = Literal["server", "client"]
 MTU: Final = 1200  # bytes of UDP payload; fits every path that WebRTC works on
 FIRST_RESEND: Final = 0.15
 MAX_RESEND: Final = 1.0
+MAX_MESSAGE: Final = 8192  # bytes of one handshake message: a certificate chain is the longest
+MAX_HANDSHAKE: Final = 65536  # bytes of datagrams of the peer, those that are sent again among them
 _RESEND_ON_DEMAND: Final = 0.05  # at least this long between two resends of the last flight
 _CIPHERS: Final = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
@@ -46,8 +56,7 @@ _CIPHERS: Final = (
 )
 _HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}  # SDP's name: OpenSSL's
 _DTLS_1_2: Final = 0xFEFD  # OpenSSL's DTLS1_2_VERSION, which pyOpenSSL does not name
-_HANDSHAKE_RECORDS: Final = frozenset({20, 22})  # change_cipher_spec, handshake
-_ALERT_RECORD: Final = 21
+_CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE = 20, 21, 22  # RFC 5246 section 6.2.1: types of records
 
 
 class _Expected:
@@ -114,14 +123,10 @@ class DtlsEndpoint:
         self.keys: SrtpKeys | None = None  # set when the handshake is done
         self.closed = False  # one of us said close_notify, or it failed
         self.parting = False  # as a server: the peer has sent an alert, close_notify most likely
+        self._certificate = certificate
         self._expected = _Expected(remote_fingerprints)
-        ssl = self._ssl = SSL.Connection(_context(certificate), None)
-        ssl.set_app_data(self._expected)
-        ssl.set_ciphertext_mtu(MTU)
-        if role == "server":
-            ssl.set_accept_state()
-        else:
-            ssl.set_connect_state()
+        self._connection: SSL.Connection | None = None
+        self._taken = 0  # bytes of datagrams, until the handshake is done
         self._outgoing: list[bytes] = []
         self._flight: list[bytes] = []
         self._goodbye: list[bytes] = []
@@ -143,17 +148,25 @@ class DtlsEndpoint:
         if self.closed or not datagram:
             return
         if self.keys is None:
-            self._ssl.bio_write(datagram)
-            self._advance(now)
+            self._taken += len(datagram)
+            if self._taken > MAX_HANDSHAKE:
+                self._fail("its handshake is longer than any")
+            records = _of_a_handshake(datagram)
+            if records:
+                self._ssl.bio_write(records)
+                self._advance(now)
         elif self.role == "client":
             self._ssl.bio_write(datagram)
             self._read()
-        elif datagram[0] in _HANDSHAKE_RECORDS:  # the peer lacks our last flight
-            if now - self._resent_last >= _RESEND_ON_DEMAND:
-                self._resent_last = now
-                self._outgoing += self._flight
-        elif datagram[0] == _ALERT_RECORD:
+        elif datagram[0] == _ALERT:
             self.parting = True
+        elif self._is_asked_again(datagram) and now - self._resent_last >= _RESEND_ON_DEMAND:
+            self._resent_last = now
+            self._outgoing += self._flight
+
+    def heard(self) -> None:
+        """The peer has sent something that its keys authenticate: it has our last flight."""
+        self._flight = []
 
     def outgoing(self) -> list[bytes]:
         """Datagrams to send now, in order; each is given once."""
@@ -181,6 +194,29 @@ class DtlsEndpoint:
         else:
             self._outgoing += self._goodbye
 
+    @property
+    def _ssl(self) -> SSL.Connection:
+        """OpenSSL's connection, made when it is first needed."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = SSL.Connection(_context(self._certificate), None)
+            connection.set_app_data(self._expected)
+            connection.set_ciphertext_mtu(MTU)
+            if self.role == "server":
+                connection.set_accept_state()
+            else:
+                connection.set_connect_state()
+        return connection
+
+    def _is_asked_again(self, datagram: bytes) -> bool:
+        """Whether the peer seems to lack our last flight: its Finished, the one encrypted message, is back.
+
+        A ClientHello is none: it is for another association, of whoever had the address before or will have
+        it next, whose handshake our Finished would end. As it may be forged, it is answered by little more.
+        """
+        finished = any(kind == _HANDSHAKE and epoch for kind, epoch, _, _ in _records(datagram))
+        return finished and 2 * len(datagram) >= sum(map(len, self._flight))
+
     def _advance(self, now: float) -> None:
         try:
             self._ssl.do_handshake()
@@ -195,7 +231,7 @@ class DtlsEndpoint:
         self._read()  # what came behind the last flight, in the same datagram
         if self.role == "server":
             self._goodbye = self._say_goodbye()
-            del self._ssl, self._expected
+            self._connection = None
 
     def _read(self) -> None:
         """After the handshake only alerts matter; application data is dropped."""
@@ -227,11 +263,14 @@ class DtlsEndpoint:
 
     def _drain(self) -> list[bytes]:
         """What OpenSSL wrote, whole records packed into datagrams."""
+        connection = self._connection
+        if connection is None:
+            return []
         datagrams: list[bytes] = []
         stream = b""
         while True:
             try:
-                stream += self._ssl.bio_read(65536)
+                stream += connection.bio_read(65536)
             except SSL.WantReadError:
                 break
         current = b""
@@ -250,6 +289,7 @@ class DtlsEndpoint:
         self.closed = True
         self._resend_at = None
         self._outgoing += self._drain()
+        self._connection = None
         if self._expected.mismatch:
             reason = "the peer's certificate does not match the fingerprint in its SDP"
         raise DtlsError(f"DTLS failed: {reason}")
@@ -270,6 +310,37 @@ class DtlsEndpoint:
         if self.role == "client":
             return SrtpKeys(profile, client_key, client_salt, server_key, server_salt)
         return SrtpKeys(profile, server_key, server_salt, client_key, client_salt)
+
+
+def _records(datagram: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Type, epoch, start and end of each whole record (RFC 6347 section 4.1)."""
+    at, end = 0, len(datagram)
+    while at + 13 <= end:
+        following = at + 13 + int.from_bytes(datagram[at + 11 : at + 13], "big")
+        if following > end:
+            return
+        yield datagram[at], int.from_bytes(datagram[at + 3 : at + 5], "big"), at, following
+        at = following
+
+
+def _of_a_handshake(datagram: bytes) -> bytes:
+    """The records of a datagram that a handshake may have."""
+    kept = b""
+    for kind, epoch, start, end in _records(datagram):
+        if kind in (_CHANGE_CIPHER_SPEC, _ALERT) or (
+            kind == _HANDSHAKE and (epoch or _messages_fit(datagram, start + 13, end))
+        ):
+            kept += datagram[start:end]
+    return kept
+
+
+def _messages_fit(datagram: bytes, at: int, end: int) -> bool:
+    """Whether the messages of a record in clear, or that it has parts of, are none too long."""
+    while at + 12 <= end:
+        if int.from_bytes(datagram[at + 1 : at + 4], "big") > MAX_MESSAGE:
+            return False
+        at += 12 + int.from_bytes(datagram[at + 9 : at + 12], "big")
+    return True
 
 
 def _reason(error: SSL.Error) -> str:

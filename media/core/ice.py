@@ -5,6 +5,12 @@ USERNAME and MESSAGE-INTEGRITY fit validates its source address; the last addres
 USE-CANDIDATE is where we send. Everything else is dropped without an answer, so a forger learns nothing,
 moves nothing, and is never sent a byte. How it follows a peer whose address changes stands in `following`.
 
+*What a lite side does not know by itself is whether what it sends arrives.* Whoever has made a session knows
+its password, and could put somebody else's address on a check: the whole stream would go there. So an address
+has to be reached before much is sent to it. Until DTLS is done, at most AMPLIFICATION times what came from an
+address is sent to it (as RFC 9000 section 8.1 has it); a handshake that ends has reached the address its
+flights went to, if that was one. In any other case the address must have answered a question of ours.
+
 An ICE restart (RFC 8445 section 9) brings a second pair of credentials. Both are good until the first
 authentic check under the new one; then the old pair is forgotten, while the address in use stays in use until
 the peer nominates another, or is gone from it.
@@ -30,6 +36,8 @@ from media.core.following import Following, Verdict
 Address = tuple[str, int]
 
 MAX_VALIDATED: Final = 8  # addresses a peer may hold open at once
+AMPLIFICATION: Final = 3  # bytes to an address that was not reached yet, for each byte from it
+ASK_AGAIN: Final = 0.2  # seconds between two questions whether the peer is there
 STALE: Final = 5.0  # seconds after which a silent selected address yields to one that checks
 TA: Final = 0.05  # pacing of first checks
 RTO: Final = 0.25  # first wait for an answer; doubles with each resend
@@ -116,11 +124,25 @@ class IceAgent(ABC):
     def _answered(self, response: stun.Message, source: Address, now: float) -> bool:
         return False
 
-    def use(self, address: Address) -> None:  # noqa: B027 only the controlled side follows its peer
-        """DTLS came from this valid address: send there until the peer nominates."""
+    @property
+    def reached(self) -> bool:
+        """Whether the selected address is known to be reached: media may go there."""
+        return True
 
-    def settle(self) -> None:  # noqa: B027 only the controlled side follows its peer
-        """DTLS is done with the selected address: from now on moving away from it is a matter of proof."""
+    def use(self, address: Address, size: int) -> None:  # noqa: B027 only the controlled side follows its peer
+        """DTLS of `size` bytes came from this valid address: send there until the peer nominates."""
+
+    def afford(self, size: int) -> bool:
+        """Whether `size` more bytes of a handshake may go to the selected address; they count as sent."""
+        return True
+
+    def settle(self, now: float, *, reached: bool) -> None:  # noqa: B027 only the controlled side follows
+        """DTLS is done with the selected address: from now on moving away from it is a matter of proof.
+        `reached`: all our flights went there, so the peer has them from there."""
+
+    @abstractmethod
+    def ask(self, now: float) -> None:
+        """Have the peer show that it is still there, by an answer that only it can give."""
 
     def heard(self, address: Address, now: float) -> None:  # noqa: B027 only the controlled side follows
         """Something else that is authentic (media) came from this valid address."""
@@ -149,6 +171,10 @@ class IceLite(IceAgent):
         self._validated: dict[Address, float] = {}  # address -> last time anything authentic came from it
         self._nominated = False
         self._following = Following()
+        self._credit: dict[Address, int] = {}  # bytes of DTLS that may still go there; until it is done
+        self._reached = False
+        self._question: tuple[Address, bytes] | None = None  # to the selected address, with its transaction
+        self._asked_at = float("-inf")
 
     def is_valid(self, address: Address) -> bool:
         return address in self._validated
@@ -157,12 +183,36 @@ class IceLite(IceAgent):
         """Take these credentials too, in place of an earlier restart's that nobody used."""
         self._pairs = (self._pairs[0], _Pair(local, remote))
 
-    def use(self, address: Address) -> None:
-        if not self._nominated and address in self._validated:
+    @property
+    def reached(self) -> bool:
+        return self._reached
+
+    def use(self, address: Address, size: int) -> None:
+        if self._following.settled or address not in self._validated:
+            return
+        self._credit[address] = self._credit.get(address, 0) + AMPLIFICATION * size
+        if not self._nominated:
             self.selected = address
 
-    def settle(self) -> None:
+    def afford(self, size: int) -> bool:
+        if self._reached:
+            return True
+        if self.selected is None or self._credit.get(self.selected, 0) < size:
+            return False
+        self._credit[self.selected] -= size
+        return True
+
+    def settle(self, now: float, *, reached: bool) -> None:
         self._following.settle()
+        self._reached = reached
+        self._credit.clear()
+        if not reached:
+            self.ask(now)
+
+    def ask(self, now: float) -> None:
+        if self.selected is not None and now - self._asked_at >= ASK_AGAIN:
+            self._asked_at = now
+            self._question = (self.selected, self._send_question(self.selected))
 
     def _in_conflict(self, request: stun.Message) -> bool:
         return request.controlled is not None  # a lite agent is always the controlled one
@@ -170,8 +220,12 @@ class IceLite(IceAgent):
     def _checked(self, request: stun.Message, source: Address, now: float) -> None:
         self._admit(source, now)
         self._nominated = self._nominated or request.use_candidate
+        if not self._following.settled:
+            self._credit[source] = self._credit.get(source, 0) + AMPLIFICATION * len(request.raw)
         if source == self.selected:
             self._following.old_heard(now)
+            if self._following.settled and not self._reached:
+                self.ask(now)
         elif self.selected is None or (request.use_candidate and not self._following.settled):
             self._select(source)
         elif self._following.settled:
@@ -196,11 +250,17 @@ class IceLite(IceAgent):
         self._ask(now)
 
     def _answered(self, response: stun.Message, source: Address, now: float) -> bool:
-        if not self._following.is_answer(source, response.transaction):
+        ours = (source, response.transaction) == self._question
+        if not ours and not self._following.is_answer(source, response.transaction):
             return False
         response.verify(self._pairs[0].remote_key)
         self._admit(source, now)
-        if self._following.answered(source, now) is Verdict.MOVE:
+        if ours:
+            self._question = None
+            self._reached = self._reached or source == self.selected
+            if source == self.selected:
+                self._following.old_heard(now)
+        elif self._following.answered(source, now) is Verdict.MOVE:
             self._select(source)
         return True
 
@@ -209,8 +269,6 @@ class IceLite(IceAgent):
         verdict = self._following.handle_timeout(now)
         if verdict is Verdict.MOVE and new is not None:
             self._select(new)
-        elif verdict is Verdict.UNPROVEN and new in self._validated and self._is_stale(now):
-            self._select(new)  # it checks us and answers nothing: a peer that is not by the book
         self._ask(now)
 
     def next_timeout(self) -> float | None:
@@ -222,28 +280,35 @@ class IceLite(IceAgent):
 
     def _select(self, address: Address) -> None:
         self.selected = address
+        self._reached = self._following.settled  # from then on by an answer alone
         self._following.moved()
 
     def _admit(self, address: Address, now: float) -> None:
         if address not in self._validated and len(self._validated) >= MAX_VALIDATED:
             kept = (self.selected, self._following.new)
             others = [known for known in self._validated if known not in kept]
-            del self._validated[min(others, key=self._validated.__getitem__)]
+            oldest = min(others, key=self._validated.__getitem__)
+            del self._validated[oldest]
+            self._credit.pop(oldest, None)
         self._validated[address] = self.last_heard = now
 
     def _ask(self, now: float) -> None:
-        """Send the questions that are due (see `following`): binding requests under the pair in use."""
-        pair = self._pairs[0]
+        """Send the questions that are due (see `following`)."""
         for address in self._following.due(now):
-            transaction = self._random(12)
-            self._following.sent(address, transaction)
-            attributes = (
-                (stun.Attribute.USERNAME, f"{pair.remote.ufrag}:{pair.local.ufrag}".encode()),
-                (stun.Attribute.ICE_CONTROLLED, bytes(8)),
-                (stun.Attribute.PRIORITY, (126 << 24 | 65535 << 8 | 255).to_bytes(4, "big")),
-            )
-            request = stun.Message(stun.Class.REQUEST, transaction, attributes)
-            self.outgoing.append((request.to_bytes(pair.remote_key), address))
+            self._following.sent(address, self._send_question(address))
+
+    def _send_question(self, address: Address) -> bytes:
+        """A binding request under the pair in use; returns its transaction id."""
+        pair = self._pairs[0]
+        transaction = self._random(12)
+        attributes = (
+            (stun.Attribute.USERNAME, f"{pair.remote.ufrag}:{pair.local.ufrag}".encode()),
+            (stun.Attribute.ICE_CONTROLLED, bytes(8)),
+            (stun.Attribute.PRIORITY, (126 << 24 | 65535 << 8 | 255).to_bytes(4, "big")),
+        )
+        request = stun.Message(stun.Class.REQUEST, transaction, attributes)
+        self.outgoing.append((request.to_bytes(pair.remote_key), address))
+        return transaction
 
 
 @dataclass(slots=True)
@@ -350,6 +415,10 @@ class IceControlling(IceAgent):
         check.sent_at = now
         check.resend_at = now + min(RTO * 2**check.sends, MAX_RTO)
         check.sends += 1
+
+    def ask(self, now: float) -> None:
+        if self._chosen is not None and self.selected is not None:
+            self._consent(self._chosen, now)
 
     def _consent(self, check: _Check, now: float) -> None:
         transaction, datagram = self._request(check, nominate=False)

@@ -9,7 +9,8 @@ returns None, then ask `next_timeout()`** and call `handle_timeout(now)` when th
 Order of trust (RFC 8445, 5764, 3711): a STUN request must carry our ufrag and a MESSAGE-INTEGRITY made with
 our password before anything changes; DTLS, SRTP and SRTCP are only looked at from an address such a request
 validated; the peer's certificate must match a fingerprint of its SDP before keys exist; a packet must
-authenticate before it counts. What fails is dropped without an answer.
+authenticate before it counts; media only goes where something of ours is known to have arrived (ice.py). What
+fails is dropped without an answer.
 
 A peer whose NAT gives it another address speaks from one that is not valid yet. Its media may be handed to
 `receive_stray`: what authenticates counts, and makes us ask whether the peer has moved (see `following`).
@@ -28,13 +29,14 @@ from media.core.dtls import DtlsEndpoint, Role
 from media.core.errors import DtlsError, ParseError, SrtpError
 from media.core.ice import IceAgent, IceControlling, IceLite
 from media.core.rtp import is_rtcp
-from media.core.srtp import InboundSrtp, OutboundSrtp
+from media.core.srtp import InboundSrtp, OutboundSrtp, SrtpKeys
 
 #: (IP address as text, port); the driver takes IPv4-mapped IPv6 addresses and scopes off
 Address = tuple[str, int]
 
 PARTED = "the peer closed the connection"
-PARTING_PATIENCE = 4.0  # seconds; whoever watches or publishes is heard more often than that
+PARTING_PATIENCE = 4.0  # seconds; and whoever is still there says so when it is asked
+PARTING_QUESTIONS = (0.5, 1.5, 2.5)  # seconds after a good-bye: not at once, the peer may be about to close
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Session:
         self.config = config
         self.outbound: OutboundSrtp | None = None  # set before DtlsReady is polled
         self.inbound: InboundSrtp | None = None
+        self._unsettled: OutboundSrtp | None = None  # made, and nobody knows yet where its packets would go
         self.remote: Address | None = None  # where to send; None before Connected and after Closed
         self.closed = False
         self.ice_generation = 0  # restarts since the offer
@@ -153,7 +156,11 @@ class Session:
         self._queue: deque[Transmit | Event] = deque()
         self._deadline = now + config.establish_timeout  # until DTLS is done, then that of consent
         self._heard: float | None = None
-        self._parting = False  # the peer seems to have said good-bye, and nothing authentic came since
+        self._parting_at: float | None = None  # the peer seems to have said good-bye, and is not heard since
+        self._questions = 0  # asked since then
+        self._flights_to: Address | None = None  # of our DTLS flights
+        self._scattered = False  # they went to more than one address
+        self._media_heard = False
         self._received = 0
         self._dropped = 0
 
@@ -182,7 +189,7 @@ class Session:
             else:
                 self._dropped += 1
         elif 20 <= first <= 63 and self._ice.is_valid(source):
-            self._ice.use(source)
+            self._ice.use(source, len(datagram))
             self._follow_ice(now)
             self._drive_dtls(lambda: self._dtls.receive(datagram, now), now)
         else:
@@ -230,6 +237,10 @@ class Session:
         if now >= self._deadline:
             self._close(self._why_late())
             return
+        ask_at = self._ask_at()
+        if ask_at is not None and now >= ask_at:
+            self._questions += 1
+            self._ice.ask(now)
         self._ice.handle_timeout(now)
         self._follow_ice(now)
         if self._ice.failed:
@@ -246,7 +257,7 @@ class Session:
         """When to call `handle_timeout`; None once closed."""
         if self.closed:
             return None
-        moments = (self._deadline, self._ice.next_timeout(), self._dtls.next_timeout())
+        moments = (self._deadline, self._ask_at(), self._ice.next_timeout(), self._dtls.next_timeout())
         return min(moment for moment in moments if moment is not None)
 
     def send_rtcp(self, packets: Iterable[rtcp.RtcpPacket] | bytes, now: float) -> None:
@@ -256,6 +267,12 @@ class Session:
         compound = packets if isinstance(packets, bytes) else rtcp.build_compound(packets)
         if compound:
             self._queue.append(Transmit(self.outbound.protect_rtcp(compound), self.remote))
+
+    def ask(self, now: float) -> None:
+        """Have the peer show that it is still there: if it is, `stats` tells of it a round trip later."""
+        if not self.closed:
+            self._ice.ask(now)
+            self._follow_ice(now)
 
     def close(self, now: float, reason: str = "closed") -> None:
         """End it: a DTLS close_notify goes out, then `Closed(reason)`. Closing twice does nothing."""
@@ -295,15 +312,24 @@ class Session:
                 speaker = datagram[8:12]
         except (SrtpError, ParseError):
             return False
+        if not self._media_heard:
+            self._media_heard = True
+            self._dtls.heard()
         if speaker not in self.speakers:
             self.speakers.add(speaker)  # as many as InboundSrtp lets in
         return True
 
     def _hear(self, now: float) -> None:
         self._heard = now
-        self._parting = False
+        self._parting_at = None
         if self._dtls.done:
             self._deadline = now + self.config.consent_timeout
+
+    def _ask_at(self) -> float | None:
+        """When to ask a peer that seems to have gone whether it has."""
+        if self._parting_at is None or self._questions >= len(PARTING_QUESTIONS):
+            return None
+        return self._parting_at + PARTING_QUESTIONS[self._questions]
 
     def _follow_ice(self, now: float) -> None:
         """Pass on what ICE wants sent, and where it now points."""
@@ -311,14 +337,16 @@ class Session:
         while outgoing:
             self._queue.append(Transmit(*outgoing.popleft()))
         selected = self._ice.selected
-        if selected is None or selected == self.remote:
-            return
-        first, self.remote = self.remote is None, selected
-        if not first:
-            self._queue.append(RemoteChanged(selected))
-            return
-        self._queue.append(Connected(selected))
-        self._drive_dtls(lambda: self._dtls.start(now), now)
+        if selected is not None and selected != self.remote:
+            first, self.remote = self.remote is None, selected
+            if first:
+                self._queue.append(Connected(selected))
+                self._drive_dtls(lambda: self._dtls.start(now), now)
+            else:
+                self._queue.append(RemoteChanged(selected))
+        if self._unsettled is not None and self._ice.reached:
+            self.outbound, self._unsettled = self._unsettled, None
+            self._queue.append(DtlsReady(self.outbound))
 
     def _drive_dtls(self, step: Callable[[], None], now: float) -> None:
         failure: str | None = None
@@ -331,25 +359,35 @@ class Session:
             self._close(failure)
         elif self._dtls.closed:
             self._close(PARTED)
-        elif self.outbound is None and self._dtls.keys is not None:
-            keys = self._dtls.keys
-            self.outbound = OutboundSrtp(keys, allow_repeat=self.config.allow_repeat_tx)
-            self.inbound = InboundSrtp(keys)
-            self._hear(now)
-            self._ice.settle()
-            self._queue.append(DtlsReady(self.outbound))
+        elif self.inbound is None and self._dtls.keys is not None:
+            self._open(self._dtls.keys, now)
         if self._dtls.parting:
             self._dtls.parting = False
-            self._parting = True
+            if self._parting_at is None:
+                self._parting_at, self._questions = now, 0
             self._deadline = min(self._deadline, now + PARTING_PATIENCE)
 
+    def _open(self, keys: SrtpKeys, now: float) -> None:
+        """The handshake is done: take media, and give some as soon as it is known where it arrives."""
+        self.inbound = InboundSrtp(keys)
+        self._unsettled = OutboundSrtp(keys, allow_repeat=self.config.allow_repeat_tx)
+        self._hear(now)
+        self._ice.settle(now, reached=self._flights_to == self.remote and not self._scattered)
+        self._follow_ice(now)
+
     def _flush_dtls(self) -> None:
-        if self.remote is not None:
-            for datagram in self._dtls.outgoing():
-                self._queue.append(Transmit(datagram, self.remote))
+        remote = self.remote
+        if remote is None:
+            return
+        for datagram in self._dtls.outgoing():
+            if not self._ice.afford(len(datagram)):
+                continue  # its timer, or more of the peer's, brings it back
+            self._scattered |= self._flights_to not in (None, remote)
+            self._flights_to = remote
+            self._queue.append(Transmit(datagram, remote))
 
     def _why_late(self) -> str:
-        if self._parting:
+        if self._parting_at is not None:
             return PARTED
         if self._dtls.done:
             return f"the peer vanished: it gave no sign of consent for {self.config.consent_timeout:g} s"
@@ -363,5 +401,5 @@ class Session:
         self._dtls.close()
         self._flush_dtls()
         self.closed = True
-        self.outbound = self.inbound = self.remote = None
+        self.outbound = self._unsettled = self.inbound = self.remote = None
         self._queue.append(Closed(reason))

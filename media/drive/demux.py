@@ -90,6 +90,10 @@ class Demux(Generic[Peer]):
         if new:
             self._index(ufrag, entry)
 
+    def at(self, address: Address) -> Peer | None:
+        """Whose address it is. Whether another one may take it over is for whoever calls `bind` to decide."""
+        return self._by_address.get(address)
+
     def expect(self, ufrag: str, question: bytes) -> None:
         """This peer was sent a binding request: its answer may come from an address not validated yet."""
         entry = self._entries.get(ufrag)

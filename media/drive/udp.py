@@ -19,7 +19,8 @@ from media.fanout.sendmany import SOL_UDP, SocketAddress
 UDP_GRO = 104
 BUFFER_BYTES = 4 << 20  # a default receive buffer keeps 104 of a burst of 159 packets
 MAX_DATAGRAM = 2048  # no WebRTC peer sends larger ones
-READS_A_TURN = 64  # then timers and the relays get their turn, also in a storm of handshakes
+READS_A_TURN = 64  # then timers and the other sockets get their turn, whatever comes here;
+TURN_S = 0.004  # seconds, and earlier in a storm of handshakes: there a datagram costs up to a millisecond
 DEFAULT_PORTS = range(20000, 30000)  # below the ephemeral ports (ip_local_port_range)
 
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -153,6 +154,7 @@ class UdpEndpoint:
 
     def _read(self) -> None:
         receive, on_datagram, clock = self._socket.recvfrom, self._on_datagram, self._loop.time
+        end = clock() + TURN_S
         for _ in range(READS_A_TURN):
             try:
                 data, address = receive(MAX_DATAGRAM)
@@ -162,13 +164,17 @@ class UdpEndpoint:
                 continue  # an ICMP error of an earlier send
             self.bytes_received += len(data)
             self.datagrams_received += 1
-            on_datagram(data, self._source(address) if self._six else address, clock())
+            now = clock()
+            on_datagram(data, self._source(address) if self._six else address, now)
             if self.closed:
                 return
+            if now >= end:
+                break
         self._on_drained(clock())
 
     def _read_gro(self) -> None:
         on_datagram, clock, view = self._on_datagram, self._loop.time, self._view
+        end = clock() + TURN_S
         for _ in range(READS_A_TURN):
             try:
                 size, ancillary, _, address = self._socket.recvmsg_into([view], 32)
@@ -191,6 +197,8 @@ class UdpEndpoint:
                 on_datagram(data, source, now)
                 if self.closed:
                     return
+            if now >= end:
+                break
         self._on_drained(clock())
 
     def close(self) -> None:

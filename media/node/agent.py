@@ -6,13 +6,16 @@ tried again each second. Its workers do not outlive it: each ends when its pipe 
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,10 +35,13 @@ from controlplane.wire.nodes import (
     SessionRequest,
     SubscribeRequest,
 )
+from controlplane.wire.reaching import control_url
+from media.core.certificate import Certificate
 from media.node.control import ControlError, application
 from media.node.crew import Crew
-from media.node.manager import ManagerAway, ManagerClient, ManagerRefused
+from media.node.manager import ManagerAway, ManagerClient, ManagerRefused, ManagerUntrusted
 from media.node.reports import ReportBuilder
+from media.node.trust import server_context
 from media.node.workers import Launched, Message, Worker, WorkerFailed, WorkerGone
 
 log = structlog.get_logger(__name__)
@@ -43,6 +49,7 @@ log = structlog.get_logger(__name__)
 ENROL_WITHIN = 60.0  # seconds
 REJECTED_FOR = 60.0  # a manager that knows us no more for that long has replaced us
 LAST_REPORT_WITHIN = 0.5
+CONTROL_KEPT_S = 60  # longer than the manager keeps an idle connection, so that it never finds one closed
 SESSIONS_EVERY = 0.9  # every second report at the usual interval
 
 
@@ -58,7 +65,10 @@ class AgentOptions:
     token: str
     name: str | None
     addresses: tuple[str, ...]
+    control_listen: str  # the control endpoint's address and port; 0: any free one
     control_port: int
+    control_host: str  # at which the manager reaches it
+    trust: ssl.SSLContext | None  # in the manager's certificate; None: as usual
     capacity: int | None
 
 
@@ -75,7 +85,8 @@ class Agent:
 
     def __init__(self, options: AgentOptions, launched: list[Launched]) -> None:
         self._options = options
-        self._manager = ManagerClient(options.manager)
+        self._manager = ManagerClient(options.manager, options.trust)
+        self._certificate = Certificate.generate(datetime.now(UTC))  # of the control endpoint
         self._launched = launched
         self._crew = Crew(options.role, options.run_dir, options.name, options.capacity, self._subscribe)
         self._reports = ReportBuilder()
@@ -93,16 +104,18 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.terminate, f"signal {number.name}")
         control = self._bind_control()
-        server = _Server(
-            uvicorn.Config(
-                application(self),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                timeout_graceful_shutdown=1,
-            )
+        serving_options = uvicorn.Config(
+            application(self),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=CONTROL_KEPT_S,
+            timeout_graceful_shutdown=1,
         )
+        serving_options.load()
+        serving_options.ssl = server_context(self._certificate, self._options.run_dir)
+        server = _Server(serving_options)
         serving = asyncio.create_task(server.serve(sockets=[control]))
         try:
             for launched in self._launched:
@@ -135,13 +148,17 @@ class Agent:
             task.result()
 
     def _bind_control(self) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        host, port = self._options.control_listen, self._options.control_port
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind(("127.0.0.1", self._options.control_port))
+            sock.bind((host, port))
         except OSError as error:
             sock.close()
-            port = self._options.control_port
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise AgentFailed(
+                    f"this machine does not have the address {host}. Choose another --control-listen."
+                ) from error
             raise AgentFailed(
                 f"control port {port} cannot be used ({error.strerror}). Choose another --control-port."
             ) from error
@@ -155,7 +172,8 @@ class Agent:
             raise AgentFailed(str(error)) from error
         request = EnrolRequest(
             token=self._options.token,
-            control_url=f"http://127.0.0.1:{control_port}",
+            control_url=control_url(self._options.control_host, control_port),
+            control_fingerprint=self._certificate.fingerprint,
             addresses=list(self._options.addresses),
             workers=self._crew.infos(),
             version=_version(),
@@ -175,6 +193,11 @@ class Agent:
             except ManagerRefused as error:
                 raise AgentFailed(
                     f"the stream manager refuses to enrol this node: {error}. Launch it with a new token."
+                ) from error
+            except ManagerUntrusted as error:
+                raise AgentFailed(
+                    f"the stream manager's certificate is not trusted: {error}. Name the authority that has "
+                    "signed it by --manager-ca."
                 ) from error
             except ManagerAway as error:
                 if time.monotonic() + wait > deadline:

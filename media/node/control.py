@@ -1,4 +1,8 @@
-"""The node's control endpoint, where the stream manager makes and ends sessions. Loopback, with a bearer."""
+"""The node's control endpoint, where the stream manager makes and ends sessions.
+
+Served over TLS with a certificate of the node's own, which the manager has pinned (trust.py). Who asks shows
+the secret of the enrolment as bearer.
+"""
 
 import hmac
 import json

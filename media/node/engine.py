@@ -44,7 +44,7 @@ from media.drive.timers import Timers
 from media.drive.udp import UdpEndpoint, bind
 from media.fanout.stream import LiveStream
 from media.node import figures
-from media.node.peer import Identity, Peer
+from media.node.peer import CONTEST_S, Identity, Peer
 from media.node.relay import Relay
 
 log = structlog.get_logger(__name__)
@@ -52,13 +52,9 @@ log = structlog.get_logger(__name__)
 LET_GO_AFTER = 5.0  # an edge's relay, once the last viewer has left
 RECEIVER_SILENCE = 15.0  # a browser is heard each second, others each 5 s: three times that, and it is gone
 ORPHAN_AFTER = 30.0  # an origin's stream without a publisher, should the manager not end it before
-MISFIT_AFTER = (
-    5.0  # a receiver of another codec than the one that comes, whose answer was perhaps ahead of the media
-)
-MISFITS_AT_ONCE, MISFITS_EVERY = (
-    8,
-    0.02,
-)  # so many sessions end in one go: the frames of others do not wait for it
+MISFIT_AFTER = 5.0  # a receiver of another codec than what comes; its answer may have been ahead of the media
+MISFITS_AT_ONCE, MISFITS_EVERY = 8, 0.02  # sessions that end in one go: frames of others do not wait for it
+JOINING_MAX = 400  # publishers and viewers whose handshake is not done: 65 kB each, 150 kB at the worst
 REPORT_EVERY = 1.0  # sender and receiver reports
 PROBE_EVERY = 0.05  # of the loop's delay
 STRAYS_A_SECOND = 400  # datagrams of unknown origin that are tried on the sessions they may be of
@@ -136,6 +132,7 @@ class Engine:
         self.endpoint = UdpEndpoint(loop, sock, self._datagram, self._drained)
         self._demux: Demux[Peer] = Demux()
         self._peers: dict[str, Peer] = {}
+        self._joining: set[str] = set()  # publishers and viewers that are not connected yet
         self._channels: dict[str, Channel] = {}
         self._touched: set[LiveStream] = set()
         self._endpoints: list[UdpEndpoint] = [self.endpoint]  # relays' too, while open
@@ -161,6 +158,10 @@ class Engine:
             raise Refused(409, "session_exists", "This session exists already", session_id)
         if kind is SessionKind.WHIP and self._role is Role.EDGE:
             raise Refused(422, "wrong_role", "An edge takes no publishers", "Publish to an origin instead.")
+        if kind is not SessionKind.RELAY_OUT and len(self._joining) >= JOINING_MAX:
+            raise Refused(
+                503, "too_many_joining", "Too many are joining at once", "Try again in a second or two."
+            )
         now = self._loop.time()
         try:
             parsed = parse_offer(offer)
@@ -188,6 +189,8 @@ class Engine:
             entry.newest = peer
         self._demux.add(identity.ufrag, peer)
         self.peer_added(peer)
+        if kind is not SessionKind.RELAY_OUT:
+            self._joining.add(session_id)
         self.timers.cancel(("empty", channel))
         if entry.relay is None and self._role is Role.EDGE:
             entry.relay = Relay(channel, entry.stream, self)
@@ -360,8 +363,22 @@ class Engine:
     def peer_added(self, peer: Peer) -> None:
         self._peers[peer.identity.id] = peer
 
-    def peer_bound(self, peer: Peer, address: Address) -> None:
+    def peer_bound(self, peer: Peer, address: Address, now: float) -> None:
+        if not self._bind(peer, address, now):
+            # The other one may be gone; and this one may not check again for seconds.
+            key = ("contest", peer.identity.id)
+            self.timers.set(key, now + CONTEST_S, lambda at: self._claim(peer, address, at))
+
+    def _claim(self, peer: Peer, address: Address, now: float) -> None:
+        self._bind(peer, address, now)
+
+    def _bind(self, peer: Peer, address: Address, now: float) -> bool:
+        """What comes from there is the peer's, unless another one is there."""
+        holder = self._demux.at(address)
+        if holder is not None and holder is not peer and holder.holds(address, now):
+            return False
         self._demux.bind(peer.identity.ufrag, address)
+        return True
 
     def peer_asked(self, peer: Peer, datagram: bytes) -> None:
         self._demux.expect(peer.identity.ufrag, transaction(datagram))
@@ -370,6 +387,7 @@ class Engine:
         self._demux.speaks(peer.identity.ufrag, peer.session.speakers)
 
     def peer_ready(self, peer: Peer, now: float) -> None:
+        self._joining.discard(peer.identity.id)
         entry = self._channels.get(peer.identity.channel)
         if entry is None:
             return
@@ -393,7 +411,9 @@ class Engine:
         identity = peer.identity
         self._demux.remove(identity.ufrag)
         self._peers.pop(identity.id, None)
+        self._joining.discard(identity.id)
         self.timers.cancel(peer)
+        self.timers.cancel(("contest", identity.id))
         self._emit(
             {
                 "ev": "ended",

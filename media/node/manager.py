@@ -1,5 +1,6 @@
 """The node's calls to the stream manager: enrol, report, subscribe."""
 
+import ssl
 from typing import TypeVar
 
 import httpx
@@ -22,6 +23,10 @@ class ManagerAway(Exception):
     """No usable answer: not running, restarting, overloaded. Try again."""
 
 
+class ManagerUntrusted(ManagerAway):
+    """Somebody answers, with a certificate that is not trusted. Nothing was said to them."""
+
+
 class ManagerRefused(Exception):
     """It answered, and the answer is no. `problem` says why."""
 
@@ -33,11 +38,14 @@ class ManagerRefused(Exception):
 class ManagerClient:
     """One node's client. Methods raise ManagerAway and ManagerRefused, nothing else."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trust: ssl.SSLContext | None = None) -> None:
+        """`trust` in its certificate, if it has one; None: in those that are trusted everywhere."""
         self.url = url.rstrip("/")
+        if trust is None and self.url.startswith("https:"):
+            trust = httpx.create_ssl_context()
         # No proxy from the environment: managers and nodes share a private network.
         self._http = httpx.AsyncClient(
-            base_url=self.url, timeout=TIMEOUT, trust_env=False, verify=self.url.startswith("https:")
+            base_url=self.url, timeout=TIMEOUT, trust_env=False, verify=trust or False
         )
         self._node_id = ""
 
@@ -53,6 +61,9 @@ class ManagerClient:
                 timeout=TIMEOUT if timeout is None else timeout,
             )
         except httpx.HTTPError as error:
+            untrusted = _untrusted(error)
+            if untrusted is not None:
+                raise ManagerUntrusted(f"{self.url}: {untrusted.verify_message}") from error
             raise ManagerAway(f"{self.url} does not answer ({type(error).__name__}: {error})") from error
         if response.is_success:
             return response.content
@@ -84,6 +95,15 @@ def _read(model: type[Model], content: bytes) -> Model:
         return model.model_validate_json(content)
     except ValidationError as error:
         raise ManagerAway(f"the answer is no {model.__name__} (a proxy, or another version?)") from error
+
+
+def _untrusted(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _problem(response: httpx.Response) -> Problem:

@@ -25,12 +25,13 @@ from media.fanout.stream import LiveStream
 from media.fanout.viewer import Viewer
 
 BINDING_REQUEST = b"\x00\x01"
+CONTEST_S = 0.5  # a round trip, and some
 
 
 class Owner(Protocol):
     """What a peer tells the engine that owns it."""
 
-    def peer_bound(self, peer: "Peer", address: Address) -> None:
+    def peer_bound(self, peer: "Peer", address: Address, now: float) -> None:
         """ICE has validated an address of the peer."""
 
     def peer_asked(self, peer: "Peer", datagram: bytes) -> None:
@@ -81,6 +82,7 @@ class Peer:
         self.state = "new"
         self._speakers = 0  # of the session's, so many has the owner been told of
         self.made_at = now
+        self._contested_at: float | None = None  # its address was named by another session
         self._description = description
         self._owner = owner
 
@@ -94,11 +96,26 @@ class Peer:
         """Whether media comes from it."""
         return self._description is None
 
+    def holds(self, address: Address, now: float) -> bool:
+        """Whether it is still at an address that another session names as its own.
+
+        That may be a lie, or the address may have come to somebody else since we last heard: so the peer is
+        asked, and holds on to the address if it answers within CONTEST_S.
+        """
+        age = self.session.stats(now).heard_age
+        if self.state != "connected" or self.session.remote != address or age is None:
+            return False
+        if self._contested_at is None or now - age > self._contested_at:
+            self._contested_at = now
+            self.session.ask(now)
+            self._pump(now)
+        return now - self._contested_at < CONTEST_S
+
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
         session = self.session
         session.receive(datagram, source, now)
         if datagram[:1] < b"\x04" and session.is_valid(source):
-            self._owner.peer_bound(self, source)  # by this datagram, or again
+            self._owner.peer_bound(self, source, now)  # by this datagram, or again
         self._pump(now)
 
     def receive_stray(self, datagram: bytes, source: Address, now: float) -> bool:
@@ -143,7 +160,7 @@ class Peer:
             elif isinstance(item, Connected | RemoteChanged):
                 if self.state == "new":
                     self.state = "connecting"
-                self._owner.peer_bound(self, item.remote)
+                self._owner.peer_bound(self, item.remote, now)
                 if self.viewer is not None:
                     self.viewer.destination.address = self.endpoint.socket_address(item.remote)
                     # What was sent to the old address is lost: only a key frame makes a picture again.

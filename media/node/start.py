@@ -10,7 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+from controlplane.wire.reaching import Unreachable, check_manager, control_host
 from media.node.addresses import own_addresses
+from media.node.trust import TrustError, trust
 from media.node.workers import TOKEN, WorkerPlan, launch
 
 
@@ -45,6 +47,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m media.node", description="One node, origin or edge.")
     parser.add_argument("--role", required=True, choices=["origin", "edge"])
     parser.add_argument("--manager", required=True, metavar="URL", help="of the stream manager")
+    parser.add_argument(
+        "--manager-ca",
+        type=Path,
+        metavar="FILE",
+        help="trust the certificate of a manager elsewhere when this authority (PEM) has signed it",
+    )
     parser.add_argument("--run-dir", required=True, type=Path, help="process records go there")
     parser.add_argument("--log-dir", type=Path, help="unused here: the launcher keeps our stderr there")
     parser.add_argument("--name", help="until the manager says otherwise: edge-1")
@@ -58,11 +66,30 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--udp-port", type=_port, help="of the first worker (default: first free from 20000)")
     parser.add_argument("--control-port", type=_port, default=0, help="default: any free one")
+    parser.add_argument(
+        "--control-listen",
+        type=_address,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where the manager's orders are taken (%(default)s); one that it can reach, if it is elsewhere",
+    )
+    parser.add_argument(
+        "--control-announce",
+        type=_address,
+        metavar="ADDRESS",
+        help="where the manager reaches that, when not at the address listened on",
+    )
     parser.add_argument("--workers", type=_positive, default=1)
     parser.add_argument("--capacity", type=_positive, help="connections; more are refused")
     options = parser.parse_args(arguments)
     if not os.environ.get(TOKEN):
         parser.error(f"{TOKEN} is not set. Take a token from the stream manager (showcaller fleet add).")
+    try:
+        check_manager(options.manager)
+        options.control_host = control_host(options.manager, options.control_listen, options.control_announce)
+        options.trust = trust(options.manager_ca)
+    except (Unreachable, TrustError) as error:
+        parser.error(str(error))
     return options
 
 
@@ -109,7 +136,10 @@ def start(arguments: list[str]) -> int:
         token=os.environ.pop(TOKEN),
         name=options.name,
         addresses=tuple(announced),
+        control_listen=options.control_listen,
+        control_host=options.control_host,
         control_port=options.control_port,
+        trust=options.trust,
         capacity=options.capacity,
     )
 

@@ -86,6 +86,10 @@ def _refused(response: httpx.Response) -> PublishError:
         return Refused(
             f"no edge has room for a viewer{detail}", f"Add an edge, or wait. {again}", 503, error.code
         )
+    if response.status_code == 429:
+        return Refused(
+            f"the server takes no more joins from this address at once{detail}", again, 429, error.code
+        )
     return Refused(
         f"{response.url} answered {response.status_code}{detail}",
         "Check the address: it ends in /whep/CHANNEL.",

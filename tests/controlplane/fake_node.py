@@ -8,6 +8,7 @@ stand beside the manager in one test process, or as a process of its own:
 """
 
 import argparse
+import functools
 import http.client
 import json
 import os
@@ -33,6 +34,7 @@ from controlplane.wire.nodes import (
     WorkerInfo,
     ice_etag,
 )
+from tests.support.certificates import Pair, node_pair
 
 ANSWER = (
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-lite\r\n"
@@ -49,6 +51,12 @@ class Refused(Exception):
         self.status = status
 
 
+@functools.cache
+def certificate() -> Pair:
+    """One for all the fake nodes of a process: making it takes a while."""
+    return node_pair()
+
+
 class FakeNode:
     """One node. `interval_s` is how often it reports."""
 
@@ -62,6 +70,7 @@ class FakeNode:
         self.sessions: dict[str, SessionRequest] = {}
         self.calls: list[str] = []  # "DELETE /v1/sessions/..." in order
         self.orders: list[str] = []  # "resubscribe main", ...
+        self.connects = True  # whether its viewers ever connect
         self.silent = False  # alive, and says nothing
         self.media: Literal["waiting", "live", "stalled"] = "live"  # of the streams it has
         self.relayed: Literal["waiting", "live", "stalled"] = "live"  # of those it has from an origin
@@ -77,6 +86,10 @@ class FakeNode:
         self._seq = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self.certificate = certificate()
+        self._server.socket = self.certificate.server_context().wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
         self._threads = [
             threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True),
             threading.Thread(target=self._report_forever, daemon=True),
@@ -84,7 +97,7 @@ class FakeNode:
 
     @property
     def control_url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"https://127.0.0.1:{self._server.server_address[1]}"
 
     def start(self) -> None:
         for thread in self._threads:
@@ -125,6 +138,7 @@ class FakeNode:
         request = EnrolRequest(
             token=self.token,
             control_url=self.control_url,
+            control_fingerprint=self.certificate.fingerprint,
             addresses=["127.0.0.1"],
             workers=[WorkerInfo(index=0, pid=os.getpid(), udp_port=20000, fingerprint="AA:BB")],
             version="0.1.0",
@@ -146,7 +160,12 @@ class FakeNode:
             egress_bps=1000.0 * len(sessions),
             ingress_bps=0.0,
             sessions=[
-                SessionReport(id=s.id, kind=s.kind, channel=s.channel, state="connected")
+                SessionReport(
+                    id=s.id,
+                    kind=s.kind,
+                    channel=s.channel,
+                    state="connected" if self.connects or s.kind is not SessionKind.WHEP else "new",
+                )
                 for s in sessions.values()
             ]
             if self._seq % 2

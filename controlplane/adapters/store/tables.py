@@ -65,6 +65,7 @@ nodes = Table(
     Column("in_service_at", Double),
     Column("faulted_at", Double),
     Column("drain_deadline", Double),
+    Column("control_fingerprint", String(95)),
     CheckConstraint("reserved >= 0 AND reserved <= capacity", name="seats"),
 )
 

@@ -32,6 +32,7 @@ class Node:
     in_service_at: float | None = None  # the first time
     faulted_at: float | None = None
     drain_deadline: float | None = None
+    control_fingerprint: str | None = None  # of its control endpoint's certificate: SHA-256, "AB:CD:.."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -289,3 +289,26 @@ def test_only_one_manager_uses_a_database(database: Path) -> None:
             other.acquire(wait_s=0.1)
     with migrate.ManagerLock(database):
         pass
+
+
+def test_a_database_from_before_certificates_keeps_its_nodes(tmp_path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    path = tmp_path / "showcaller.db"
+    config = Config()
+    config.set_main_option("script_location", str(migrate.VERSIONS.parent))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO nodes (id, role, region, state, state_since, state_reason, created_at, capacity, "
+            "managed, enrol_hash, enrol_expires, control_url) VALUES ('edge-1', 'edge', 'local', "
+            "'in_service', 1.0, '', 1.0, 400, 1, 'x', 2.0, 'http://127.0.0.1:1')"
+        )
+    engine.dispose()
+    migrate.prepare(path)
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT id, reserved, control_fingerprint FROM nodes").fetchall()
+    assert rows == [("edge-1", 0, None)]

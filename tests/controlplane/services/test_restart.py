@@ -1,8 +1,11 @@
 """A stream manager that is killed and started again: nodes, sessions and streams go on."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+import sqlite3
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
+
+import pytest
 
 from controlplane import listen
 from tests.controlplane.events import Events
@@ -70,6 +73,37 @@ async def test_what_died_while_nobody_looked_is_found_and_replaced(tmp_path: Pat
             await show.until({"origin-1": "in_service", "edge-2": "in_service"})
             assert (await show.whep()).status_code == 201
             await events.close()
+    finally:
+        await _end(lives)
+
+
+@pytest.mark.parametrize("managed", [True, False])
+async def test_nodes_of_before_they_had_certificates_are_replaced(tmp_path: Path, managed: bool) -> None:
+    """Nothing is asked of them, least of all in clear; their viewers are told to move."""
+    lives = Lives(tmp_path)
+    try:
+        async with lives.manager() as show:
+            lives.last = show
+            await show.until({"origin-1": "in_service", "edge-1": "in_service"})
+            await show.on_air()
+            path = (await show.whep()).headers["Location"]
+        with closing(sqlite3.connect(tmp_path / "showcaller.db")) as database:
+            database.execute("UPDATE nodes SET control_fingerprint = NULL, managed = ?", (managed,))
+            database.commit()
+        old = dict(lives.nodes)
+        async with lives.manager() as show:
+            states = await show.node_states()
+            assert "in_service" not in (states.get("origin-1"), states.get("edge-1"))
+            events = Events(show, f"{path}/events")
+            await events.until("move")
+            await events.close()
+            await show.until({"origin-2": "in_service", "edge-2": "in_service"})
+            await show.until_gone("edge-1")
+            kinds = await show.journal()
+            assert "fleet.stopped" not in kinds
+            reasons = [entry["message"] for entry in await show.get("/journal?limit=1000")]
+            assert [text for text in reasons if "without a certificate" in text]
+        assert not [call for node in old.values() for call in node.calls if "sessions" in call][2:]
     finally:
         await _end(lives)
 

@@ -15,6 +15,8 @@ from controlplane.wire.nodes import EnrolRequest, NodeReport
 from tests.controlplane.fake_node import OFFER
 from tests.controlplane.stage import AS_OPERATOR, SDP, Show
 
+FINGERPRINT = ":".join(["AB"] * 32)
+
 
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
@@ -159,7 +161,8 @@ async def test_an_enrolment_token_is_good_once(show: Show) -> None:
     edge = show.nodes["edge-1"]
     request = EnrolRequest(
         token=edge.token,
-        control_url="http://127.0.0.1:1",
+        control_url="https://127.0.0.1:1",
+        control_fingerprint=FINGERPRINT,
         addresses=[],
         workers=[],
         version="1",
@@ -180,7 +183,8 @@ async def test_of_enrolments_with_one_token_at_once_exactly_one_is_let_in(show: 
     async def enrol(number: int) -> Any:
         request = EnrolRequest(
             token=token,
-            control_url=f"http://127.0.0.1:{number}",
+            control_url=f"https://127.0.0.1:{number}",
+            control_fingerprint=FINGERPRINT,
             addresses=[],
             workers=[],
             version="1",
@@ -195,7 +199,7 @@ async def test_of_enrolments_with_one_token_at_once_exactly_one_is_let_in(show: 
     credential = answers[let_in - 1].json()
     node = show.board.nodes[credential["node_id"]]
     # All that is known of the node is the one's: no other wrote over it.
-    assert (node.pid, node.control_url) == (let_in, f"http://127.0.0.1:{let_in}")
+    assert (node.pid, node.control_url) == (let_in, f"https://127.0.0.1:{let_in}")
     assert node.credential_hash == sha256(credential["credential"])
 
 
@@ -260,7 +264,8 @@ def test_the_operators_hash_comes_from_the_environment_or_the_data_folder(tmp_pa
 async def test_what_a_node_says_of_itself_fits_its_columns(show: Show) -> None:
     good = {
         "token": "unknown",
-        "control_url": "http://127.0.0.1:1",
+        "control_url": "https://127.0.0.1:1",
+        "control_fingerprint": FINGERPRINT,
         "addresses": [],
         "workers": [],
         "version": "v" * 1000,  # clipped: another version may say more of itself
@@ -268,5 +273,16 @@ async def test_what_a_node_says_of_itself_fits_its_columns(show: Show) -> None:
         "start_time": 1.0,
     }
     assert (await show.http.post("/api/v1/nodes/enrol", json=good)).status_code == 403
-    for bad in ({"control_url": "http://" + "x" * 255}, {"pid": 2**31}, {"pid": 2**70}):
+    wrong = (
+        {"control_url": "https://" + "x" * 255},
+        {"control_url": "http://127.0.0.1:1"},
+        {"control_url": "https://127.0.0.1:1/elsewhere"},
+        {"control_url": "https://somebody@127.0.0.1:1"},
+        {"control_fingerprint": None},
+        {"control_fingerprint": FINGERPRINT[:-3]},
+        {"control_fingerprint": FINGERPRINT.lower()},
+        {"pid": 2**31},
+        {"pid": 2**70},
+    )
+    for bad in wrong:
         assert (await show.http.post("/api/v1/nodes/enrol", json=good | bad)).status_code == 422

@@ -35,6 +35,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from controlplane.adapters.control.pinned import PinnedContext
 from controlplane.wire.nodes import EnrolRequest, NodeReport, SessionReport, SubscribeRequest
 from controlplane.wire.processes import read_alive, start_time
 from tests.support.wait import wait_for
@@ -164,7 +165,8 @@ class Manager:
         """A request to a node's control endpoint."""
         enrolled = self.nodes[node]
         headers = {"authorization": f"Bearer {enrolled.secret}"} | kwargs.pop("headers", {})
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        pinned = PinnedContext(enrolled.enrol.control_fingerprint)
+        async with httpx.AsyncClient(trust_env=False, timeout=5, verify=pinned) as client:
             return await client.request(method, enrolled.enrol.control_url + path, headers=headers, **kwargs)
 
     async def session(self, node: str, kind: str, channel: str, offer: str, session: str) -> str:

@@ -1,0 +1,187 @@
+"""A node's control endpoint is spoken to by one certificate and no other, over connections that are kept."""
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import httpx
+import pytest
+
+from controlplane.adapters.control.http import HttpNodeControl, _unreachable
+from controlplane.adapters.control.pinned import PinnedContext
+from controlplane.domain.nodes.model import Node
+from controlplane.ports.control import NodeUnreachable
+from controlplane.wire.nodes import SessionKind, SessionRequest
+from tests.controlplane.domain.test_rules import NODE
+from tests.support.certificates import Pair, authority, node_pair, signed
+from tests.support.wait import wait_for
+
+REQUEST = SessionRequest(id="a-session", kind=SessionKind.WHEP, channel="main", offer="v=0")
+OURS, ANOTHER = node_pair(), node_pair()
+
+
+@dataclass
+class Endpoint:
+    """Answers every request, and keeps what it was told."""
+
+    port: int
+    connections: int = 0
+    heard: list[bytes] = field(default_factory=list)
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def endpoint(tls: ssl.SSLContext | None, port: int = 0) -> AsyncIterator[Endpoint]:
+    made = Endpoint(0)
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.connections += 1
+        writers.append(writer)
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError as error:
+                made.heard += [error.partial] if error.partial else []
+                return
+            except (OSError, asyncio.LimitOverrunError):
+                return
+            made.heard.append(head)
+            length = next(
+                (line for line in head.split(b"\r\n") if line.lower().startswith(b"content-le")), b":0"
+            )
+            await reader.readexactly(int(length.partition(b":")[2]))
+            body = b'{"id": "a-session", "answer": "v=0"}'
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        await server.wait_closed()
+
+
+def node(port: int, certificate: Pair | None = OURS, name: str = "edge-1") -> Node:
+    fingerprint = None if certificate is None else certificate.fingerprint
+    return replace(NODE, id=name, control_url=f"https://127.0.0.1:{port}", control_fingerprint=fingerprint)
+
+
+@pytest.fixture
+async def control() -> AsyncIterator[HttpNodeControl]:
+    made = HttpNodeControl(lambda node: f"secret of {node.id}", lambda: {"edge-1", "edge-2"})
+    yield made
+    await made.close()
+
+
+async def fails(control: HttpNodeControl, node: Node) -> NodeUnreachable:
+    with pytest.raises(NodeUnreachable) as caught:
+        await control.create_session(node, REQUEST)
+    return caught.value
+
+
+async def test_one_handshake_serves_many_requests(control: HttpNodeControl) -> None:
+    async with endpoint(OURS.server_context()) as there:
+        for _ in range(20):
+            assert (await control.create_session(node(there.port), REQUEST)).answer == "v=0"
+        assert there.connections == 1
+        assert len(there.heard) == 20
+        assert b"secret of edge-1" in there.heard[0]
+
+
+async def test_another_certificate_is_told_nothing(control: HttpNodeControl) -> None:
+    root = authority()
+    for other in (ANOTHER, signed(root, "127.0.0.1"), root):
+        async with endpoint(other.server_context()) as impostor:
+            error = await fails(control, node(impostor.port))
+            assert not error.refused, "somebody listens there: the node may be alive all the same"
+            assert "another certificate" in str(error)
+            assert not await control.refuses(node(impostor.port))
+            assert impostor.heard == []
+
+
+async def test_what_speaks_no_tls_is_told_nothing_in_clear(control: HttpNodeControl) -> None:
+    async with endpoint(None) as plain:
+        error = await fails(control, node(plain.port))
+        assert not error.refused
+        await wait_for(lambda: plain.heard, 5, "the ClientHello was read")
+        assert all(said.startswith(b"\x16\x03") for said in plain.heard)
+        assert not any(b"secret" in said or b"session" in said for said in plain.heard)
+
+
+async def test_a_kept_connection_is_not_used_for_another_node(control: HttpNodeControl) -> None:
+    """Two nodes that name one address: each is spoken to with its own certificate, or not at all."""
+    async with endpoint(OURS.server_context()) as there:
+        await control.create_session(node(there.port), REQUEST)
+        error = await fails(control, node(there.port, ANOTHER, "edge-2"))
+        assert "another certificate" in str(error)
+        assert len(there.heard) == 1
+
+
+async def test_a_node_that_took_the_place_of_another_is_known_by_its_own_certificate(
+    control: HttpNodeControl,
+) -> None:
+    async with endpoint(OURS.server_context()) as first:
+        await control.create_session(node(first.port), REQUEST)
+    async with endpoint(ANOTHER.server_context(), first.port) as second:
+        assert not (await fails(control, node(first.port))).refused
+        await control.create_session(node(first.port, ANOTHER), REQUEST)
+        assert len(second.heard) == 1
+
+
+async def test_without_a_certificate_nothing_is_asked(control: HttpNodeControl) -> None:
+    async with endpoint(OURS.server_context()) as there:
+        error = await fails(control, node(there.port, None))
+        assert not error.refused
+        assert there.connections == 0
+
+
+async def test_only_a_refused_connection_says_that_a_node_has_gone(control: HttpNodeControl) -> None:
+    async with endpoint(OURS.server_context()) as there:
+        pass
+    assert (await fails(control, node(there.port))).refused
+    assert await control.refuses(node(there.port))
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:  # whoever has no room answers nothing
+        waiting = []
+        for _ in range(4):
+            knocking = socket.socket()
+            knocking.setblocking(False)
+            knocking.connect_ex(full.getsockname())
+            waiting.append(knocking)
+        away = node(full.getsockname()[1])
+        assert not (await fails(control, away)).refused
+        assert not await control.refuses(away)
+        for knocking in waiting:
+            knocking.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNRESET, errno.EMFILE])
+def test_a_network_that_is_away_says_nothing_of_a_node(number: int) -> None:
+    error = httpx.ConnectError("all connection attempts failed")
+    error.__cause__ = OSError(number, "as the system says")
+    assert not _unreachable(node(1), error).refused
+    error.__cause__ = OSError(errno.ECONNREFUSED, "as the system says")
+    assert _unreachable(node(1), error).refused
+
+
+async def test_what_was_kept_for_nodes_that_are_gone_is_let_go(control: HttpNodeControl) -> None:
+    async with endpoint(OURS.server_context()) as there:
+        await control.create_session(node(there.port, name="edge-0"), REQUEST)
+        await control.create_session(node(there.port, name="edge-1"), REQUEST)
+        await control.create_session(node(there.port, name="edge-2"), REQUEST)
+        assert set(control._clients) == {"edge-1", "edge-2"}
+
+
+@pytest.mark.parametrize("text", ["", "AB:CD", "AB:" * 31 + "XY", ":".join(["AB"] * 20)])
+def test_a_fingerprint_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        PinnedContext(text)
