@@ -6,6 +6,7 @@ loads none of that.
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
@@ -164,8 +165,10 @@ def become(module: str, words: list[str], environment: dict[str, str]) -> int:
 
     command = module_command(module, *words)
     sys.stdout.flush()
-    if os.name == "posix":
+    if hasattr(os, "fork"):
         _exec(command, child_environment(environment))
+    # On Windows an exec returns to the shell at once. So we stay, and leave a Ctrl-C to the other to answer.
+    signal.signal(signal.SIGINT, lambda *_: None)
     return subprocess.run(command, env=child_environment(environment), check=False).returncode
 
 

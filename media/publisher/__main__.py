@@ -20,12 +20,16 @@ async def _run(options: "Options") -> int:
 
     loop = asyncio.get_running_loop()
 
-    def take(number: signal.Signals) -> None:
-        loop.add_signal_handler(number, lambda: broadcast.end(f"stopped ({number.name})"))
+    def heard(number: int, _: object) -> None:
+        reason = f"stopped ({signal.Signals(number).name})"
+        if not loop.is_closed():  # else the end has come already
+            loop.call_soon_threadsafe(lambda: broadcast.end(reason))
 
-    # Before anything is awaited: a signal that comes while we load is heard when the loop turns.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        take(number)
+    # Before anything is awaited: a signal that comes while we load is heard when the loop turns. Not through the
+    # loop's own handlers, which Windows' loop does not have; nor has Windows a SIGHUP.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), heard)
     from media.publisher.broadcast import Broadcast  # aiortc takes a while: wrong words are answered before
 
     broadcast = Broadcast(options)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from media.publisher.errors import Refused
 from media.swarm.second import Second, add_up, in_turn
 from media.swarm.tally import Tally
 
@@ -112,12 +113,20 @@ def read_second(line: bytes) -> Second | None:
 
 
 async def run(plan: Plan, show: Callable[[Tally], None]) -> Tally:
-    """Calls `show` each second. Ends early when a signal comes or every viewer has failed."""
+    """Calls `show` each second. Ends early when a signal comes or every viewer has failed.
+
+    Raises Refused where the event loop is not one a crowd can live on (Windows).
+    """
     tally = Tally(plan.whep, plan.viewers)
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, over.set)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, over.set)
+    except NotImplementedError:  # nor would it watch the sockets of a crowd
+        raise Refused(
+            "a swarm needs Linux or macOS", "Run it there, or watch as one viewer: showcaller probe"
+        ) from None
     parts = [await _Part.start(plan.whep, count, ramp) for count, ramp in plan.parts()]
     fed_at, ends_at = loop.time(), None
 

@@ -34,8 +34,9 @@ def _read_orders(stream: BinaryIO, orders: Orders) -> None:
 
 def main(argv: list[str]) -> int:
     # The publisher decides when this ends, by closing the pipe: also where somebody signals a whole session.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     # Items go to a descriptor of their own, so that nothing a library prints can land among them.
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
