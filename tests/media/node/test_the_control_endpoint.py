@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.media.node.stand import ROOT, Stand, log_lines
-from tests.support.certificates import self_signed
+from tests.support.certificates import node_pair
 
 
 def shown(host: str, port: int) -> tuple[x509.Certificate, str | None]:
@@ -119,7 +119,7 @@ async def test_a_manager_with_a_certificate_nobody_vouches_for_is_told_nothing(t
         heard.append(await reader.read(1000))
         writer.close()
 
-    stranger = self_signed()
+    stranger = node_pair()
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=stranger.server_context())
     try:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
