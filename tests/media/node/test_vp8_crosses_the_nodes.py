@@ -28,7 +28,7 @@ async def test_a_vp8_publisher_is_seen_at_an_edge(nodes: Stand, told: bool) -> N
         assert first.size == (640, 360)
         assert "VP8/90000" in first.answer
         await until(lambda: codecs_on_air(nodes, "edge-1") == ["VP8"], "the edge says what is on air")
-        assert codecs_on_air(nodes, "origin-1") == ["VP8"]
+        await until(lambda: codecs_on_air(nodes, "origin-1") == ["VP8"], "and so does the origin")
         edge = nodes.manager.nodes["edge-1"].last
         assert edge is not None
         assert (edge.streams[0].width, edge.streams[0].height) == (640, 360)
@@ -76,7 +76,7 @@ async def test_viewers_of_the_codec_before_are_given_up_and_those_who_come_back_
         await first.publish(manager, "origin-1", "main")
         await crowd.come()
         await until(lambda: all(seen(member) for member in crowd.members), "all see the first publisher")
-        assert codecs_on_air(nodes, "edge-1") == ["H264"]
+        await until(lambda: codecs_on_air(nodes, "edge-1") == ["H264"], "the edge says what is on air")
         await second.publish(manager, "origin-1", "main")
         await early.come()  # perhaps before a packet of the new codec is here
         await until(
