@@ -64,8 +64,8 @@ ROOMS = {
     "controlplane.http":       Room(
         "asyncio",
         "fastapi orjson starlette structlog",
-        "controlplane.config controlplane.domain controlplane.errors controlplane.ports controlplane.services "
-        "controlplane.wire",
+        "controlplane.config controlplane.domain controlplane.errors controlplane.ports "
+        "controlplane.services controlplane.wire",
     ),
     "controlplane.web":        Room("mimetypes pathlib", "fastapi jinja2", "controlplane.wire"),
     # Vendors' libraries, each in its own adapter.

@@ -25,8 +25,8 @@ async def _run(options: "Options") -> int:
         if not loop.is_closed():  # else the end has come already
             loop.call_soon_threadsafe(lambda: broadcast.end(reason))
 
-    # Before anything is awaited: a signal that comes while we load is heard when the loop turns. Not through the
-    # loop's own handlers, which Windows' loop does not have; nor has Windows a SIGHUP.
+    # Before anything is awaited: a signal that comes while we load is heard when the loop turns. Not through
+    # the loop's own handlers, which Windows' loop does not have; nor has Windows a SIGHUP.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), heard)
