@@ -54,7 +54,7 @@ class Publisher:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
+            process_group=0,  # as a shell does; a session of its own would make it think that nobody is there
         )
         self._readers = [asyncio.create_task(self._read_lines()), asyncio.create_task(self._read_stderr())]
         return self
