@@ -212,9 +212,7 @@ def empty_lines(view: View, width: int) -> list[Line]:
     """Nothing on air: why, and the two ways to change that."""
     ended = view.last_ended()
     lines: list[Line] = [
-        [("Nothing is on air. ", "bold"), ("Nobody publishes to this stage.", "$muted")]
-        if ended is None
-        else ended_line(ended, view),
+        [("Nothing is on air. ", "bold"), ("Nobody publishes to this stage.", "$muted")],
         [],
         [
             ("b", "bold $accent"),
@@ -229,6 +227,8 @@ def empty_lines(view: View, width: int) -> list[Line]:
     if width < 84:
         lines[2] = [("b", "bold $accent"), ("  start a broadcast: a file, or the test pattern", "")]
         lines[3] = [("t", "bold $accent"), ("  make a token for OBS or any WHIP client", "")]
+    if ended is not None:
+        lines.insert(1, ended_line(ended, view))
     return lines
 
 

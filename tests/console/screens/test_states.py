@@ -356,8 +356,8 @@ async def test_a_broadcast_that_ended_by_itself_is_told_and_started_again(
         end = entry(8, "main is ended: its file was at its end.", "stream.ended", "main", actor="publisher",
                     at=START + 5, data={"reason": "its file was at its end"})  # fmt: skip
         it.feed.delta(removed_streams=["main"], journal=[end])
-        await it.until_shown("main ended at 14:13:25: its file was at its end. b starts it again.",
-                             "main ended: its file was at its end")  # fmt: skip
+        await it.until_shown("Nothing is on air.", "main ended: its file was at its end")
+        await it.until_shown("main ended at 14:13:25: its file was at its end. b starts it again.")
         it.app.last_words = PublishWords(channel="another")
         await it.press("b")
         assert it.app.screen.query_one("#file", Input).value == str(clip)
