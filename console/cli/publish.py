@@ -25,7 +25,7 @@ def publish(
     bitrate: str | None = typer.Option(None, "--bitrate", metavar="RATE", help="E.g. 4.5M, the default."),
     codec: str = typer.Option("h264", "--codec", metavar="h264|vp8", help="What pictures are coded in."),
     loop: bool = typer.Option(False, "--loop", help="Begin again when the file ends."),
-    copy: bool = typer.Option(False, "--copy", help="Send an H.264 file without B-frames as it is."),
+    copy: bool = typer.Option(False, "--copy", help="Send an H.264 file as it is (no B-frames)."),
     size: str | None = typer.Option(None, "--size", metavar="WxH", help="Picture size, e.g. 1280x720."),
     fps: float | None = typer.Option(None, "--fps", metavar="N", min=1, max=60, help="Frames a second."),
     detach: bool = typer.Option(False, "--detach", help="Return when it is live; the stage keeps it on air."),

@@ -6,6 +6,7 @@ even imported (it costs a third of a second, and a restarted manager is waited f
 written by a newer program: nothing is touched.
 """
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -30,17 +31,20 @@ class ManagerLock:
         self._fd: int | None = None
 
     def acquire(self, wait_s: float = LOCK_WAIT_S) -> None:
-        """Waits for a predecessor that is just ending; StartError when it stays."""
+        """Waits for a predecessor that is just ending; StartError when it stays, or the file is of no use."""
         import fcntl
         import time
 
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
         deadline = time.monotonic() + wait_s
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except BlockingIOError:
                 if time.monotonic() >= deadline:
                     holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
                     os.close(fd)
@@ -50,9 +54,20 @@ class ManagerLock:
                         "End it first (showcaller stage down), or give this one another --data-dir."
                     ) from None
                 time.sleep(0.05)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            except OSError as error:  # a file system without locks
+                os.close(fd)
+                raise self._unusable(error) from error
+        with contextlib.suppress(OSError):  # a full disk: the number is for people only
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
+
+    def _unusable(self, error: OSError) -> StartError:
+        reason = (error.strerror or str(error)).lower()
+        return StartError(
+            f"the lock of the database, {self._path}, cannot be used: {reason}. "
+            "It holds nothing: make it this user's own, or remove it while no stream manager runs."
+        )
 
     def release(self) -> None:
         if self._fd is not None:

@@ -1,25 +1,41 @@
 """An H.264 file sent as it is, without coding it anew.
 
-Only what a live viewer can take: no B-frames (they would have to be sent out of order and shown late), and a
-key frame (IDR) at least every two seconds, because nobody can make one when a viewer joins or loses a packet.
+Only what a live viewer can take: no B-frames (they would have to be sent out of order and shown late), and
+key frames (IDR) near enough to each other. Nobody can make one when a viewer joins: a node sends him all
+since the last one at once, out of the last packets it keeps (`media/fanout/ring.py`), so a group of pictures
+must fit in there. Where it is longer than two seconds people are told what that means.
 """
 
 import contextlib
 import functools
+import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 from av.bitstream import BitStreamFilterContext
 
 from media.publisher import annexb
+from media.publisher.packets import MAX_PAYLOAD, payloads
 from media.publisher.sources.container import Opened, duration_of, rate_of
 from media.publisher.sources.file import AnyPacket, Unmade
 from media.publisher.sources.port import CodedPicture, SourceInfo, SourceRejected
 
-MAX_GOP_S = 2.0
-_GOP_SLACK_S = 0.05
+MAX_GROUP_S = 10.0  # as long as a viewer waits for a picture when a loss could not be repaired
+MAX_GROUP_PACKETS = 3840  # of the 4096 that a node keeps: 8 s at 4.5 Mbps
+_SHORT_GROUP_S = 2.0  # up to here nothing is said about it
+_SLACK_S = 0.05
 _LOOK_S = 300.0  # how far into the file it is checked before it goes on air
+
+
+@dataclass(slots=True)
+class _Group:
+    """A key frame and what follows it, as far as it was read."""
+
+    begin: float  # seconds from the first picture
+    length: float = 0.0  # seconds
+    packets: int = 0
 
 
 class Passthrough:
@@ -38,12 +54,18 @@ class Passthrough:
         if context.pix_fmt not in ("yuv420p", "yuvj420p"):
             raise _refused(path, f"its pictures are {context.pix_fmt}, and browsers play 8-bit 4:2:0 only")
         self.begin(opened)
-        self._check_order(opened, path)
-        note = ""
+        longest = self._longest_group(opened, path)
+        notes: list[str] = []
         if context.has_b_frames:
-            note = "sent as it is; its header announces B-frames, so viewers may show it some pictures late"
+            notes.append("its header announces B-frames, so viewers may show it some pictures late")
         elif "Baseline" not in (context.profile or ""):
-            note = f"sent as it is, H.264 {context.profile}: a viewer that plays Baseline only cannot show it"
+            notes.append(f"it is H.264 {context.profile}: a viewer that plays Baseline only cannot show it")
+        if longest > _SHORT_GROUP_S + _SLACK_S:
+            notes.append(
+                f"it has up to {longest:.1f} s from one key frame to the next: who joins is sent all "
+                "since the last one at once, and after a loss that cannot be made good the picture waits for "
+                "the next"
+            )
         return SourceInfo(
             name=path.name,
             width=context.width,
@@ -53,13 +75,14 @@ class Passthrough:
             copy=True,
             duration=duration_of(opened),
             loop=loop,
-            note=note,
+            note=f"sent as it is; {'; '.join(notes)}" if notes else "",
         )
 
-    def _check_order(self, opened: Opened, path: Path) -> None:
+    def _longest_group(self, opened: Opened, path: Path) -> float:
+        """Seconds. Raises SourceRejected for what viewers cannot take."""
         last: float | None = None
-        last_key: float | None = None
-        first = 0.0
+        first = longest = 0.0
+        group = _Group(0.0)
         with contextlib.suppress(av.FFmpegError):  # of the demuxer: what can be read was looked at
             for packet in opened.container.demux(opened.video):
                 for unmade in self.pictures(packet):
@@ -73,16 +96,18 @@ class Passthrough:
                         raise _refused(path, "it has B-frames")
                     last = unmade.time
                     if unmade.key:
-                        last_key = last
-                    elif last_key is not None and last - last_key > MAX_GOP_S + _GOP_SLACK_S:
-                        where = f"{last_key - first:.0f} s"
-                        raise _refused(
-                            path, f"after {where} it has no key frame for more than {MAX_GOP_S:g} s"
-                        )
+                        group = _Group(last - first)
+                    group.length = last - first - group.begin
+                    coded = unmade.build()
+                    assert isinstance(coded, CodedPicture)
+                    group.packets += len(payloads(coded.data))
+                    _check_group(group, path)
+                    longest = max(longest, group.length)
                 if last is not None and last - first > _LOOK_S:
                     break
         if last is None:
             raise _refused(path, "no picture can be read from it")
+        return longest
 
     def begin(self, opened: Opened) -> None:
         self._filter = BitStreamFilterContext("h264_mp4toannexb", opened.video)
@@ -111,9 +136,25 @@ def _parameter_sets(data: bytes) -> bytes:
     return b"".join(annexb.START_CODE + unit for unit in annexb.units(data) if unit[0] & 0x1F in wanted)
 
 
+def _check_group(group: _Group, path: Path) -> None:
+    if group.length > MAX_GROUP_S + _SLACK_S:
+        raise _refused(path, f"after {group.begin:.0f} s it has no key frame for more than {MAX_GROUP_S:g} s")
+    if group.packets > MAX_GROUP_PACKETS:
+        most, had = MAX_GROUP_PACKETS * MAX_PAYLOAD / 1e6, group.length
+        raise _refused(
+            path,
+            f"after {group.begin:.0f} s it has no key frame within {most:.1f} MB ({had:.1f} s), "
+            "and a node keeps no more for viewers who join",
+        )
+
+
 def _refused(path: Path, why: str) -> SourceRejected:
+    made = (
+        f"./{path.stem}-as-it-is.mkv"  # MKV takes any sound as it is; another name, so never the file itself
+    )
+    command = ["ffmpeg", "-i", str(path.absolute()), "-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "0"]
+    command += ["-g", "30", "-c:a", "copy", "-sn", made]
     return SourceRejected(
         f"{path} cannot be sent as it is: {why}",
-        "Leave out --copy and it is coded while it is sent, or convert it once: "
-        f"ffmpeg -i {path.name} -c:v libx264 -bf 0 -g 30 -c:a copy converted.mp4",
+        f"Leave out --copy and it is coded while it is sent, or convert it once: {shlex.join(command)}",
     )

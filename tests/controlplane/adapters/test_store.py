@@ -282,6 +282,13 @@ def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
         migrate.prepare(path)
 
 
+def test_a_lock_that_cannot_be_used_says_so(database: Path) -> None:
+    lock = database.with_name(database.name + ".lock")
+    lock.mkdir()
+    with pytest.raises(StartError, match=f"{lock}, cannot be used: is a directory.*remove it"):
+        migrate.ManagerLock(database).acquire()
+
+
 def test_only_one_manager_uses_a_database(database: Path) -> None:
     with migrate.ManagerLock(database):
         other = migrate.ManagerLock(database)

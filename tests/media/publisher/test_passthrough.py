@@ -1,16 +1,22 @@
 """Files sent as they are: which are taken, and that they come out bit for bit."""
 
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
+from media.fanout.ring import PacketRing
 from media.publisher import annexb
+from media.publisher.packets import payloads
+from media.publisher.sources import passthrough
 from media.publisher.sources.file import FileSource
 from media.publisher.sources.open import check_words, open_source
 from media.publisher.sources.passthrough import Passthrough
 from media.publisher.sources.port import CodedPicture, EndOfSource, SourceRejected
 from tests.media.publisher.clips import make_clip
+from tests.support.need import need
 
 B_FRAMES = {"preset": "medium", "x264-params": "b-adapt=0:scenecut=0"}
 
@@ -69,7 +75,10 @@ def test_it_goes_on_with_a_key_frame(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"b_frames": 2, "options": B_FRAMES}, "it has B-frames"),
-        ({"seconds": 4.0, "gop": 250}, "no key frame for more than 2 s"),
+        (
+            {"seconds": 12.0, "gop": 500, "size": (160, 90)},
+            "after 0 s it has no key frame for more than 10 s",
+        ),
         ({"codec": "mpeg4", "options": {}}, "its video is mpeg4, not H.264"),
         ({"pixels": "yuv420p10le"}, "8-bit"),
     ],
@@ -79,6 +88,57 @@ def test_what_a_live_viewer_cannot_take_is_refused(tmp_path: Path, settings: dic
     with pytest.raises(SourceRejected, match=words) as caught:
         FileSource(clip, False, Passthrough())
     assert "--copy" in caught.value.next_step
+
+
+def test_a_group_of_pictures_that_a_node_cannot_keep_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert PacketRing().capacity > passthrough.MAX_GROUP_PACKETS
+    clip = make_clip(tmp_path / "clip.mp4", seconds=3.0, gop=250)
+    packets = sum(len(payloads(picture.data)) for _, picture in _pictures(clip))
+    monkeypatch.setattr(passthrough, "MAX_GROUP_PACKETS", packets)
+    FileSource(clip, False, Passthrough()).close()
+    monkeypatch.setattr(passthrough, "MAX_GROUP_PACKETS", packets - 1)
+    with pytest.raises(SourceRejected, match=r"no key frame within .* MB \(3.0 s\)"):
+        FileSource(clip, False, Passthrough())
+
+
+def test_key_frames_far_apart_are_taken_and_told(tmp_path: Path) -> None:
+    source = FileSource(make_clip(tmp_path / "clip.mp4", seconds=6.0, gop=125), False, Passthrough())
+    source.close()
+    assert "up to 5.0 s from one key frame to the next" in source.info.note
+    source = FileSource(make_clip(tmp_path / "near.mp4", seconds=3.0, gop=25), False, Passthrough())
+    source.close()
+    assert source.info.note == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("full colour.mp4", {"pixels": "yuv444p"}),
+        ("it's 10 bits.mp4", {"pixels": "yuv420p10le"}),
+        ("-as-it-is.mp4", {"b_frames": 2, "options": B_FRAMES}),
+        ("converted.mp4", {"codec": "mpeg4", "options": {}}),
+    ],
+)
+def test_the_command_that_is_advised_makes_a_file_that_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, settings: dict[str, Any]
+) -> None:
+    need("ffmpeg")
+    (tmp_path / "films").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "films")
+    make_clip(tmp_path / "films" / name, **settings)
+    with pytest.raises(SourceRejected) as caught:
+        FileSource(Path(name), False, Passthrough())
+    monkeypatch.chdir(tmp_path / "here")  # from anywhere
+    command = caught.value.next_step.partition("convert it once: ")[2]
+    done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (made,) = (tmp_path / "here").iterdir()
+    source = FileSource(made, False, Passthrough())
+    source.close()
+    assert source.info.copy
 
 
 def test_a_profile_browsers_may_not_play_is_mentioned(tmp_path: Path) -> None:
