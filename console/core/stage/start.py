@@ -65,7 +65,10 @@ async def up(options: StageOptions, *, report: Report = silent, timeout_s: float
         if fresh:  # leave nothing behind of a stage that never was
             await down(home)
         raise
-    return (await status(home)).view
+    view = (await status(home)).view
+    if view.state != "up" and await _is_ending(home):  # a `stage down` has begun in the meantime
+        raise _ended_meanwhile()
+    return view
 
 
 async def keep_supervised(home: Home, *, report: Report = silent) -> None:
@@ -374,11 +377,20 @@ async def _wait_nodes(home: Home, place: Place, token: str, deadline: float, rep
             await asyncio.sleep(POLL_S)
 
 
+async def _is_ending(home: Home) -> bool:
+    try:
+        return (await ask_status(home)).stopping
+    except (SupervisorGone, TimedOut):
+        return True
+
+
+def _ended_meanwhile() -> StageError:
+    return StageError("the stage was ended while it came up", "Bring it up again with `showcaller stage up`")
+
+
 def _supervisor_ended(home: Home) -> StageError:
     if not records.read_alive(home.processes):
-        return StageError(
-            "the stage was ended while it came up", "Bring it up again with `showcaller stage up`"
-        )
+        return _ended_meanwhile()
     return StageError(
         "the supervisor ended while the stage came up",
         "Try `showcaller stage up` again",
