@@ -113,7 +113,7 @@ async def test_a_server_with_no_room_yet_is_asked_again(server: Endpoint) -> Non
         (".", (), 1, "is a folder"),
         ("notes.txt", (), 1, "is not a video file"),
         ("tone.mka", (), 1, "has sound but no video"),
-        ("long-gop.mp4", ("--copy",), 1, "no key frame for more than 2 s"),
+        ("long-gop.mp4", ("--copy",), 1, "no key frame for more than 10 s"),
         ("srt://camera:9000", (), 1, "without SRT"),
         ("rtmp://camera/live", (), 1, "cannot be published yet"),
         ("test", ("--bitrate", "0"), 2, "sends nothing"),
@@ -127,7 +127,7 @@ async def test_bad_input_is_told_before_anything_is_published(
 ) -> None:
     (tmp_path / "notes.txt").write_text("no film\n" * 100)
     if source == "long-gop.mp4":
-        make_clip(tmp_path / source, seconds=4, gop=500)
+        make_clip(tmp_path / source, seconds=12, gop=500)
     if source == "tone.mka":
         clip = make_clip(tmp_path / "clip.mkv", seconds=0.4)
         _sound_only(clip, tmp_path / source)
