@@ -75,7 +75,8 @@ class RealWorker:
 
     async def session(self, kind: str, offer: str, name: str) -> str:
         """The answer. Raises Refused."""
-        message = {"op": "session", "id": name, "kind": kind, "channel": CHANNEL, "offer": offer}
+        message = {"op": "session", "id": name, "kind": kind, "channel": CHANNEL}
+        message |= {"offer": offer, "video_codec": None}
         said = await self._worker.ask(message)
         if said["ev"] == "problem":
             raise Refused(said["problem"])
@@ -246,7 +247,7 @@ class Publisher(Peer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.camera = Camera(payload_type=sdp.VIDEO_PT)
+        self.camera = Camera(payload_type=sdp.H264_PT)
         self.protected: list[bytes] = []
         self.marks = 0  # given so far: the last one is marks - 1
         self.key_frames_asked = 0

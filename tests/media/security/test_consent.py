@@ -60,9 +60,9 @@ async def test_a_real_engine_stops_sending_when_consent_has_run_out(monkeypatch:
     publisher, viewer = Publisher(), Peer()
     to = ("127.0.0.1", made.endpoint.port)
     try:
-        publisher.begin(made.create(publisher.name, SessionKind.WHIP, "main", publisher.offer))
+        publisher.begin(made.create(publisher.name, SessionKind.WHIP, "main", publisher.offer).answer)
         await until(lambda: publisher.ready, "the publisher is connected")
-        viewer.begin(made.create(viewer.name, SessionKind.WHEP, "main", viewer.offer))
+        viewer.begin(made.create(viewer.name, SessionKind.WHEP, "main", viewer.offer).answer)
         await until(lambda: viewer.ready, "the viewer is connected")
         frames = asyncio.create_task(publisher._film(to))
         await until(lambda: len(viewer.rtp) > 10, "the viewer sees the picture")

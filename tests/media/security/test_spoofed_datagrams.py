@@ -109,7 +109,7 @@ async def test_who_connects_or_leaves_makes_room_for_the_next(one_engine: engine
     peers = [Peer() for _ in range(5)]
 
     def create(peer: Peer) -> str:
-        return one_engine.create(peer.name, SessionKind.WHEP, "main", peer.offer)
+        return one_engine.create(peer.name, SessionKind.WHEP, "main", peer.offer).answer
 
     try:
         answers = [create(peer) for peer in peers[:3]]
