@@ -114,7 +114,12 @@ def undo(
     token_file: TokenFile = None,
 ) -> None:
     """Take a draining node back into service."""
-    _show(context.call(api, token_file, lambda client: client.undrain(node)), as_json=json)
+
+    async def main(client: "Client") -> "DrainView":
+        _find(await client.nodes(), node)  # its refusal names the nodes there are
+        return await client.undrain(node)
+
+    _show(context.call(api, token_file, main), as_json=json)
 
 
 def _role(text: str) -> "Role":

@@ -34,7 +34,7 @@ def journal(
         return
     for entry in entries:
         print(_line(entry))
-    if not entries:
+    if not entries and lines:
         context.note("the journal is empty")
 
 

@@ -8,6 +8,7 @@ import typer
 
 from console.cli import context, output
 from console.cli.context import Json
+from console.core.errors import UsageError
 
 POLL_S = 0.2
 
@@ -24,6 +25,11 @@ def logs(
 ) -> None:
     """The log of a process of this machine's stage. Without a NAME: which logs there are."""
     if name is None:
+        if follow:
+            raise UsageError(
+                "--follow needs the name of one log",
+                "Say `showcaller logs NAME -f`; `showcaller logs` lists them",
+            )
         _list(as_json=json)
         return
     from console.core import logs as files

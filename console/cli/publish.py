@@ -89,7 +89,11 @@ def _detached(spec: "PublisherSpec", api: str | None, token_file: Path | None, *
         from console.core.units import show_bitrate
 
         print(f"{line.channel}  {line.state}  {show_bitrate(line.bitrate_bps)}")
-        context.note(f"It stays on air until `showcaller streams stop {line.channel}`.")
+        stop = f"`showcaller streams stop {line.channel}`"
+        if spec.source == "test" or spec.loop:
+            context.note(f"It stays on air until {stop}.")
+        else:
+            context.note(f"It ends with the file, or before that by {stop}; --loop begins it again.")
     return 0
 
 

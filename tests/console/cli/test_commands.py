@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 
 from controlplane.wire.processes import alive
 from tests.console.cli.test_words import Cli, run_on_terminal
+from tests.media.publisher.clips import make_clip
 from tests.support.stage import Stage, command_line, environment, running_stage
 from tests.support.wait import wait_until
 
@@ -175,6 +177,16 @@ def test_a_broadcast_is_published_detached_listed_and_stopped(stage: Stage) -> N
     assert json.loads(again.stderr)["error"]["status"] == 404
 
 
+def test_it_is_said_when_a_detached_file_ends(stage: Stage, tmp_path: Path) -> None:
+    clip = str(make_clip(tmp_path / "clip.mp4", seconds=20.0, size=(160, 90)))
+    once = stage.run("publish", clip, "--channel", "once", "--detach", timeout=60)
+    assert "ends with the file, or before that by `showcaller streams stop once`" in once.stderr
+    stage.stop("once")
+    again = stage.run("publish", clip, "--channel", "again", "--loop", "--detach", timeout=60)
+    assert "stays on air until `showcaller streams stop again`" in again.stderr
+    stage.stop("again")
+
+
 def test_a_detached_broadcast_that_is_interrupted_while_it_starts_is_stopped(stage: Stage) -> None:
     command = Following(stage, "publish", "test", "--channel", "cut", "--detach")
     record = wait_until(
@@ -267,6 +279,8 @@ def test_an_edge_is_added_drained_and_ended_and_the_journal_is_followed_meanwhil
     assert (journal.end(), plain.end()) == (0, 0)
     late = stage.run("fleet", "undo", name, check=False)
     assert late.returncode == 1
+    assert f"there is no node {name}" in late.stderr
+    assert "Nodes: " in late.stderr
 
 
 def test_the_journal_tells_what_happened(stage: Stage) -> None:
@@ -274,6 +288,8 @@ def test_the_journal_tells_what_happened(stage: Stage) -> None:
     assert 1 <= len(entries) <= 5
     assert {"id", "at", "actor", "kind", "subject", "message"} <= set(entries[0])
     assert entries[-1]["message"] in stage.run("journal").stdout
+    none = stage.run("journal", "-n", "0")
+    assert (none.stdout, none.stderr) == ("", "")  # none were asked for: nothing is said of the journal
 
 
 def test_logs_are_listed_shown_and_followed(stage: Stage, follow: Callable[..., Following]) -> None:

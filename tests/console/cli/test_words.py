@@ -68,6 +68,7 @@ def cli(tmp_path: Path) -> Cli:
         (["stage", "up", "--listen", ""], "0.0.0.0"),
         (["serve", "--listen", "not an address"], "0.0.0.0"),
         (["--port", "0", "nodes"], "after"),
+        (["logs", "-f"], "logs NAME -f"),
         (["nonsense"], "--help"),
     ],
 )
