@@ -141,8 +141,11 @@ class IceAgent(ABC):
         `reached`: all our flights went there, so the peer has them from there."""
 
     @abstractmethod
-    def ask(self, now: float) -> None:
-        """Have the peer show that it is still there, by an answer that only it can give."""
+    def ask(self, now: float) -> bool:
+        """Have the peer show that it is still there, by an answer that only it can give.
+
+        False: it was not asked now, as it has just been, or cannot be yet.
+        """
 
     def heard(self, address: Address, now: float) -> None:  # noqa: B027 only the controlled side follows
         """Something else that is authentic (media) came from this valid address."""
@@ -209,10 +212,12 @@ class IceLite(IceAgent):
         if not reached:
             self.ask(now)
 
-    def ask(self, now: float) -> None:
-        if self.selected is not None and now - self._asked_at >= ASK_AGAIN:
-            self._asked_at = now
-            self._question = (self.selected, self._send_question(self.selected))
+    def ask(self, now: float) -> bool:
+        if self.selected is None or now - self._asked_at < ASK_AGAIN:
+            return False
+        self._asked_at = now
+        self._question = (self.selected, self._send_question(self.selected))
+        return True
 
     def _in_conflict(self, request: stun.Message) -> bool:
         return request.controlled is not None  # a lite agent is always the controlled one
@@ -416,9 +421,11 @@ class IceControlling(IceAgent):
         check.resend_at = now + min(RTO * 2**check.sends, MAX_RTO)
         check.sends += 1
 
-    def ask(self, now: float) -> None:
-        if self._chosen is not None and self.selected is not None:
-            self._consent(self._chosen, now)
+    def ask(self, now: float) -> bool:
+        if self._chosen is None or self.selected is None:
+            return False
+        self._consent(self._chosen, now)
+        return True
 
     def _consent(self, check: _Check, now: float) -> None:
         transaction, datagram = self._request(check, nominate=False)

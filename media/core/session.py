@@ -268,11 +268,15 @@ class Session:
         if compound:
             self._queue.append(Transmit(self.outbound.protect_rtcp(compound), self.remote))
 
-    def ask(self, now: float) -> None:
-        """Have the peer show that it is still there: if it is, `stats` tells of it a round trip later."""
-        if not self.closed:
-            self._ice.ask(now)
+    def ask(self, now: float) -> bool:
+        """Have the peer show that it is still there: if it is, `stats` tells of it a round trip later.
+
+        False: it was not asked, as it has just been.
+        """
+        asked = not self.closed and self._ice.ask(now)
+        if asked:
             self._follow_ice(now)
+        return asked
 
     def close(self, now: float, reason: str = "closed") -> None:
         """End it: a DTLS close_notify goes out, then `Closed(reason)`. Closing twice does nothing."""

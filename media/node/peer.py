@@ -105,11 +105,13 @@ class Peer:
         age = self.session.stats(now).heard_age
         if self.state != "connected" or self.session.remote != address or age is None:
             return False
-        if self._contested_at is None or now - age > self._contested_at:
+        since = self._contested_at
+        if since is not None and now - age <= since:  # it has not answered yet
+            return now - since < CONTEST_S
+        if (since is None or now - since >= CONTEST_S) and self.session.ask(now):
             self._contested_at = now
-            self.session.ask(now)
             self._pump(now)
-        return now - self._contested_at < CONTEST_S
+        return True
 
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
         session = self.session

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.core import dtls, h264, rtcp, rtp, sdp, stun
+from media.core import dtls, h264, rtcp, rtp, sdp, stun, vp8
 from media.core.certificate import Certificate
 from media.core.dtls import DtlsEndpoint
 from media.core.errors import DtlsError, IntegrityError, NegotiationError, ParseError, SrtpError
@@ -60,6 +60,9 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], tuple[type[Exception], ...]]] =
     "h264 key frame": (h264.is_keyframe_start, ()),
     "h264 parameters": (h264.sps_of, ()),
     "h264 size": (h264.resolution, (ParseError,)),
+    "vp8 key frame": (vp8.is_keyframe_start, ()),
+    "vp8 size header": (vp8.size_header_of, ()),
+    "vp8 size": (vp8.resolution, (ParseError,)),
     "sdp offer": (sdp.parse_offer, (NegotiationError,)),
     "sdp answer": (sdp.parse_answer, (NegotiationError,)),
     "sdp fragment": (sdp.parse_fragment, (NegotiationError,)),
