@@ -80,6 +80,7 @@ class SessionReport(Message):
     channel: str
     state: Literal["new", "connecting", "connected", "closed"]
     remote: str | None = None  # "ADDRESS:PORT" as validated by ICE
+    transport: Literal["udp4", "udp6", "tcp4", "tcp6"] | None = None  # and how it is reached there
     bitrate_bps: float | None = None
     loss: float | None = None  # fraction lost, as the receiver says it (RTCP receiver reports)
     rtt_ms: float | None = None

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-Address = tuple[str, int]
+from media.core.address import Address
 
 PATIENCE: Final = 1.5  # seconds the new address has to answer
 ENOUGH: Final = 0.5  # seconds the old one has at least

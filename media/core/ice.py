@@ -29,11 +29,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from media.core import stun
+from media.core.address import Address
 from media.core.description import Candidate, IceCredentials
 from media.core.errors import IntegrityError, ParseError
 from media.core.following import Following, Verdict
-
-Address = tuple[str, int]
 
 MAX_VALIDATED: Final = 8  # addresses a peer may hold open at once
 AMPLIFICATION: Final = 3  # bytes to an address that was not reached yet, for each byte from it
@@ -104,7 +103,7 @@ class IceAgent(ABC):
         elif self._in_conflict(request):
             self._reply(stun.error(request, stun.ROLE_CONFLICT, "Role Conflict"), pair, source)
         else:
-            mapped = stun.xor_mapped_address(source, request.transaction)
+            mapped = stun.xor_mapped_address((source[0], source[1]), request.transaction)
             self._reply(stun.Message(stun.Class.SUCCESS, request.transaction, (mapped,)), pair, source)
             if pair is not self._pairs[0]:
                 self._pairs = (pair,)  # the peer has the new credentials: the old ones are of no use any more
@@ -153,6 +152,9 @@ class IceAgent(ABC):
     def stray(self, address: Address, now: float) -> None:  # noqa: B027 only the controlled side follows
         """The peer's authentic media came from this address, which is not valid."""
 
+    def lost(self, address: Address, now: float) -> None:  # noqa: B027 only the controlled side has such peers
+        """This address is no more: its TCP connection has closed."""
+
     def handle_timeout(self, now: float) -> None:  # noqa: B027 not every side has timers
         """The moment of `next_timeout()` has come."""
 
@@ -178,6 +180,7 @@ class IceLite(IceAgent):
         self._reached = False
         self._question: tuple[Address, bytes] | None = None  # to the selected address, with its transaction
         self._asked_at = float("-inf")
+        self._lost: Address | None = None  # was selected, and its connection has closed
 
     def is_valid(self, address: Address) -> bool:
         return address in self._validated
@@ -219,6 +222,27 @@ class IceLite(IceAgent):
         self._question = (self.selected, self._send_question(self.selected))
         return True
 
+    def lost(self, address: Address, now: float) -> None:
+        self._validated.pop(address, None)
+        self._credit.pop(address, None)
+        if address == self._following.new:
+            self._following.moved()
+        if address != self.selected:
+            return
+        self.selected, self._lost = None, address
+        self._nominated = self._nominated and self._following.settled
+        self._following.moved()
+        if self._validated:
+            self._take_up(max(self._validated, key=self._validated.__getitem__), now)
+            self._ask(now)
+
+    def _take_up(self, address: Address, now: float) -> None:
+        """Nothing is selected: send to this valid address; with proof, where media went to one before."""
+        if self._lost is None or not self._following.settled:
+            self._select(address)
+        else:
+            self._doubt(self._lost, address, now, nominated=True)
+
     def _in_conflict(self, request: stun.Message) -> bool:
         return request.controlled is not None  # a lite agent is always the controlled one
 
@@ -231,7 +255,9 @@ class IceLite(IceAgent):
             self._following.old_heard(now)
             if self._following.settled and not self._reached:
                 self.ask(now)
-        elif self.selected is None or (request.use_candidate and not self._following.settled):
+        elif self.selected is None:
+            self._take_up(source, now)
+        elif request.use_candidate and not self._following.settled:
             self._select(source)
         elif self._following.settled:
             self._doubt(self.selected, source, now, nominated=request.use_candidate)
@@ -284,7 +310,7 @@ class IceLite(IceAgent):
         return self.selected is not None and now - self._validated.get(self.selected, now) > STALE
 
     def _select(self, address: Address) -> None:
-        self.selected = address
+        self.selected, self._lost = address, None
         self._reached = self._following.settled  # from then on by an answer alone
         self._following.moved()
 

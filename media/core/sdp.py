@@ -1,9 +1,9 @@
 """What we answer to an SDP offer, what we offer to an origin, and what was agreed.
 
 A publisher (WHIP) and a viewer (WHEP, or an edge relaying) offer; we answer as ICE-lite, `setup:passive`,
-one BUNDLE over rtcp-mux, our host candidates in every accepted section. Payload types and extension ids
-are the offerer's: an answer cannot dictate them (a browser counts such packets and decodes none). An edge
-that relays offers itself (`make_relay_offer`), controls ICE and is the DTLS client.
+one BUNDLE over rtcp-mux, our host candidates in every accepted section: UDP, then passive TCP. Payload types
+and extension ids are the offerer's: an answer cannot dictate them (a browser counts such packets and decodes
+none). An edge that relays offers itself (`make_relay_offer`), controls ICE and is the DTLS client.
 
 Every function raises NegotiationError (status, code, detail) and nothing else.
 """
@@ -70,6 +70,9 @@ _OURS: Final = {payload_type: codec.name.lower() for codec, payload_type, _, _ i
     AUDIO_PT: "opus"
 }
 _PUBLISHER_EXTENSIONS: Final = ("urn:ietf:params:rtp-hdrext:sdes:mid",)
+#: RFC 6544 section 4.2: below every UDP type that we may meet, and the preference of a passive host candidate
+_TYPE_TCP_HOST: Final = 90
+_DIRECTION_PASSIVE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class LocalDescription:
     fingerprint: str  # Certificate.fingerprint, "AB:CD:.."
     addresses: Sequence[tuple[str, int]]  # announced (IP address, UDP port), best first
     session_id: int = 1  # the number in the o= line; 63 random bits are usual
+    tcp_ports: Sequence[int] = ()  # of every address: where TCP connections are taken (RFC 6544)
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,7 +461,19 @@ def _transport_lines(kind: str, mid: str, formats: str, local: LocalDescription,
     for index, (host, host_port) in enumerate(local.addresses):
         priority = 126 << 24 | (65535 - index) << 8 | 255  # RFC 8445 section 5.1.2.1: host
         lines.append(f"a=candidate:{index + 1} 1 udp {priority} {host} {host_port} typ host")
-    return [*lines, "a=end-of-candidates"]
+    return [*lines, *_tcp_candidates(local), "a=end-of-candidates"]
+
+
+def _tcp_candidates(local: LocalDescription) -> list[str]:
+    """Passive host candidates, all of them below those of UDP (RFC 6544 section 4.2)."""
+    hosts = dict.fromkeys(host for host, _ in local.addresses)
+    lines = []
+    for index, (host, port) in enumerate((host, port) for host in hosts for port in local.tcp_ports):
+        preference = _DIRECTION_PASSIVE << 13 | (8191 - index)
+        priority = _TYPE_TCP_HOST << 24 | preference << 8 | 255
+        foundation = len(local.addresses) + 1 + index
+        lines.append(f"a=candidate:{foundation} 1 tcp {priority} {host} {port} typ host tcptype passive")
+    return lines
 
 
 def _section_lines(

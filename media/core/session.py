@@ -24,15 +24,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from media.core import rtcp, sdp
+from media.core.address import Address as Address
 from media.core.certificate import Certificate
 from media.core.dtls import DtlsEndpoint, Role
 from media.core.errors import DtlsError, ParseError, SrtpError
 from media.core.ice import IceAgent, IceControlling, IceLite
 from media.core.rtp import is_rtcp
 from media.core.srtp import InboundSrtp, OutboundSrtp, SrtpKeys
-
-#: (IP address as text, port); the driver takes IPv4-mapped IPv6 addresses and scopes off
-Address = tuple[str, int]
 
 PARTED = "the peer closed the connection"
 PARTING_PATIENCE = 4.0  # seconds; and whoever is still there says so when it is asked
@@ -229,6 +227,13 @@ class Session:
     def is_valid(self, address: Address) -> bool:
         """Whether ICE has validated this address."""
         return not self.closed and self._ice.is_valid(address)
+
+    def lost(self, address: Address, now: float) -> None:
+        """This address's TCP connection has closed. What is sent goes to another valid address of the peer's,
+        if it has one; else the peer may come back by a new connection until its consent runs out."""
+        if not self.closed:
+            self._ice.lost(address, now)
+            self._follow_ice(now)
 
     def handle_timeout(self, now: float) -> None:
         """The moment of `next_timeout()` has come (calling early does no harm)."""

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
+from media.core.address import Address
 from media.core.rtp import is_rtcp
-from media.core.session import Address
 from media.core.stun import is_stun, transaction, username
 
 Peer = TypeVar("Peer")
@@ -73,22 +73,35 @@ class Demux(Generic[Peer]):
         for name in entry.ufrags:
             self._by_ufrag[name] = entry
 
-    def bind(self, ufrag: str, address: Address) -> None:
-        """ICE has validated this address for the session with this ufrag."""
+    def bind(self, ufrag: str, address: Address) -> Address | None:
+        """ICE has validated this address for the session with this ufrag; returns one given up for it."""
         entry = self._entries.get(ufrag)
         if entry is None:
-            return
+            return None
         peer, known = entry.peer, entry.addresses
         new = address not in known
         known[address] = None
         known.move_to_end(address)
         self._by_address[address] = peer
+        oldest = None
         if len(known) > ADDRESSES_A_PEER:
             oldest, _ = known.popitem(last=False)
-            if self._by_address.get(oldest) is peer:
-                del self._by_address[oldest]
+            self._forget(peer, oldest)
         if new:
             self._index(ufrag, entry)
+        return oldest
+
+    def unbind(self, ufrag: str, address: Address) -> None:
+        """This address is the session's no more."""
+        entry = self._entries.get(ufrag)
+        if entry is not None and address in entry.addresses:
+            del entry.addresses[address]
+            self._forget(entry.peer, address)
+            self._index(ufrag, entry)
+
+    def _forget(self, peer: Peer, address: Address) -> None:
+        if self._by_address.get(address) is peer:  # a newer peer may have taken it over
+            del self._by_address[address]
 
     def at(self, address: Address) -> Peer | None:
         """Whose address it is. Whether another one may take it over is for whoever calls `bind` to decide."""
@@ -113,7 +126,7 @@ class Demux(Generic[Peer]):
         self._index(ufrag, entry)
 
     def _index(self, ufrag: str, entry: _Entry[Peer]) -> None:
-        hosts = {host for host, _ in entry.addresses} | {""}
+        hosts = {address[0] for address in entry.addresses} | {""}
         ssrcs = entry.ssrcs or {NOT_YET}
         before, entry.voices = entry.voices, frozenset((host, ssrc) for host in hosts for ssrc in ssrcs)
         for voice in before - entry.voices:
@@ -123,21 +136,22 @@ class Demux(Generic[Peer]):
         for voice in entry.voices - before:
             self._by_voice.setdefault(voice, {})[ufrag] = None
 
-    def remove(self, ufrag: str) -> None:
+    def remove(self, ufrag: str) -> list[Address]:
+        """Forget a peer; returns the addresses it had."""
         entry = self._entries.pop(ufrag, None)
         if entry is None:
-            return
+            return []
         for name in entry.ufrags:
             self._by_ufrag.pop(name, None)
         for address in entry.addresses:
-            if self._by_address.get(address) is entry.peer:
-                del self._by_address[address]
+            self._forget(entry.peer, address)
         for question in entry.questions:
             self._by_question.pop(question, None)
         for voice in entry.voices:
             del self._by_voice[voice][ufrag]
             if not self._by_voice[voice]:
                 del self._by_voice[voice]
+        return list(entry.addresses)
 
     def find(self, datagram: bytes, source: Address) -> Peer | None:
         if datagram and datagram[0] < 4:

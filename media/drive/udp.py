@@ -12,7 +12,8 @@ import socket
 import struct
 from collections.abc import Callable
 
-from media.core.session import Address
+from media.core.address import Address
+from media.drive.ports import DEFAULT_PORTS
 from media.fanout.sender import FanoutSender, kernel_has_gso
 from media.fanout.sendmany import SOL_UDP, SocketAddress
 
@@ -21,7 +22,6 @@ BUFFER_BYTES = 4 << 20  # a default receive buffer keeps 104 of a burst of 159 p
 MAX_DATAGRAM = 2048  # no WebRTC peer sends larger ones
 READS_A_TURN = 64  # then timers and the other sockets get their turn, whatever comes here;
 TURN_S = 0.004  # seconds, and earlier in a storm of handshakes: there a datagram costs up to a millisecond
-DEFAULT_PORTS = range(20000, 30000)  # below the ephemeral ports (ip_local_port_range)
 
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
@@ -79,6 +79,12 @@ def _grow_buffers(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
 
 
+def plain_host(host: str) -> str:
+    """A host as a dual-stack socket tells it, in its usual form: IPv4 as IPv4, IPv6 without a scope."""
+    host = host.partition("%")[0].removeprefix("::ffff:")
+    return str(ipaddress.ip_address(host)) if ":" in host else host
+
+
 def _nobody_reads(data: bytes, source: Address, now: float) -> None:
     """For a socket that is closed."""
 
@@ -128,11 +134,11 @@ class UdpEndpoint:
     def closed(self) -> bool:
         return self._socket.fileno() < 0
 
-    def socket_address(self, address: Address) -> SocketAddress:
+    def where(self, address: Address) -> SocketAddress:
         """What this socket's sends take for an address."""
+        host, port = address[0], address[1]
         if not self._six:
-            return address
-        host, port = address
+            return (host, port)
         return (host if ":" in host else f"::ffff:{host}", port, 0, 0)
 
     def can_reach(self, address: Address) -> bool:
@@ -142,15 +148,10 @@ class UdpEndpoint:
         """One datagram; False when it was dropped (buffer full, no route): its sender has timers for that."""
         if self.closed or not self.can_reach(address):
             return False
-        return self.sender.send_raw(data, self.socket_address(address))
+        return self.sender.send_raw(data, self.where(address))
 
-    def _source(self, address: SocketAddress) -> Address:
-        host = address[0]
-        if self._six:
-            host = host.partition("%")[0].removeprefix("::ffff:")
-            if ":" in host:
-                host = str(ipaddress.ip_address(host))
-        return (host, address[1])
+    def _source(self, address: SocketAddress) -> tuple[str, int]:
+        return (plain_host(address[0]) if self._six else address[0], address[1])
 
     def _read(self) -> None:
         receive, on_datagram, clock = self._socket.recvfrom, self._on_datagram, self._loop.time

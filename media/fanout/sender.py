@@ -15,13 +15,16 @@ What the kernel refuses, and what we do then:
     anything else      unreachable and the like: dropped and counted; consent expiry ends the session
 
 A packet that libsrtp refuses to protect is never sent.
+
+Viewers over TCP are kept apart in their class and served after all others (streams.py): whoever has no room
+for a batch is named to the caller, and gets nothing more of the track until it is put back.
 """
 
 import errno
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain, repeat
 from typing import Any, Protocol
 
@@ -30,11 +33,14 @@ from pylibsrtp._binding import ffi, lib
 from media.core.srtp import OutboundSrtp
 from media.fanout.frames import MAX_BATCH, Batch, runs
 from media.fanout.sendmany import SLOTS, SOL_UDP, UDP_SEGMENT, Headers, PackedAddress, SendMany, SocketAddress
+from media.fanout.streams import Stream, framed_bytes, send_framed
 
 GSO_RETRY_AFTER = 60.0  # seconds
 MAX_TAG = 16
 MAX_PACKET = 2048
 SLOT_BYTES = MAX_BATCH * (MAX_PACKET + MAX_TAG)
+WORK_BYTES = max(SLOTS * SLOT_BYTES, framed_bytes(MAX_PACKET + MAX_TAG))
+NOWHERE: SocketAddress = ("0.0.0.0", 9)  # of who is reached over TCP
 FULL = (errno.EAGAIN, errno.ENOBUFS, errno.EINTR)
 
 _INT_BYTES = struct.calcsize("@i")
@@ -57,21 +63,23 @@ class ManySends(Protocol):
 
 
 class Destination:
-    """One peer as the send path sees it: its SRTP context, its address, what it was sent."""
+    """One peer as the send path sees it: its SRTP context, where it is, what it was sent."""
 
     __slots__ = ("_address", "bytes_sent", "context", "drops", "gso_after", "outbound", "packed",
-                 "packets_sent", "tag_length")  # fmt: skip
+                 "packets_sent", "stream", "tag_length")  # fmt: skip
 
-    def __init__(self, outbound: OutboundSrtp, address: SocketAddress) -> None:
+    def __init__(self, outbound: OutboundSrtp, where: "SocketAddress | Stream") -> None:
         self.outbound = outbound
         self.context = outbound._context
         self.tag_length = outbound.tag_length
-        self._address = address
-        self.packed = PackedAddress(address)
+        self.stream: Stream | None = None  # of a viewer over TCP; then it has no address
+        self._address: SocketAddress = NOWHERE
+        self.packed = PackedAddress(NOWHERE)
         self.gso_after = 0.0  # UDP_SEGMENT is not used toward it before this time
         self.packets_sent = 0
         self.bytes_sent = 0
         self.drops = 0
+        self.go_to(where)
 
     @property
     def address(self) -> SocketAddress:
@@ -82,38 +90,60 @@ class Destination:
         self._address = address
         self.packed.set(address)
 
+    @property
+    def congested(self) -> bool:
+        """Whether nothing should begin to be sent to it now. A datagram socket does not tell."""
+        return self.stream is not None and self.stream.congested
+
+    def go_to(self, where: "SocketAddress | Stream") -> None:
+        """Send there from now on. Classes that hold it must file it anew: see `ViewerClass.add`."""
+        if isinstance(where, tuple):
+            self.stream = None
+            self.address = where
+        else:
+            self.stream = where
+
 
 class ViewerClass:
     """Destinations that get the very same plaintext of one track."""
 
-    __slots__ = ("destinations", "headers", "payload_type", "tag_length")
+    __slots__ = ("destinations", "headers", "payload_type", "streams", "tag_length")
 
     def __init__(self, payload_type: int, tag_length: int) -> None:
         self.payload_type = payload_type
         self.tag_length = tag_length
-        self.destinations: list[Destination] = []
-        self.headers: Any = None  # the sender's, of these destinations in this order; made when needed
+        self.destinations: list[Destination] = []  # over UDP
+        self.streams: list[Destination] = []  # over TCP
+        self.headers: Any = None  # the sender's, of `destinations` in this order; made when needed
 
     def add(self, destination: Destination) -> None:
+        if destination.stream is not None:
+            self.streams.append(destination)
+            return
         self.destinations.append(destination)
         self.headers = None
 
-    def remove(self, destination: Destination) -> None:
-        """Nothing happens when it is not in here."""
-        if destination in self.destinations:
+    def remove(self, destination: Destination) -> bool:
+        """Whether it was in here, wherever it was when it was added."""
+        if destination in self.streams:
+            self.streams.remove(destination)
+        elif destination in self.destinations:
             self.destinations.remove(destination)
             self.headers = None
+        else:
+            return False
+        return True
 
 
 class Counters:
-    """What a socket's send path did since the start."""
+    """What a socket's send path did since the start; packets over TCP are among those it counts."""
 
     __slots__ = ("dropped", "gso_refused", "packets", "refused", "sent_bytes")
 
     def __init__(self) -> None:
         self.packets = 0
         self.sent_bytes = 0  # UDP payload
-        self.dropped = 0  # send buffer full
+        self.dropped = 0  # send buffer full, or no room in a viewer's TCP connection
         self.gso_refused = 0  # times the kernel refused UDP_SEGMENT
         self.refused = 0  # packets libsrtp refused, or addresses the kernel refused
 
@@ -139,7 +169,7 @@ class FanoutSender:
         self._gso_after = 0.0  # for the whole socket
         self._narrow_until = 0.0  # until then some destination takes no UDP_SEGMENT
         self.counters = Counters()
-        self._work = ffi.new("char[]", SLOTS * SLOT_BYTES)
+        self._work = ffi.new("char[]", WORK_BYTES)
         self._view = memoryview(ffi.buffer(self._work))
         self._slots = [self._work + slot * SLOT_BYTES for slot in range(SLOTS)]
         self._many = many(sock, self._work, SLOT_BYTES)
@@ -151,21 +181,44 @@ class FanoutSender:
     def uses_gso(self, now: float) -> bool:
         return self._gso and now >= self._gso_after
 
-    def send_batch(self, batch: Batch, classes: Iterable[ViewerClass], now: float) -> None:
-        """Send a batch to every destination of every class, a slice of the batch at a time."""
+    def send_batch(self, batch: Batch, classes: Collection[ViewerClass], now: float) -> Sequence[Destination]:
+        """Send a batch to every destination of every class, a slice of the batch at a time.
+
+        Returns those over TCP that had no room for it and got nothing of it.
+        """
         for packets in runs(batch.packets, MAX_TAG):
             for viewers in classes:
                 if viewers.destinations:
                     self._send_run(packets, viewers, now)
+        full: list[Destination] = []
+        for viewers in classes:
+            if viewers.streams:
+                full += self._send_streams(batch.packets, viewers, now)
+        return full
 
     def send_packets(
         self, packets: list[bytes], payload_type: int, destination: Destination, now: float
-    ) -> None:
-        """Send consecutive packets to one destination (a late joiner's burst, a packet that came late)."""
+    ) -> bool:
+        """Send consecutive packets to one destination (a late joiner's burst, a packet that came late).
+
+        False when a connection had no room for all of them.
+        """
         alone = ViewerClass(payload_type, destination.tag_length)
         alone.add(destination)
         for start in range(0, len(packets), MAX_BATCH):
-            self.send_batch(Batch(0, packets[start : start + MAX_BATCH]), (alone,), now)
+            if self.send_batch(Batch(0, packets[start : start + MAX_BATCH]), (alone,), now):
+                return False
+        return True
+
+    def send_control(self, packet: bytes, destination: Destination) -> bool:
+        """Send one packet of RTCP to a destination, whichever way it is reached; False: it was dropped."""
+        if destination.stream is None:
+            return self.send_raw(packet, destination.address)
+        if not destination.stream.write_control(packet):
+            self.counters.dropped += 1
+            return False
+        self.counters.packets += 1
+        return True
 
     def send_raw(self, data: bytes | memoryview, address: SocketAddress) -> bool:
         """Send one datagram as it is (STUN, DTLS, RTCP); False when it was dropped."""
@@ -183,6 +236,17 @@ class FanoutSender:
             self.counters.dropped += packets
         else:
             self.counters.refused += packets
+
+    def _send_streams(self, packets: list[bytes], viewers: ViewerClass, now: float) -> list[Destination]:
+        """A batch to those of a class that are reached over TCP; returns who had no room."""
+        sent, full = send_framed(
+            packets, viewers.payload_type, viewers.tag_length, viewers.streams, self._work, now
+        )
+        counters = self.counters
+        counters.packets += sent.packets
+        counters.dropped += sent.dropped
+        counters.refused += sent.refused
+        return full
 
     def _send_run(self, packets: list[bytes], viewers: ViewerClass, now: float) -> None:
         """Protect and send one run to a class, a round of slots at a time."""

@@ -10,7 +10,9 @@ from media.core import rtcp
 from media.core.codecs import VideoCodec
 from media.core.sdp import Agreed, AgreedTrack, StreamDescription
 from media.fanout.sender import Destination, FanoutSender
+from media.fanout.sendmany import SocketAddress
 from media.fanout.source import Source
+from media.fanout.streams import Stream
 from media.fanout.track import JOIN_PATIENCE, Track
 from media.fanout.viewer import Subscription, Viewer
 
@@ -144,6 +146,17 @@ class LiveStream:
         if viewer.audio is not None:
             self.audio.unsubscribe(viewer.audio)
 
+    def move(self, viewer: Viewer, where: SocketAddress | Stream) -> None:
+        """A viewer is reached at another address, or by a connection, from now on."""
+        destination = viewer.destination
+        over_tcp = destination.stream is not None
+        destination.go_to(where)
+        if over_tcp is (destination.stream is not None):
+            return
+        for track, subscription in ((self.video, viewer.video), (self.audio, viewer.audio)):
+            if subscription is not None:
+                track.refile(subscription)
+
     def _ask_keyframe(self, now: float) -> None:
         if self.source is not None:
             self.source.wish_keyframe(self.video, now)
@@ -188,7 +201,7 @@ class LiveStream:
 
     def _send_rtcp(self, destination: Destination, packets: list[rtcp.RtcpPacket]) -> None:
         data = b"".join(packet.to_bytes() for packet in packets)
-        self._sender.send_raw(destination.outbound.protect_rtcp(data), destination.address)
+        self._sender.send_control(destination.outbound.protect_rtcp(data), destination)
 
     def report(self, now: float, only: Viewer | None = None) -> None:
         """A sender report of each track to every viewer (or to one); without a clock yet, a sign of life.
@@ -223,7 +236,7 @@ class LiveStream:
                 packets = [*(mine or [rtcp.ReceiverReport(self.video.ssrc)]), names]
                 compound = compounds[has] = b"".join(packet.to_bytes() for packet in packets)
             destination = viewer.destination
-            self._sender.send_raw(destination.outbound.protect_rtcp(compound), destination.address)
+            self._sender.send_control(destination.outbound.protect_rtcp(compound), destination)
 
     # -- time
 

@@ -11,6 +11,11 @@ to authenticate for ever.
 
 A track has the codec of its source, and a viewer that of its answer. Nothing is sent to a viewer of another
 codec: it waits, whatever it was sent before, until whoever owns it ends its session.
+
+Stalling: a viewer over TCP whose connection had no room for a batch of the picture gets no more of it: half a
+frame is of no use, and what waits is old by then. It waits like a joiner, and begins again with a key frame
+once there is room. One is asked for on its behalf, each time it stalls soon again after a longer pause: a
+viewer whose line is too narrow must not make the picture of all others coarse.
 """
 
 import struct
@@ -38,6 +43,10 @@ JOIN_PATIENCE = 0.3  # seconds a joiner waits for a live key frame before it get
 WISH_AGAIN = 0.5
 BURST_SLICE = 32  # packets
 BURST_EVERY = 0.004  # seconds
+BURST_BLOCKED = 0.02  # when all that catch up wait for room in their connections
+ROOM_AGAIN = 0.1  # seconds until it is looked again whether a stalled viewer has room
+STALL_PAUSE = (0.25, 8.0)  # seconds, the first and the longest, before a key frame is asked for
+STALLS_FORGOTTEN = 30.0  # seconds of picture after which a stall counts as the first again
 _REPLAY_HORIZON = 1000  # packets: beyond it an SRTP sender refuses an old number
 
 _HEADER = struct.Struct("!BBHII")
@@ -53,6 +62,7 @@ class TrackCounters:
     keyframes: int = 0
     dropped: int = 0  # before the first key frame of a source, too long, or too late
     resent: int = 0
+    stalls: int = 0  # times a viewer over TCP had no room for a batch
 
 
 @dataclass(slots=True)
@@ -232,9 +242,9 @@ class Track:
         """The viewers that wait begin with this number, which is the next one to be sent."""
         if not self._may_start_at(number, now):
             return
-        ready = [subscription for subscription in self._waiting if not self._misfit(subscription)]
-        self._waiting = [subscription for subscription in self._waiting if self._misfit(subscription)]
-        for subscription in ready:
+        beginning = [s for s in self._waiting if not self._misfit(s) and not s.destination.congested]
+        for subscription in beginning:
+            self._waiting.remove(subscription)
             subscription.start = number
             self._go_live(subscription)
 
@@ -253,7 +263,10 @@ class Track:
         if packets is not batch.packets:
             for number, packet in enumerate(packets, batch.first):
                 self.ring.replace(number, packet)
-        self._sender.send_batch(Batch(batch.first, packets), self._classes.values(), now)
+        full = self._sender.send_batch(Batch(batch.first, packets), self._classes.values(), now)
+        if self.kind == "video":  # of the sound a moment is missing, that is all
+            for destination in full:
+                self._stall(next(s for s in self._live if s.destination is destination), now)
 
     def _send_late(self, number: int, packet: bytes, now: float) -> None:
         """A packet that filled a gap: to everyone who is past it."""
@@ -279,7 +292,11 @@ class Track:
     def subscribe(self, subscription: Subscription, now: float) -> bool:
         """A viewer joins. True when a key frame is to be asked for now."""
         self._waiting.append(subscription)
-        if self.kind == "audio" or self._misfit(subscription):
+        return self.kind == "video" and self._serve(subscription, now)
+
+    def _serve(self, subscription: Subscription, now: float) -> bool:
+        """A viewer of the picture waits from now on. True when a key frame is to be asked for."""
+        if self._misfit(subscription):
             return False
         recent = self.keyframe_at is not None and now - self.keyframe_at < WISH_AGAIN
         if recent and self._burst_from_ring(subscription, now):
@@ -295,8 +312,32 @@ class Track:
         for viewers in self._classes.values():
             viewers.remove(subscription.destination)
 
+    def refile(self, subscription: Subscription) -> None:
+        """Its destination is reached over TCP instead of UDP now, or the other way round."""
+        for viewers in self._classes.values():
+            if viewers.remove(subscription.destination):
+                viewers.add(subscription.destination)
+
+    def _stall(self, subscription: Subscription, now: float) -> None:
+        """Its connection had no room: it waits for room and a key frame. See the module's docstring."""
+        self.unsubscribe(subscription)
+        if subscription.destination.stream is not None:
+            subscription.destination.stream.discard()
+        if now - subscription.stalled_at > STALLS_FORGOTTEN:
+            subscription.stalls = 0
+        first, longest = STALL_PAUSE
+        subscription.wish_at = now + min(longest, first * 2**subscription.stalls)
+        subscription.stalls += 1
+        subscription.stalled_at = now
+        subscription.stalled = True
+        subscription.start = subscription.cursor = None
+        subscription.not_before = self._continuity.newest + 1
+        self._waiting.append(subscription)
+        self.counters.stalls += 1
+
     def _go_live(self, subscription: Subscription) -> None:
         subscription.cursor = None
+        subscription.stalled = False
         self._live.append(subscription)
         key = (subscription.payload_type, subscription.destination.tag_length)
         viewers = self._classes.get(key)
@@ -307,10 +348,17 @@ class Track:
     def _burst_from_ring(self, subscription: Subscription, now: float) -> bool:
         """Begin to send the group of pictures so far to a waiting viewer; False when that cannot be done."""
         start = self.ring.gop_start
-        if start is None or self._gated or not self._may_start_at(start, now) or not self.ring.holds_gop():
+        if (
+            start is None
+            or start < subscription.not_before
+            or self._gated
+            or not self._may_start_at(start, now)
+            or not self.ring.holds_gop()
+        ):
             return False
         self._waiting.remove(subscription)
         subscription.start = subscription.cursor = start
+        subscription.stalled = False
         self._catching.append(subscription)
         self._burst_at = now
         return True
@@ -318,18 +366,29 @@ class Track:
     def _burst(self, now: float) -> None:
         """One slice to each viewer that catches up. What the batcher holds is still to be sent to all."""
         end = self._continuity.newest + 1 - self._batcher.held
+        blocked = True
         for subscription in list(self._catching):
             cursor = subscription.cursor
             if cursor is None:
                 continue
+            if subscription.destination.congested:  # a connection takes a burst as fast as it can
+                if cursor <= self.ring.newest - self.ring.capacity:
+                    self._stall(subscription, now)  # what comes next for it is here no more
+                continue
+            blocked = False
             upto = min(cursor + BURST_SLICE, end)
             packets = [packet for n in range(cursor, upto) if (packet := self.ring.get(n)) is not None]
-            self._sender.send_packets(packets, subscription.payload_type, subscription.destination, now)
+            sent = self._sender.send_packets(
+                packets, subscription.payload_type, subscription.destination, now
+            )
+            if not sent:
+                self._stall(subscription, now)
+                continue
             subscription.cursor = upto
             if upto >= end:
                 self._catching.remove(subscription)
                 self._go_live(subscription)
-        self._burst_at = now + BURST_EVERY if self._catching else None
+        self._burst_at = now + (BURST_BLOCKED if blocked else BURST_EVERY) if self._catching else None
 
     def resend(
         self, subscription: Subscription, sequences: tuple[int, ...], now: float, rtt: float | None
@@ -388,7 +447,13 @@ class Track:
         if self.kind == "video":
             for subscription in [s for s in self._waiting if now >= s.wish_at]:
                 misfit = self._misfit(subscription)
-                if misfit or not self._burst_from_ring(subscription, now):
+                if subscription.destination.congested:
+                    subscription.wish_at = now + ROOM_AGAIN
+                elif subscription.stalled:
+                    subscription.stalled = False
+                    subscription.wish_at = now + JOIN_PATIENCE
+                    wishes.keyframe |= self._serve(subscription, now)
+                elif misfit or not self._burst_from_ring(subscription, now):
                     subscription.wish_at = now + WISH_AGAIN
                     wishes.keyframe |= not misfit and self.keyframes.want(now)
             if self._gate_wish_at is not None and now >= self._gate_wish_at:

@@ -11,7 +11,8 @@ from media.fanout.sender import Destination
 class Subscription:
     """One viewer's share of one track.
 
-    waiting   `start` is None: nothing is sent (video waits for a key frame, of the codec agreed on)
+    waiting   `start` is None: nothing is sent (video waits for a key frame, of the codec agreed on). A viewer
+              over TCP that had no room for a batch comes back to this, and begins again with a key frame
     catching  `cursor` is a number: packets from there on come out of the ring, in slices
     live      `cursor` is None: gets each batch with its class
     """
@@ -28,6 +29,10 @@ class Subscription:
     cursor: int | None = None
     rtx_sequence: int = 0
     resent: int = 0
+    stalled: bool = False  # its connection had no room, and no key frame has been asked for since
+    stalls: int = 0  # times running that this happened
+    stalled_at: float = 0.0  # the last of them
+    not_before: int = 0  # no packet before this number: SRTP lets none go out twice
     budget: ResendBudget = field(default_factory=ResendBudget)
 
 

@@ -1,4 +1,5 @@
-"""A worker's inside: sessions, live streams and relays over one UDP socket. No knowledge of the agent's pipe.
+"""A worker's inside: sessions, live streams and relays over one UDP socket, and over TCP for those whose
+network blocks UDP. No knowledge of the agent's pipe.
 
     publisher --WHIP--> origin's stream --relay_out/relay_in--> edge's stream --WHEP--> viewers
 
@@ -23,6 +24,7 @@ from typing import Any
 import structlog
 
 from controlplane.wire.nodes import Role, SessionKind, SessionPatch, ice_etag
+from media.core.address import Address, TcpAddress
 from media.core.certificate import Certificate
 from media.core.codecs import VideoCodec, video_codec
 from media.core.errors import NegotiationError
@@ -37,11 +39,14 @@ from media.core.sdp import (
     parse_offer,
     restart_fragment,
 )
-from media.core.session import Address, Session, SessionConfig
+from media.core.session import Session, SessionConfig
 from media.core.stun import transaction
 from media.drive.demux import Demux
+from media.drive.handover import marked
+from media.drive.tcp import TcpEndpoint
 from media.drive.timers import Timers
 from media.drive.udp import UdpEndpoint, bind
+from media.drive.ways import Ways
 from media.fanout.stream import LiveStream
 from media.node import figures
 from media.node.peer import CONTEST_S, Identity, Peer
@@ -58,6 +63,7 @@ JOINING_MAX = 400  # publishers and viewers whose handshake is not done: 65 kB e
 REPORT_EVERY = 1.0  # sender and receiver reports
 PROBE_EVERY = 0.05  # of the loop's delay
 STRAYS_A_SECOND = 400  # datagrams of unknown origin that are tried on the sessions they may be of
+CONNECTIONS = 4096  # over TCP; a worker that may have fewer descriptors says so
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -120,7 +126,16 @@ class Engine:
         addresses: list[str],
         emit: Emit,
         random: Callable[[int], bytes] = os.urandom,
+        *,
+        listener: socket.socket | None = None,
+        shared: socket.socket | None = None,
+        connections: int = CONNECTIONS,
     ) -> None:
+        """`listener` and `shared` take TCP connections: on the number of the UDP port, and on one that other
+        workers of this machine share. `connections` is how many of them there may be.
+
+        Raises PortError when another process passes itself off as this worker on the shared port.
+        """
         self._loop = loop
         self._role = role
         self._addresses = addresses
@@ -130,6 +145,12 @@ class Engine:
         self.certificate = Certificate.generate(datetime.now(UTC))
         self.timers = Timers(loop)
         self.endpoint = UdpEndpoint(loop, sock, self._datagram, self._drained)
+        self.tcp = TcpEndpoint(loop, self.timers, self._datagram, self._drained, self._lost, most=connections)
+        if listener is not None:
+            self.tcp.add(listener)
+        if shared is not None:
+            self.tcp.add(shared, shared_by=(os.geteuid(), self.endpoint.port))
+        self._ways = Ways(self.endpoint, self.tcp)
         self._demux: Demux[Peer] = Demux()
         self._peers: dict[str, Peer] = {}
         self._joining: set[str] = set()  # publishers and viewers that are not connected yet
@@ -165,7 +186,7 @@ class Engine:
         now = self._loop.time()
         try:
             parsed = parse_offer(offer)
-            local = self.local_description(new_credentials(self._random), self.endpoint.port)
+            local = self._answering(self._new_credentials(), kind)
             if kind is SessionKind.WHIP:
                 agreed = answer_publisher(parsed, local)
                 entry = self._channel(channel)
@@ -183,7 +204,7 @@ class Engine:
             config = dataclasses.replace(config, consent_timeout=RECEIVER_SILENCE)
         identity = Identity(session_id, kind, channel, local.credentials.ufrag)
         session = Session(config, now)
-        peer = Peer(identity, session, agreed, entry.stream, description, self.endpoint, self, now)
+        peer = Peer(identity, session, agreed, entry.stream, description, self._ways, self, now)
         entry.peers[session_id] = peer
         if peer.sends:
             entry.newest = peer
@@ -198,6 +219,16 @@ class Engine:
         peer.start(now)
         log.info("session_created", session=session_id, kind=kind.value, channel=channel)
         return agreed
+
+    def _new_credentials(self) -> IceCredentials:
+        """For a session that a peer asks for: they lead to this worker from a port that several share."""
+        return marked(new_credentials(self._random), self.endpoint.port)
+
+    def _answering(self, credentials: IceCredentials, kind: SessionKind) -> LocalDescription:
+        """Our side of a session that a peer asks for. Relays come over UDP alone."""
+        local = self.local_description(credentials, self.endpoint.port)
+        ports = () if kind is SessionKind.RELAY_OUT else tuple(self.tcp.ports)
+        return dataclasses.replace(local, tcp_ports=ports)
 
     def _channel(self, channel: str) -> Channel:
         entry = self._channels.get(channel)
@@ -255,12 +286,12 @@ class Engine:
                 raise Refused(
                     422, "no_ice_restart", "ICE cannot be restarted", "This session is a node's own."
                 )
-            ours = new_credentials(self._random)
+            ours = self._new_credentials()
             session.restart_ice(ours, given)
             names = [pair.ufrag for pair, _ in session.credentials]
             self._demux.answer_to(peer.identity.ufrag, names)
             log.info("ice_restarts", session=session_id, generation=session.ice_generation)
-        local = self.local_description(ours, peer.endpoint.port)
+        local = self._answering(ours, peer.identity.kind)
         return SessionPatch(
             etag=ice_etag(session_id, session.ice_generation),
             fragment=restart_fragment(peer.agreed.answer, local),
@@ -321,8 +352,12 @@ class Engine:
             gso_refused=counters.gso_refused,
             received=self.endpoint.datagrams_received,
             strangers=self._demux.strangers,
+            tcp_accepted=self.tcp.accepted,
+            tcp_given_up=self.tcp.given_up,
+            tcp_passed_on=self.tcp.passed_on,
         )
         self._probe.cancel()
+        self.tcp.close()
         self.timers.close()
         for endpoint in self._endpoints:
             endpoint.close()
@@ -377,7 +412,11 @@ class Engine:
         holder = self._demux.at(address)
         if holder is not None and holder is not peer and holder.holds(address, now):
             return False
-        self._demux.bind(peer.identity.ufrag, address)
+        given_up = self._demux.bind(peer.identity.ufrag, address)
+        if isinstance(address, TcpAddress):
+            self.tcp.prove(address)
+        if isinstance(given_up, TcpAddress):
+            self.tcp.end(given_up)
         return True
 
     def peer_asked(self, peer: Peer, datagram: bytes) -> None:
@@ -409,7 +448,9 @@ class Engine:
 
     def peer_closed(self, peer: Peer, reason: str, now: float) -> None:
         identity = peer.identity
-        self._demux.remove(identity.ufrag)
+        for address in self._demux.remove(identity.ufrag):
+            if isinstance(address, TcpAddress):
+                self.tcp.end(address)
         self._peers.pop(identity.id, None)
         self._joining.discard(identity.id)
         self.timers.cancel(peer)
@@ -510,6 +551,13 @@ class Engine:
             if suspect.receive_stray(data, source, now):
                 return
 
+    def _lost(self, address: TcpAddress, now: float) -> None:
+        """A peer's TCP connection has closed."""
+        peer = self._demux.at(address)
+        if peer is not None:
+            self._demux.unbind(peer.identity.ufrag, address)
+            peer.lost(address, now)
+
     def _drained(self, now: float) -> None:
         self._settle_touched()
 
@@ -557,8 +605,12 @@ class Engine:
         delay, self._loop_delay = self._loop_delay, 0.0
         result = figures.totals(peers)
         result |= {
-            "sent": self._closed_bytes[0] + sum(e.sender.counters.sent_bytes for e in self._endpoints),
-            "received": self._closed_bytes[1] + sum(e.bytes_received for e in self._endpoints),
+            "sent": self._closed_bytes[0]
+            + sum(e.sender.counters.sent_bytes for e in self._endpoints)
+            + self.tcp.bytes_sent,
+            "received": self._closed_bytes[1]
+            + sum(e.bytes_received for e in self._endpoints)
+            + self.tcp.bytes_received,
             "loop_delay_ms": round(delay * 1000, 3),
             "gso": self.endpoint.sender.uses_gso(now),
             "streams": [self._stream_row(entry, now) for entry in self._channels.values()],

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from controlplane.wire.nodes import SessionKind
-from media.core.session import Address
+from media.core.address import Address, TcpAddress
 from media.fanout.stream import LiveStream
 from media.node.peer import Peer
 
@@ -61,8 +61,14 @@ def _bits(rate: float | None) -> float | None:
 def _remote(address: Address | None) -> str | None:
     if address is None:
         return None
-    host, port = address
+    host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _transport(address: Address | None) -> str | None:
+    if address is None:
+        return None
+    return f"{'tcp' if isinstance(address, TcpAddress) else 'udp'}{6 if ':' in address[0] else 4}"
 
 
 def session_row(peer: Peer, meter: Meter, now: float) -> dict[str, Any]:
@@ -74,6 +80,7 @@ def session_row(peer: Peer, meter: Meter, now: float) -> dict[str, Any]:
         "channel": identity.channel,
         "state": peer.state,
         "remote": _remote(peer.session.remote),
+        "transport": _transport(peer.session.remote),
     }
     rtt = peer.session.stats(now).rtt
     if peer.source is not None:

@@ -18,7 +18,7 @@ from media.core.session import (
     Session,
     Transmit,
 )
-from media.drive.udp import UdpEndpoint
+from media.drive.ways import Endpoint
 from media.fanout.sender import Destination
 from media.fanout.source import Source
 from media.fanout.stream import LiveStream
@@ -67,7 +67,7 @@ class Peer:
         agreed: Agreed,
         stream: LiveStream,
         description: StreamDescription | None,
-        endpoint: UdpEndpoint,
+        endpoint: Endpoint,
         owner: Owner,
         now: float,
     ) -> None:
@@ -127,6 +127,11 @@ class Peer:
             self._pump(now)
         return taken
 
+    def lost(self, address: Address, now: float) -> None:
+        """This address's TCP connection has closed."""
+        self.session.lost(address, now)
+        self._pump(now)
+
     def handle_timeout(self, now: float) -> None:
         self.session.handle_timeout(now)
         self._pump(now)
@@ -164,7 +169,7 @@ class Peer:
                     self.state = "connecting"
                 self._owner.peer_bound(self, item.remote, now)
                 if self.viewer is not None:
-                    self.viewer.destination.address = self.endpoint.socket_address(item.remote)
+                    self.stream.move(self.viewer, self.endpoint.where(item.remote))
                     # What was sent to the old address is lost: only a key frame makes a picture again.
                     self.stream.feedback(self.viewer, [rtcp.Pli(0, self.stream.video.ssrc)], now)
             elif isinstance(item, DtlsReady):
@@ -191,7 +196,7 @@ class Peer:
             )
             self.stream.set_source(self.source)
         elif self.session.remote is not None:
-            destination = Destination(event.outbound, self.endpoint.socket_address(self.session.remote))
+            destination = Destination(event.outbound, self.endpoint.where(self.session.remote))
             self.viewer = self.stream.join(
                 self.identity.id,
                 self.agreed,

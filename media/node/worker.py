@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -16,12 +17,16 @@ from typing import Any
 import structlog
 
 from controlplane.wire.nodes import Role, SessionKind
-from media.drive.udp import PortError, bind
+from media.drive.tcp import bind_both, listen
+from media.drive.udp import PortError
 from media.node import logs
 from media.node.engine import Engine, Refused
 from media.node.ipc import Channel, Message
 
 log = structlog.get_logger(__name__)
+
+DESCRIPTORS = 65_536  # at most
+DESCRIPTORS_KEPT = 128  # for all that is no TCP connection: relays, logs, the pipe
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -30,7 +35,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="for the log: edge-1.worker-0")
     parser.add_argument("--role", required=True, choices=[Role.ORIGIN.value, Role.EDGE.value])
     parser.add_argument("--address", action="append", required=True, help="announced address, best first")
-    parser.add_argument("--udp-port", type=int, help="default: the first free one from 20000")
+    parser.add_argument("--udp-port", type=int, help="default: the first free one from 20000; TCP on it too")
+    parser.add_argument("--tcp-port", type=int, help="another one for TCP, shared by the machine's workers")
     return parser.parse_args(arguments)
 
 
@@ -106,16 +112,40 @@ class Worker:
             self._channel.send(answer | {"ref": message["ref"]})
 
 
+def raise_descriptor_limit() -> int:
+    """Each viewer over TCP takes a descriptor: have as many as we may. Returns how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+
+
 async def run(options: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     agent = await Channel.open(socket.socket(fileno=options.fd))
+    dual_stack = any(":" in address for address in options.address)
+    connections = max(DESCRIPTORS_KEPT, raise_descriptor_limit() - DESCRIPTORS_KEPT)
     try:
-        sock = bind(options.udp_port, dual_stack=any(":" in address for address in options.address))
+        sock, listener = bind_both(options.udp_port, dual_stack=dual_stack)
+        shared = None
+        if options.tcp_port is not None:
+            shared = listen(options.tcp_port, dual_stack=dual_stack, shared=True)
+        engine = Engine(
+            loop,
+            Role(options.role),
+            sock,
+            options.address,
+            agent.send,
+            listener=listener,
+            shared=shared,
+            connections=connections,
+        )
     except PortError as error:
         agent.send({"ev": "failed", "message": str(error)})
         await agent.drain()
         return 1
-    engine = Engine(loop, Role(options.role), sock, options.address, agent.send)
     worker = asyncio.create_task(Worker(engine, agent).run())
     loop.add_signal_handler(signal.SIGTERM, worker.cancel)
     agent.send(

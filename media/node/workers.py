@@ -43,6 +43,7 @@ class WorkerPlan:
     role: str
     addresses: tuple[str, ...]
     udp_port: int | None
+    tcp_port: int | None = None  # another one for TCP, shared by all workers of the machine
 
     def command(self, fd: int) -> list[str]:
         command = [sys.executable, "-m", "media.node.worker", "--fd", str(fd), "--name", self.name]
@@ -51,6 +52,8 @@ class WorkerPlan:
             command += ["--address", address]
         if self.udp_port is not None:
             command += ["--udp-port", str(self.udp_port)]
+        if self.tcp_port is not None:
+            command += ["--tcp-port", str(self.tcp_port)]
         return command
 
 

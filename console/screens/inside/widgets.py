@@ -45,14 +45,20 @@ def row(session: SessionReport) -> Row:
         "round": [(figures.milliseconds(session.rtt_ms), "")],
         "nacks": [(figures.count(session.nacks), "")],
         "plis": [(figures.count(session.plis), "")],
-        "remote": [(session.remote or "-", "$muted")],
+        "remote": [(remote(session), "$muted")],
     }
     return Row(session.id, cells)
 
 
+def remote(session: SessionReport) -> str:
+    """Where the peer is; how it is reached only where that is not the usual way."""
+    where = session.remote or "-"
+    return f"{where} tcp" if (session.transport or "").startswith("tcp") else where
+
+
 def searched(session: SessionReport) -> str:
     kind = KINDS.get(session.kind, "")
-    return f"{session.id} {session.kind} {kind} {session.channel} {session.state} {session.remote or ''}"
+    return f"{session.id} {session.kind} {kind} {session.channel} {session.state} {remote(session)}"
 
 
 def node_lines(node: NodeDetail, view: View, inside: NodeInside | None, width: int) -> list[Line]:

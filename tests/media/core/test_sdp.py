@@ -1,5 +1,6 @@
 """Offers of real clients answered, unsafe ones refused with a reason, rubbish of any size survived."""
 
+import dataclasses
 import random
 import re
 from collections.abc import AsyncIterator
@@ -482,3 +483,38 @@ def test_damaged_offers_raise_nothing_else(name: str, data: st.DataObject) -> No
         else:
             lines[index] = line[:at] + data.draw(st.text(max_size=3)) + line[at + 1 :]
     _poke("\r\n".join(lines))
+
+
+CANDIDATE = re.compile(r"a=candidate:(\S+) 1 (udp|tcp) (\d+) (\S+) (\d+) typ host( tcptype passive)?$")
+
+
+def test_tcp_candidates_follow_those_of_udp_with_lower_priorities() -> None:
+    described = dataclasses.replace(
+        local(("203.0.113.5", 20000), ("2001:db8::5", 20000)), tcp_ports=(20000, 443)
+    )
+    for answer in (
+        sdp.answer_viewer(sdp.parse_offer(offer_text("chromium-viewer")), described, STREAM).answer,
+        sdp.answer_publisher(sdp.parse_offer(offer_text("chromium-publisher")), described).answer,
+    ):
+        for lines in sections(answer):
+            found = [match for line in lines if (match := CANDIDATE.match(line))]
+            assert len(found) == sum(line.startswith("a=candidate") for line in lines)
+            assert [(match[2], match[4], match[5]) for match in found] == [
+                ("udp", "203.0.113.5", "20000"),
+                ("udp", "2001:db8::5", "20000"),
+                ("tcp", "203.0.113.5", "20000"),
+                ("tcp", "203.0.113.5", "443"),
+                ("tcp", "2001:db8::5", "20000"),
+                ("tcp", "2001:db8::5", "443"),
+            ]
+            assert all(bool(match[6]) is (match[2] == "tcp") for match in found)
+            priorities = [int(match[3]) for match in found]
+            assert priorities == sorted(set(priorities), reverse=True)
+            assert len({match[1] for match in found}) == len(found)  # foundations
+            # RFC 6544 section 4.2: a passive host candidate, of a type below UDP's
+            assert priorities[2] == (90 << 24) + ((4 << 13) + 8191 << 8) + 255
+
+
+def test_a_relay_is_offered_and_answered_over_udp_alone() -> None:
+    assert " tcp " not in sdp.make_relay_offer(local())
+    assert sdp.parse_fragment("a=candidate:7 1 tcp 1 192.0.2.1 9 typ host tcptype active").candidates == ()

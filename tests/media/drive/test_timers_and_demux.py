@@ -3,6 +3,7 @@
 import asyncio
 
 from media.core import stun
+from media.core.address import TcpAddress
 from media.drive.demux import ADDRESSES_A_PEER, QUESTIONS_A_PEER, SUSPECTS, Demux
 from media.drive.timers import Timers
 
@@ -112,12 +113,13 @@ def test_a_peer_keeps_few_addresses_and_one_taken_over_stays_with_the_newer_peer
     demux.add("a", "first")
     demux.add("b", "second")
     media = b"\x80\x60"
-    for port in range(ADDRESSES_A_PEER + 1):
-        demux.bind("a", ("192.0.2.1", port))
+    for port in range(ADDRESSES_A_PEER):
+        assert demux.bind("a", ("192.0.2.1", port)) is None
+    assert demux.bind("a", ("192.0.2.1", ADDRESSES_A_PEER)) == ("192.0.2.1", 0)
     assert demux.find(media, ("192.0.2.1", 0)) is None
     assert demux.find(media, ("192.0.2.1", 1)) == "first"
     demux.bind("b", ("192.0.2.1", 1))
-    demux.remove("a")
+    assert demux.remove("a") == [("192.0.2.1", port) for port in range(1, ADDRESSES_A_PEER + 1)]
     assert demux.find(media, ("192.0.2.1", 1)) == "second"
     assert demux.find(media, ("192.0.2.1", 2)) is None
     demux.bind("gone", ("192.0.2.1", 3))
@@ -216,3 +218,19 @@ def test_among_many_with_one_ssrc_those_on_the_same_host_are_tried() -> None:
         demux.remove(f"viewer{number}")
     assert demux.suspects(report(one), ("203.0.113.1", 5000)) == []
     assert demux._by_voice == {}
+
+
+def test_a_tcp_connection_and_a_udp_address_of_the_same_numbers_are_two() -> None:
+    demux: Demux[str] = Demux()
+    demux.add("a", "first")
+    first, second = TcpAddress("192.0.2.1", 5000, 1), TcpAddress("192.0.2.1", 5000, 2)
+    demux.bind("a", first)
+    media = b"\x80\x60"
+    assert demux.find(media, first) == demux.at(first) == "first"
+    assert demux.find(media, ("192.0.2.1", 5000)) is None
+    assert demux.find(media, second) is None
+    demux.unbind("a", first)
+    assert demux.find(media, first) is None
+    demux.unbind("a", first)
+    demux.unbind("nobody", first)
+    assert demux.remove("a") == []
