@@ -32,6 +32,8 @@ def _port(text: str) -> int:
 
 
 def _address(text: str) -> str:
+    if text == "metadata":  # for the node to find out
+        return text
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
@@ -54,7 +56,7 @@ def parse(argv: list[str] | None = None) -> Arguments:
         default=[],
         type=_address,
         metavar="ADDRESS",
-        help="media address nodes announce",
+        help="media address nodes announce, or the word metadata: as the cloud's instance metadata says",
     )
     parser.add_argument("--tls-cert", type=Path, help="certificate chain (PEM): serve HTTPS")
     parser.add_argument("--tls-key", type=Path, help="its private key (PEM)")

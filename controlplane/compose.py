@@ -176,6 +176,7 @@ def _provisioner(
         run_dir=run_dir,
         log_dir=log_dir,
         announce=announce,
+        tcp_port=config.fleet.tcp_port or None,
         kill_after_s=config.fleet.kill_after_s,
     )
 

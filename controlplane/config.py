@@ -34,6 +34,7 @@ class FleetConfig(_Section):
     faults_window_s: float = Field(60.0, gt=0)
     drain_grace_s: float = Field(5.0, ge=0)
     kill_after_s: float = Field(3.0, gt=0)
+    tcp_port: int = Field(0, ge=0, le=65_535)
 
 
 class StreamsConfig(_Section):

@@ -68,7 +68,8 @@ Announce = Annotated[
     typer.Option(
         "--announce",
         metavar="ADDRESS",
-        help="Media address to tell viewers; may be repeated. Default: the host's own.",
+        help="Media address to tell viewers; may be repeated. Default: the host's own. "
+        "The word metadata: as the cloud's instance metadata says.",
     ),
 ]
 TlsCert = Annotated[

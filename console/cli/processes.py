@@ -57,7 +57,12 @@ def node(
     ),
     name: str | None = typer.Option(None, "--name", metavar="NAME", help="What it is called in logs."),
     announce: Announce = None,
-    udp_port: int | None = typer.Option(None, "--udp-port", metavar="N", min=0, max=65535, help="For media."),
+    udp_port: int | None = typer.Option(
+        None, "--udp-port", metavar="N", min=0, max=65535, help="For media, by TCP as well."
+    ),
+    tcp_port: int | None = typer.Option(
+        None, "--tcp-port", metavar="N", min=1, max=65535, help="One more for media by TCP: 443, say."
+    ),
     control_port: int | None = typer.Option(
         None, "--control-port", metavar="N", min=0, max=65535, help="For the manager."
     ),
@@ -118,6 +123,7 @@ def node(
     options = {
         "--name": name,
         "--udp-port": udp_port,
+        "--tcp-port": tcp_port,
         "--control-port": control_port,
         "--control-listen": control_listen,
         "--control-announce": control_announce,

@@ -1,8 +1,30 @@
-"""The addresses a node announces in its answers when it is told none."""
+"""The addresses a node announces in its answers: those it is told, or else this host's own."""
 
 import socket
 
+METADATA = "metadata"  # in place of an address: as the cloud's instance metadata says
+
 _PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))  # RFC 5737, RFC 3849: nobody's
+
+
+class AnnounceError(Exception):
+    """It cannot be told which addresses to announce; the message says why and what to do."""
+
+
+def announced_addresses(given: list[str]) -> list[str]:
+    """The addresses asked for, each once, METADATA replaced by what it says; or this host's own.
+
+    Raises AnnounceError. May wait for the metadata service, for some seconds.
+    """
+    found: dict[str, None] = {}
+    for text in given or own_addresses():
+        if text == METADATA:
+            from media.node.metadata import announced_by_metadata  # HTTP, which most nodes do without
+
+            found.update(dict.fromkeys(announced_by_metadata()))
+        else:
+            found[text] = None
+    return list(found)
 
 
 def own_addresses() -> list[str]:

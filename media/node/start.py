@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from controlplane.wire.reaching import Unreachable, check_manager, control_host
-from media.node.addresses import own_addresses
+from media.drive.ports import DEFAULT_PORTS
+from media.node.addresses import METADATA, AnnounceError, announced_addresses
 from media.node.trust import TrustError, trust
 from media.node.workers import TOKEN, WorkerPlan, launch
 
@@ -21,6 +22,10 @@ def _address(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+
+
+def _announced(text: str) -> str:
+    return text if text == METADATA else _address(text)
 
 
 def _port(text: str) -> int:
@@ -60,11 +65,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--announce",
         action="append",
         nargs="+",
-        type=_address,
+        type=_announced,
         metavar="ADDRESS",
-        help="media address that viewers can reach (default: 127.0.0.1 and this host's own)",
+        help="media address that viewers can reach (default: 127.0.0.1 and this host's own); "
+        f"{METADATA!r}: as the cloud's instance metadata says",
     )
-    parser.add_argument("--udp-port", type=_port, help="of the first worker (default: first free from 20000)")
+    parser.add_argument(
+        "--udp-port",
+        type=_port,
+        help="of the first worker, for TCP too (default: first free from 20000)",
+    )
+    parser.add_argument(
+        "--tcp-port",
+        type=_port,
+        help="another one for viewers whose network blocks UDP, 443 say; all workers of a machine share it",
+    )
     parser.add_argument("--control-port", type=_port, default=0, help="default: any free one")
     parser.add_argument(
         "--control-listen",
@@ -90,14 +105,36 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         options.trust = trust(options.manager_ca)
     except (Unreachable, TrustError) as error:
         parser.error(str(error))
+    own = DEFAULT_PORTS
+    if options.udp_port is not None:
+        own = range(options.udp_port, options.udp_port + options.workers)
+    if options.tcp_port in own:
+        parser.error(
+            f"--tcp-port {options.tcp_port} is among the workers' own ports ({own.start}-{own.stop - 1}), "
+            "where they take TCP anyhow. Choose another, or leave it out."
+        )
     return options
+
+
+def _failed(label: str, reason: str) -> int:
+    """Say in the log why the node cannot start, as its agent would; returns the exit code."""
+    import structlog
+
+    from media.node import logs
+
+    logs.configure(label)
+    structlog.get_logger().error("node_failed", reason=reason)
+    return 1
 
 
 def start(arguments: list[str]) -> int:
     """Run the node to its end; its exit code."""
     options = parse(arguments)
-    announced = [address for group in options.announce or [] for address in group] or own_addresses()
     label = options.name or options.role
+    try:
+        announced = announced_addresses([text for group in options.announce or [] for text in group])
+    except AnnounceError as error:
+        return _failed(label, str(error))
     # First of all, so that the workers load while we do.
     launched = [
         launch(
@@ -107,6 +144,7 @@ def start(arguments: list[str]) -> int:
                 role=options.role,
                 addresses=tuple(announced),
                 udp_port=None if options.udp_port is None else options.udp_port + index,
+                tcp_port=options.tcp_port,
             )
         )
         for index in range(options.workers)

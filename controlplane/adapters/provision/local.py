@@ -47,6 +47,7 @@ class LocalProvisioner:
         run_dir: Path,
         log_dir: Path,
         announce: Sequence[str] = (),
+        tcp_port: int | None = None,
         command: Sequence[str] = NODE_COMMAND,
         kill_after_s: float = 3.0,
     ) -> None:
@@ -55,6 +56,7 @@ class LocalProvisioner:
         self._records = run_dir / "processes"
         self._log_dir = log_dir
         self._announce = list(announce)
+        self._tcp_port = tcp_port
         self._command = list(command)
         self._kill_after_s = kill_after_s
         self._watched: dict[str, _Watched] = {}
@@ -91,6 +93,8 @@ class LocalProvisioner:
         arguments += ["--run-dir", str(self._run_dir), "--log-dir", str(self._log_dir)]
         for address in self._announce:
             arguments += ["--announce", address]
+        if self._tcp_port is not None:
+            arguments += ["--tcp-port", str(self._tcp_port)]
         return arguments
 
     @staticmethod

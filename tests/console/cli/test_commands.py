@@ -4,6 +4,7 @@ import json
 import queue
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -337,8 +338,11 @@ def test_a_node_started_by_hand_joins_and_leaves(stage: Stage) -> None:
         return {node["id"] for node in stage.json("nodes") if node["state"] == "in_service"}
 
     before = others()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        tcp_port = probe.getsockname()[1]
     node = subprocess.Popen(
-        command_line("node", "--role", "edge"),
+        command_line("node", "--role", "edge", "--tcp-port", str(tcp_port)),
         env=environment(stage.home),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -346,6 +350,7 @@ def test_a_node_started_by_hand_joins_and_leaves(stage: Stage) -> None:
     )
     try:
         wait_until(lambda: len(others() - before) == 1, 20, "it is in service")
+        socket.create_connection(("127.0.0.1", tcp_port), timeout=5).close()
         node.send_signal(signal.SIGINT)
         assert node.wait(10) == 0
         wait_until(lambda: others() == before, 20, "it is missed")

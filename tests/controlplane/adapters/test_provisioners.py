@@ -1,6 +1,7 @@
 """One contract for every provisioner: the local one runs real processes."""
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -162,6 +163,27 @@ async def test_a_program_that_is_not_there_is_a_clear_error(tmp_path: Path) -> N
     )
     with pytest.raises(ProvisionError, match="edge-1 could not be started"):
         await provisioner.launch(SPEC)
+
+
+async def test_how_nodes_are_reached_is_handed_on(tmp_path: Path) -> None:
+    provisioner = LocalProvisioner(
+        manager_url="http://127.0.0.1:9",
+        run_dir=tmp_path / "run",
+        log_dir=tmp_path / "logs",
+        announce=["203.0.113.5", "metadata"],
+        tcp_port=443,
+        command=FAKE,
+    )
+    instance = await provisioner.launch(SPEC)
+    words = (await asyncio.to_thread(_of_process, instance.pid, "cmdline")).split(b"\0")
+    given = list(itertools.pairwise(words))
+    for pair in ((b"--announce", b"203.0.113.5"), (b"--announce", b"metadata"), (b"--tcp-port", b"443")):
+        assert pair in given
+    ended: list[str] = []
+    provisioner.watch(lambda node, reason: ended.append(node))
+    await provisioner.end("edge-1")
+    await wait_for(lambda: ended, 5, "it ends")
+    await provisioner.close()
 
 
 async def test_the_managers_own_secrets_are_not_handed_on(
