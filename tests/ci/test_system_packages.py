@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / ".ci" / "system-packages"
-ALL = ("tmux", "ffmpeg", "iproute2", "libatomic1", "chromium", "firefox-esr")
+ALL = ("tmux", "ffmpeg", "iproute2", "nftables", "libatomic1", "chromium", "firefox-esr")
 SNAP_STUB = '#!/bin/sh\nif ! [ -x /snap/bin/chromium ]; then echo "snap install chromium" >&2; exit 1; fi\n'
 
 
@@ -56,7 +56,7 @@ class Machine:
         self.program("python3", f'case "$2" in *ensurepip*) exit 1 ;; esac\n{real}')
 
     def has_all_but_chromium(self) -> None:
-        for name in ("tmux", "ffmpeg", "ip", "firefox-esr"):
+        for name in ("tmux", "ffmpeg", "ip", "nft", "firefox-esr"):
             self.program(name)
         self.program("ldconfig", "echo '	libatomic.so.1 (libc6,x86-64) => /lib/libatomic.so.1'")
 

@@ -8,6 +8,7 @@ about.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,8 +38,9 @@ ARGS = [
 ]
 
 
-async def launch(playwright: Any) -> Browser:
-    path = find_browser()
+async def launch(playwright: Any, path: Path | None = None) -> Browser:
+    """`path` is that of the browser, where it is not the usual one."""
+    path = path or find_browser()
     if path is None:
         raise RuntimeError("no Chromium: tests that need one carry the marker `browser`")
     try:

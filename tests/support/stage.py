@@ -63,6 +63,7 @@ def command_line(*words: str) -> list[str]:
 class Stage:
     home: Path
     under: tuple[str, ...] = ()  # a command that runs the others, as in ("env", "-u", "LANG")
+    options: tuple[str, ...] = ()  # of `stage up`
     api: str = ""
     watch: str = ""
     seen: dict[tuple[int, float], ProcessRecord] = field(default_factory=dict)
@@ -92,7 +93,7 @@ class Stage:
         return json.loads(self.run(*words, "--json", timeout=timeout).stdout)
 
     def up(self) -> None:
-        view = self.json("stage", "up", "--port", "0", timeout=UP_S)
+        view = self.json("stage", "up", "--port", "0", *self.options, timeout=UP_S)
         assert view["state"] == "up", view
         self.api, self.watch = view["api"], view["watch"]
 
@@ -155,11 +156,17 @@ class Stage:
 
 
 @contextmanager
-def running_stage(*under: str) -> Iterator[Stage]:
-    """A stage that is up; taken down at the end, whatever happened, and checked to have left nothing."""
+def running_stage(*under: str, options: tuple[str, ...] = (), settings: str = "") -> Iterator[Stage]:
+    """A stage that is up; taken down at the end, whatever happened, and checked to have left nothing.
+
+    `settings` are its manager's (TOML).
+    """
     folder = Path(tempfile.mkdtemp(prefix="showcaller-test-"))
-    stage = Stage(folder / "home", under)
+    stage = Stage(folder / "home", under, options)
     try:
+        if settings:
+            stage.home.joinpath("config").mkdir(parents=True, mode=0o700)
+            stage.home.joinpath("config", "manager.toml").write_text(settings)
         stage.up()
         yield stage
         stage.down()

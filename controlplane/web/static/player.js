@@ -20,6 +20,7 @@
  *   406 the broadcast's codec is not had here      says so, and asks no more until another codec is on air, or
  *                                                  this browser has got a decoder for it
  *   the publisher comes back with another codec    the edge closes the session: a new one, as for a lost one
+ *   an answer, but the node cannot be reached      says so, asks again: this network lets neither UDP nor TCP through
  *
  * The channel's own events are only listened to while there is nothing to see: a browser opens six connections
  * to a server for all its windows (HTTP/1.1), and each window that plays keeps one for its session's events.
@@ -42,6 +43,7 @@ const ASK_AGAIN_MS = 8000; // while waiting: events should tell first
 const DECODER_MS = 5000; // how often to look for a decoder: Firefox fetches its H.264 plug-in after its first start
 const ANSWER_AGAIN_MS = 60_000; // after an answer that the browser did not take
 const FULL_AGAIN_MS = 5000;
+const BLOCKED_AGAIN_MS = 10_000; // a network does not change its mind every second
 const REPLACED_MS = 10_000; // a dead edge is replaced well within this
 const ENDED_SHOWN_MS = 8000;
 
@@ -54,9 +56,15 @@ function decoders() {
 export class Player {
   /** @type {"waiting"|"connecting"|"playing"|"reconnecting"|"ended"} */
   state = 'connecting';
-  /** Why, for the words: '', 'network', 'publisher', 'server', 'full', 'codec', 'answer', 'refused', 'unsupported'. */
+  /**
+   * Why, for the words: '', 'network', 'blocked', 'publisher', 'server', 'full', 'codec', 'answer', 'refused',
+   * 'unsupported'.
+   */
   reason = '';
-  /** What the server said, where `reason` is 'refused'; milliseconds where it is 'full'. */
+  /**
+   * What the server said, where `reason` is 'refused'; milliseconds where it is 'full'; what a firewall would
+   * have to let through where it is 'blocked'.
+   */
   detail = null;
   viewers = null;
   edge = null;
@@ -278,7 +286,9 @@ export class Player {
     leg.openedAt = performance.now();
     session.onlost = (over) => this.#lost(leg, over);
     if (session.url) this.#followSession(leg);
-    if (!this.#live && this.state !== 'reconnecting') this.#say('connecting');
+    // While the network blocks us, that is what is said until there is a picture.
+    const said = this.state === 'reconnecting' || this.reason === 'blocked';
+    if (!this.#live && !said) this.#say('connecting');
     leg.video.muted = true; // the sound follows the picture when the leg takes the screen
     leg.video.srcObject = session.stream;
     leg.video.play().catch((error) => {
@@ -416,12 +426,25 @@ export class Player {
 
   #lost(leg, over) {
     if (leg === this.#next) {
-      this.#abandonNext();
-      this.#retryIfIdle();
+      if (over || leg.session.connected) {
+        this.#abandonNext();
+        this.#retryIfIdle();
+      } else {
+        this.#blocked(leg);
+      }
     } else if (leg === this.#live) {
       if (!over && !leg.restarted) this.#restart(leg);
       else if (!leg.restarting) this.#replace(over);
     }
+  }
+
+  /** The node answered through the stream manager, but no packet of ours came through to it. */
+  #blocked(leg) {
+    const { reach } = leg.session;
+    this.#abandonNext();
+    if (!this.#live) this.#say(this.state === 'reconnecting' ? 'reconnecting' : 'connecting', 'blocked', reach);
+    else if (!this.#fresh(this.#live)) this.#say('reconnecting', 'blocked', reach);
+    this.#retry(spread(BLOCKED_AGAIN_MS));
   }
 
   /** Make another session in place of `live`, even if its last picture is fresh: no other will come. */
@@ -456,7 +479,10 @@ export class Player {
     const now = performance.now();
     this.#followChannelWhileNeeded();
     const { live: leg, next } = { live: this.#live, next: this.#next };
-    if (next?.openedAt && now - next.openedAt > FIRST_PICTURE_MS && !this.#held(next)) {
+    const late = next?.openedAt && now - next.openedAt > FIRST_PICTURE_MS;
+    if (late && !next.session.connected) {
+      this.#blocked(next);
+    } else if (late && !this.#held(next)) {
       this.#abandonNext();
       if (!leg) this.#say(this.state === 'reconnecting' ? 'reconnecting' : 'connecting', 'network');
       this.#retryIfIdle();
@@ -468,7 +494,8 @@ export class Player {
       // It came back by itself while a replacement was on its way: no need of that.
       if (next && !this.#moving) this.#abandonNext();
     } else {
-      this.#say('reconnecting', this.#whyStill(leg));
+      const why = this.#whyStill(leg);
+      this.#say('reconnecting', why, why === this.reason ? this.detail : null);
       if (this.#onAir === false && this.#channelFeed?.connected) this.#ended();
       else if (!next && !this.#moving && !leg.restarted && this.#hearsNothing(leg)) this.#restart(leg);
       else if (leg.restarting) return;
@@ -490,7 +517,7 @@ export class Player {
   /** The reason for a picture that stands still; what a refusal said last is kept. */
   #whyStill(leg) {
     if (leg.told === 'waiting' || this.#next?.told === 'waiting') return 'publisher';
-    if (['server', 'full', 'answer', 'refused'].includes(this.reason)) return this.reason;
+    if (['server', 'full', 'answer', 'refused', 'blocked'].includes(this.reason)) return this.reason;
     return 'network';
   }
 

@@ -32,6 +32,7 @@ window.showcaller = Object.defineProperties(
   Object.fromEntries(
     Object.entries({
       state: () => player.state,
+      reason: () => player.reason,
       firstFrameMs: () => meter.firstFrameMs,
       frames: () => meter.frames,
       frozenMs: () => meter.frozenMs,
@@ -41,6 +42,7 @@ window.showcaller = Object.defineProperties(
       codec: () => meter.stats?.codec ?? null,
       sessions: () => player.sessions,
       edge: () => player.edge,
+      transport: () => meter.stats?.transport ?? null,
     }).map(([name, get]) => [name, { get, enumerable: true }]),
   ),
 );
@@ -65,6 +67,14 @@ function words() {
         'This browser cannot play the picture',
         'This browser cannot play the picture',
         'It did not take the server’s answer. Open this page in another browser. Trying again in a while.',
+      ];
+    case 'blocked':
+      return [
+        'This network blocks the video',
+        'This network blocks the video',
+        'Neither UDP nor TCP gets through to the server that sends it. Try another network, such as a phone’s' +
+          (player.detail ? `, or ask whoever runs this one to allow ${player.detail}` : '') +
+          '. Trying again every now and then.',
       ];
     case 'unsupported':
       return [
@@ -164,6 +174,7 @@ function renderFigures() {
     lost: known(stats?.packetsLost, (v) => `${v} of ${v + stats.packetsReceived} packets`),
     buffer: ms(stats?.bufferMs),
     'round-trip': ms(stats?.roundTripMs),
+    transport: known(stats?.transport, (v) => v),
     sessions: String(player.sessions),
     edge: known(player.edge, (v) => v),
   };

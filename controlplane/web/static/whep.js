@@ -29,6 +29,10 @@ export class WhepSession {
   stream = new MediaStream();
   /** The resource's address once the answer is here. */
   url = null;
+  /** Whether the transport ever stood: ICE found a way, and DTLS was done. */
+  connected = false;
+  /** Where the node can be reached, in words, as the answer says. */
+  reach = '';
   /** Called when the transport is lost: `over` when the node has closed it, else ICE failed or disconnected. */
   onlost = (_over) => {};
 
@@ -64,6 +68,7 @@ export class WhepSession {
       const answer = await response.text().catch((error) => {
         throw new WhepError(0, 'unreachable', `the answer broke off: ${error.message}`);
       });
+      this.reach = reachOf(answer);
       await this.pc.setRemoteDescription({ type: 'answer', sdp: answer });
     } catch (error) {
       this.close();
@@ -151,6 +156,7 @@ export class WhepSession {
           : null,
       received: pair?.bytesReceived ?? null, // of anything but ICE
       roundTripMs: pair?.currentRoundTripTime != null ? pair.currentRoundTripTime * 1000 : null,
+      transport: transportOf(report.get(pair?.remoteCandidateId)),
       codec: video?.codecId ? (report.get(video.codecId)?.mimeType?.replace('video/', '') ?? null) : null,
     };
   }
@@ -171,6 +177,7 @@ export class WhepSession {
 
   #checkTransport() {
     if (this.#closed) return;
+    this.connected ||= this.pc.connectionState === 'connected';
     const dtls = this.pc.getReceivers()[0]?.transport?.state;
     const over = dtls === 'closed' || dtls === 'failed' || this.pc.connectionState === 'closed';
     if (over || ['failed', 'disconnected'].includes(this.pc.connectionState)) this.onlost(over);
@@ -255,6 +262,31 @@ export function iceServersOf(header) {
     servers.push(username === undefined ? { urls } : { urls, username, credential });
   }
   return servers;
+}
+
+/** "UDP, IPv4": how the node is reached, by the candidate in use; null where the browser does not tell. */
+function transportOf(candidate) {
+  const address = candidate?.address ?? candidate?.ip;
+  if (!candidate?.protocol || !address) return null;
+  return `${candidate.protocol.toUpperCase()}, ${address.includes(':') ? 'IPv6' : 'IPv4'}`;
+}
+
+/**
+ * What a firewall has to let through, by an answer's candidates (RFC 8839, 5.1; RFC 6544, 4.5):
+ * "UDP port 20000 or TCP port 443 to 203.0.113.5". One of the addresses and one of the ports is enough.
+ */
+export function reachOf(answer) {
+  const ports = { udp: new Set(), tcp: new Set() };
+  const hosts = new Set();
+  for (const [, protocol, host, port] of answer.matchAll(/^a=candidate:\S+ 1 (udp|tcp) \d+ (\S+) (\d+) /gim)) {
+    ports[protocol.toLowerCase()].add(port);
+    hosts.add(host);
+  }
+  const far = [...hosts].filter((host) => host !== '::1' && !host.startsWith('127.'));
+  const all = Object.entries(ports).filter(([, numbers]) => numbers.size);
+  if (!all.length) return '';
+  const either = all.map(([protocol, numbers]) => `${protocol.toUpperCase()} port ${[...numbers].join(' or ')}`);
+  return `${either.join(', or ')}, to ${(far.length ? far : [...hosts]).join(' or ')}`;
 }
 
 /** Opus is decoded to mono unless the receiver says `stereo=1` (RFC 7587, 6.1). */
