@@ -9,11 +9,13 @@ publisher's session; on an edge it is a relay, made when the first viewer comes 
 A channel has one video codec at a time, its publisher's. A receiver is answered with it also before the media
 is here (docs/decisions/0002, 0012); whose answer turns out to be for another codec is sent nothing, and its
 session is ended, so that it makes a new one.
+
+The engine owns the sessions and joins what is beside it: negotiation.py (what we answer), routing.py (whose a
+packet is), channels.py (where media comes from, and what becomes of it), figures.py (what the agent is told).
 """
 
 import asyncio
 import dataclasses
-import functools
 import os
 import socket
 import time
@@ -24,9 +26,9 @@ from typing import Any
 import structlog
 
 from controlplane.wire.nodes import Role, SessionKind, SessionPatch, ice_etag
-from media.core.address import Address, TcpAddress
+from media.core.address import Address
 from media.core.certificate import Certificate
-from media.core.codecs import VideoCodec, video_codec
+from media.core.codecs import video_codec
 from media.core.errors import NegotiationError
 from media.core.sdp import (
     Agreed,
@@ -34,85 +36,29 @@ from media.core.sdp import (
     LocalDescription,
     answer_publisher,
     answer_viewer,
-    new_credentials,
-    parse_fragment,
     parse_offer,
     restart_fragment,
 )
 from media.core.session import Session, SessionConfig
-from media.core.stun import transaction
-from media.drive.demux import Demux
-from media.drive.handover import marked
 from media.drive.tcp import TcpEndpoint
 from media.drive.timers import Timers
 from media.drive.udp import UdpEndpoint, bind
 from media.drive.ways import Ways
-from media.fanout.stream import LiveStream
 from media.node import figures
-from media.node.peer import CONTEST_S, Identity, Peer
+from media.node.channels import Channel, Channels, Emit
+from media.node.errors import Refused
+from media.node.negotiation import OurSide, new_remote_credentials
+from media.node.peer import Identity, Peer
 from media.node.relay import Relay
+from media.node.routing import Routing
 
 log = structlog.get_logger(__name__)
 
-LET_GO_AFTER = 5.0  # an edge's relay, once the last viewer has left
 RECEIVER_SILENCE = 15.0  # a browser is heard each second, others each 5 s: three times that, and it is gone
-ORPHAN_AFTER = 30.0  # an origin's stream without a publisher, should the manager not end it before
-MISFIT_AFTER = 5.0  # a receiver of another codec than what comes; its answer may have been ahead of the media
-MISFITS_AT_ONCE, MISFITS_EVERY = 8, 0.02  # sessions that end in one go: frames of others do not wait for it
 JOINING_MAX = 400  # publishers and viewers whose handshake is not done: 65 kB each, 150 kB at the worst
 REPORT_EVERY = 1.0  # sender and receiver reports
 PROBE_EVERY = 0.05  # of the loop's delay
-STRAYS_A_SECOND = 400  # datagrams of unknown origin that are tried on the sessions they may be of
 CONNECTIONS = 4096  # over TCP; a worker that may have fewer descriptors says so
-
-Emit = Callable[[dict[str, Any]], None]
-
-
-class Refused(Exception):
-    """A request that cannot be served; the fields of wire.Problem."""
-
-    def __init__(self, status: int, code: str, title: str, detail: str = "") -> None:
-        super().__init__(detail or title)
-        self.problem = {"status": status, "code": code, "title": title, "detail": detail}
-
-
-@dataclasses.dataclass(slots=True)
-class Channel:
-    """One channel on this worker."""
-
-    stream: LiveStream
-    peers: dict[str, Peer] = dataclasses.field(default_factory=dict)  # all but the relay's
-    publisher: Peer | None = None
-    relay: Relay | None = None
-    newest: Peer | None = None  # the publisher that was answered last; not necessarily connected
-    told_codec: VideoCodec | None = None  # what a viewer's request said is on air, until a source is here
-    source_since: float = 0.0
-
-    @property
-    def codec(self) -> VideoCodec | None:
-        """Of the picture that is on air, or is about to be, by the newest of what is known of it."""
-        newest = self.newest
-        if newest is not None and newest.state != "closed" and newest.codec is not None:
-            return newest.codec
-        return self.told_codec or self.stream.video.codec
-
-    def is_misfit(self, peer: Peer, now: float) -> bool:
-        """Whether it was answered with another codec than the source's, and that can be told to it.
-
-        At once where the answer is older than the source; a younger one may be ahead of the media, a while.
-        Before its DTLS is done nothing can be told: it would wait for an end that it never hears of.
-        """
-        if peer.sends or peer.state != "connected" or peer.codec in (None, self.stream.video.codec):
-            return False
-        return peer.made_at <= self.source_since or now - peer.made_at >= MISFIT_AFTER
-
-    @property
-    def viewers(self) -> int:
-        """Who watches: viewers whose connection stands. A relay to another worker is none."""
-        return sum(
-            peer.identity.kind is SessionKind.WHEP and peer.state == "connected"
-            for peer in self.peers.values()
-        )
 
 
 class Engine:
@@ -138,29 +84,31 @@ class Engine:
         """
         self._loop = loop
         self._role = role
-        self._addresses = addresses
         self._emit = emit
         self._random = random
         self._dual_stack = sock.family == socket.AF_INET6
         self.certificate = Certificate.generate(datetime.now(UTC))
         self.timers = Timers(loop)
-        self.endpoint = UdpEndpoint(loop, sock, self._datagram, self._drained)
-        self.tcp = TcpEndpoint(loop, self.timers, self._datagram, self._drained, self._lost, most=connections)
+        self._routing = Routing(self.timers, lambda: self.tcp)
+        self.endpoint = UdpEndpoint(loop, sock, self._routing.packet, self._drained)
+        self.tcp = TcpEndpoint(
+            loop, self.timers, self._routing.packet, self._drained, self._routing.lost, most=connections
+        )
         if listener is not None:
             self.tcp.add(listener)
         if shared is not None:
             self.tcp.add(shared, shared_by=(os.geteuid(), self.endpoint.port))
         self._ways = Ways(self.endpoint, self.tcp)
-        self._demux: Demux[Peer] = Demux()
+        self._ours = OurSide(
+            addresses, self.certificate, random, self.endpoint.port, tcp_ports=tuple(self.tcp.ports)
+        )
+        self._channels = Channels(loop, role, self.timers, self.endpoint.sender, emit, random)
         self._peers: dict[str, Peer] = {}
         self._joining: set[str] = set()  # publishers and viewers that are not connected yet
-        self._channels: dict[str, Channel] = {}
-        self._touched: set[LiveStream] = set()
         self._endpoints: list[UdpEndpoint] = [self.endpoint]  # relays' too, while open
         self._closed_bytes = [0, 0]  # sent and received by endpoints that are closed
         self._meter = figures.Meter()
         self._session_meter = figures.Meter()
-        self._strays_left = STRAYS_A_SECOND  # until the next reports
         self._loop_delay = 0.0
         self._probe_due = loop.time() + PROBE_EVERY
         self.timers.set("reports", loop.time() + REPORT_EVERY, self._send_reports)
@@ -186,33 +134,30 @@ class Engine:
         now = self._loop.time()
         try:
             parsed = parse_offer(offer)
-            local = self._answering(self._new_credentials(), kind)
+            local = self._ours.answering(self._ours.new_credentials(), kind)
             if kind is SessionKind.WHIP:
                 agreed = answer_publisher(parsed, local)
-                entry = self._channel(channel)
+                entry = self._channels.publish(channel)
                 description = None
             else:
-                entry = self._channel_to_watch(channel, kind)
+                entry = self._channels.watch(channel, kind)
                 entry.told_codec = video_codec(codec) or entry.told_codec
                 description = entry.stream.describe()
                 agreed = answer_viewer(parsed, local, description, entry.codec)
         except NegotiationError as error:
-            self._settle_channel(channel, now)
+            self._channels.settle(channel, now)
             raise Refused(error.status, error.code, "The offer cannot be served", error.detail) from error
-        config = self.session_config(agreed, local, offered=False)
+        config = self._ours.config(agreed, local, offered=False)
         if kind is not SessionKind.WHIP:
             config = dataclasses.replace(config, consent_timeout=RECEIVER_SILENCE)
         identity = Identity(session_id, kind, channel, local.credentials.ufrag)
         session = Session(config, now)
         peer = Peer(identity, session, agreed, entry.stream, description, self._ways, self, now)
-        entry.peers[session_id] = peer
-        if peer.sends:
-            entry.newest = peer
-        self._demux.add(identity.ufrag, peer)
+        self._channels.joined(peer, entry)
+        self._routing.add(peer)
         self.peer_added(peer)
         if kind is not SessionKind.RELAY_OUT:
             self._joining.add(session_id)
-        self.timers.cancel(("empty", channel))
         if entry.relay is None and self._role is Role.EDGE:
             entry.relay = Relay(channel, entry.stream, self)
             entry.relay.start(now)
@@ -220,78 +165,22 @@ class Engine:
         log.info("session_created", session=session_id, kind=kind.value, channel=channel)
         return agreed
 
-    def _new_credentials(self) -> IceCredentials:
-        """For a session that a peer asks for: they lead to this worker from a port that several share."""
-        return marked(new_credentials(self._random), self.endpoint.port)
-
-    def _answering(self, credentials: IceCredentials, kind: SessionKind) -> LocalDescription:
-        """Our side of a session that a peer asks for. Relays come over UDP alone."""
-        local = self.local_description(credentials, self.endpoint.port)
-        ports = () if kind is SessionKind.RELAY_OUT else tuple(self.tcp.ports)
-        return dataclasses.replace(local, tcp_ports=ports)
-
-    def _channel(self, channel: str) -> Channel:
-        entry = self._channels.get(channel)
-        if entry is None:
-            entry = Channel(LiveStream(channel, self.endpoint.sender, self._random))
-            self._channels[channel] = entry
-        return entry
-
-    def _channel_to_watch(self, channel: str, kind: SessionKind) -> Channel:
-        if self._role is Role.EDGE and kind is SessionKind.WHEP:
-            return self._channel(channel)
-        entry = self._channels.get(channel)
-        if entry is None:
-            raise Refused(
-                404, "nothing_on_air", "Nothing is on air", f"No one publishes {channel!r} to this node."
-            )
-        return entry
-
     def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
-        """A viewer's or publisher's PATCH: later candidates (None), or an ICE restart. Raises Refused.
-
-        Candidates need nothing of us, as we are ICE-lite. What makes a restart is that the credentials are
-        others (RFC 9725 section 4.3.3); If-Match says which ICE session is meant, `*` whichever is on.
-        """
+        """A viewer's or publisher's PATCH: later candidates (None), or an ICE restart. Raises Refused."""
         peer = self._peers.get(session_id)
         if peer is None or peer.session.closed:
             raise Refused(404, "no_such_session", "No such session", session_id)
         session = peer.session
-        tags = [tag.strip() for tag in (if_match or "").split(",")]
-        any_tag = "*" in tags or '"*"' in tags  # the quotes are in RFC 9725's own example
-        if if_match is None:
-            raise Refused(
-                428,
-                "etag_needed",
-                "An entity tag is needed",
-                "Send If-Match with the tag of the answer, or with * to restart ICE.",
-            )
-        if not any_tag and ice_etag(session_id, session.ice_generation) not in tags:
-            raise Refused(
-                412,
-                "etag_mismatch",
-                "The entity tag is another one",
-                "It is not that of the session's present ICE session.",
-            )
-        try:
-            given = parse_fragment(fragment).credentials
-        except NegotiationError as error:
-            raise Refused(error.status, error.code, "The fragment cannot be read", error.detail) from error
-        ours, theirs = session.credentials[-1]
-        repeated = len(session.credentials) > 1 and any_tag  # its answer may have been lost on the way
-        if given is None or (given == theirs and not repeated):
+        given, new = new_remote_credentials(session_id, session, fragment, if_match)
+        if given is None:
             return None
-        if given != theirs:
-            if session.config.controlling:
-                raise Refused(
-                    422, "no_ice_restart", "ICE cannot be restarted", "This session is a node's own."
-                )
-            ours = self._new_credentials()
+        ours, _ = session.credentials[-1]
+        if new:
+            ours = self._ours.new_credentials()
             session.restart_ice(ours, given)
-            names = [pair.ufrag for pair, _ in session.credentials]
-            self._demux.answer_to(peer.identity.ufrag, names)
+            self._routing.restarts(peer)
             log.info("ice_restarts", session=session_id, generation=session.ice_generation)
-        local = self._answering(ours, peer.identity.kind)
+        local = self._ours.answering(ours, peer.identity.kind)
         return SessionPatch(
             etag=ice_etag(session_id, session.ice_generation),
             fragment=restart_fragment(peer.agreed.answer, local),
@@ -305,18 +194,7 @@ class Engine:
 
     def end_channel(self, channel: str, reason: str) -> bool:
         """End every session of a channel; False when there is no such channel here."""
-        entry = self._channels.get(channel)
-        if entry is None:
-            return False
-        now = self._loop.time()
-        if entry.relay is not None:
-            entry.relay.stop(now, reason)
-            entry.relay = None
-        for peer in list(entry.peers.values()):
-            peer.close(now, reason)
-        self._drop_channel(channel)
-        log.info("channel_ended", channel=channel, reason=reason)
-        return True
+        return self._channels.end(channel, reason, self._loop.time())
 
     def resubscribe(self, channel: str, reason: str) -> bool:
         entry = self._channels.get(channel)
@@ -338,8 +216,7 @@ class Engine:
     def shutdown(self, reason: str) -> None:
         """Close every session (the peers get a DTLS close_notify) and the sockets."""
         now = self._loop.time()
-        for channel in list(self._channels):
-            self.end_channel(channel, reason)
+        self._channels.end_all(reason, now)
         for peer in list(self._peers.values()):
             peer.close(now, reason)
         counters = self.endpoint.sender.counters
@@ -351,7 +228,7 @@ class Engine:
             refused=counters.refused,
             gso_refused=counters.gso_refused,
             received=self.endpoint.datagrams_received,
-            strangers=self._demux.strangers,
+            strangers=self._routing.strangers,
             tcp_accepted=self.tcp.accepted,
             tcp_given_up=self.tcp.given_up,
             tcp_passed_on=self.tcp.passed_on,
@@ -368,19 +245,10 @@ class Engine:
         return self._random(count)
 
     def local_description(self, credentials: IceCredentials, port: int) -> LocalDescription:
-        return LocalDescription(
-            credentials=credentials,
-            fingerprint=self.certificate.fingerprint,
-            addresses=[(address, port) for address in self._addresses],
-            session_id=int.from_bytes(self._random(8), "big") >> 1,
-        )
+        return self._ours.describe(credentials, port)
 
     def session_config(self, agreed: Agreed, local: LocalDescription, *, offered: bool) -> SessionConfig:
-        make = SessionConfig.offered if offered else SessionConfig.answered
-        config = make(agreed, local, self.certificate, self._random)
-        if agreed.video is not None and agreed.video.rtx_payload_type is None:
-            config = dataclasses.replace(config, allow_repeat_tx=True)
-        return config
+        return self._ours.config(agreed, local, offered=offered)
 
     def relay_endpoint(self, on_datagram: Callable[[bytes, Address, float], None]) -> UdpEndpoint:
         for endpoint in [e for e in self._endpoints if e.closed]:
@@ -399,62 +267,25 @@ class Engine:
         self._peers[peer.identity.id] = peer
 
     def peer_bound(self, peer: Peer, address: Address, now: float) -> None:
-        if not self._bind(peer, address, now):
-            # The other one may be gone; and this one may not check again for seconds.
-            key = ("contest", peer.identity.id)
-            self.timers.set(key, now + CONTEST_S, lambda at: self._claim(peer, address, at))
-
-    def _claim(self, peer: Peer, address: Address, now: float) -> None:
-        self._bind(peer, address, now)
-
-    def _bind(self, peer: Peer, address: Address, now: float) -> bool:
-        """What comes from there is the peer's, unless another one is there."""
-        holder = self._demux.at(address)
-        if holder is not None and holder is not peer and holder.holds(address, now):
-            return False
-        given_up = self._demux.bind(peer.identity.ufrag, address)
-        if isinstance(address, TcpAddress):
-            self.tcp.prove(address)
-        if isinstance(given_up, TcpAddress):
-            self.tcp.end(given_up)
-        return True
+        self._routing.bind(peer, address, now)
 
     def peer_asked(self, peer: Peer, datagram: bytes) -> None:
-        self._demux.expect(peer.identity.ufrag, transaction(datagram))
+        self._routing.asked(peer, datagram)
 
     def peer_speaks(self, peer: Peer) -> None:
-        self._demux.speaks(peer.identity.ufrag, peer.session.speakers)
+        self._routing.speaks(peer)
 
     def peer_ready(self, peer: Peer, now: float) -> None:
         self._joining.discard(peer.identity.id)
-        entry = self._channels.get(peer.identity.channel)
-        if entry is None:
-            return
-        if peer.identity.kind is SessionKind.RELAY_IN and entry.relay is not None:
-            entry.relay.ready(peer, now)
-        elif peer.identity.kind is SessionKind.WHIP:
-            old, entry.publisher = entry.publisher, peer
-            if old is not None and old is not peer:
-                old.close(now, "replaced by a newer session of the publisher")
-            self.timers.cancel(("empty", peer.identity.channel))
-        elif peer.viewer is not None:
-            entry.stream.report(now, peer.viewer)
-            if entry.is_misfit(peer, now):
-                self._end_misfits_at(peer.identity.channel, now)
-        if peer.sends and peer.codec is not None:
-            entry.told_codec, entry.source_since = None, now
-            self._end_misfits(peer.identity.channel, now)
+        self._channels.ready(peer, now)
         log.info("session_connected", session=peer.identity.id, kind=peer.identity.kind.value)
 
     def peer_closed(self, peer: Peer, reason: str, now: float) -> None:
         identity = peer.identity
-        for address in self._demux.remove(identity.ufrag):
-            if isinstance(address, TcpAddress):
-                self.tcp.end(address)
+        self._routing.remove(peer)
         self._peers.pop(identity.id, None)
         self._joining.discard(identity.id)
         self.timers.cancel(peer)
-        self.timers.cancel(("contest", identity.id))
         self._emit(
             {
                 "ev": "ended",
@@ -465,125 +296,22 @@ class Engine:
             }
         )
         log.info("session_ended", session=identity.id, kind=identity.kind.value, reason=reason)
-        entry = self._channels.get(identity.channel)
-        if entry is None:
-            return
-        if identity.kind is SessionKind.RELAY_IN:
-            if entry.relay is not None:
-                entry.relay.closed(peer, reason, now)
-            return
-        entry.peers.pop(identity.id, None)
-        if entry.publisher is peer:
-            entry.publisher = None
-        self._settle_channel(identity.channel, now)
+        self._channels.closed(peer, reason, now)
 
     def peer_active(self, peer: Peer, now: float) -> None:
         if peer.state != "closed":
             self.timers.set(peer, peer.session.next_timeout(), peer.handle_timeout)
-        self._touched.add(peer.stream)
-        if len(self._touched) == 1:
-            self._loop.call_soon(self._settle_touched)
+        self._channels.touch(peer.stream)
 
-    # -- channels that nobody needs any more
-
-    def _settle_channel(self, channel: str, now: float) -> None:
-        """Start the clock of a channel without viewers (edge) or without a publisher (origin)."""
-        entry = self._channels.get(channel)
-        if entry is None:
-            return
-        if self._role is Role.EDGE:
-            if not entry.peers:
-                self.timers.set(("empty", channel), now + LET_GO_AFTER, lambda at: self._let_go(channel, at))
-        elif not any(peer.sends for peer in entry.peers.values()):
-            self.timers.set(("empty", channel), now + ORPHAN_AFTER, lambda at: self._let_go(channel, at))
-
-    def _let_go(self, channel: str, now: float) -> None:
-        entry = self._channels.get(channel)
-        if entry is None:
-            return
-        if self._role is Role.EDGE:
-            if not entry.peers:
-                self.end_channel(channel, "no viewers")
-        elif not any(peer.sends for peer in entry.peers.values()):
-            self.end_channel(channel, "no publisher")
-
-    def _drop_channel(self, channel: str) -> None:
-        entry = self._channels.pop(channel, None)
-        self.timers.cancel(("empty", channel))
-        self.timers.cancel(("misfits", channel))
-        if entry is not None:
-            self.timers.cancel(entry.stream)
-            self._touched.discard(entry.stream)
-            self._emit({"ev": "dropped", "channel": channel})
-
-    def _end_misfits(self, channel: str, now: float) -> None:
-        """End the sessions of receivers of another codec than the source, some at a time."""
-        entry = self._channels.get(channel)
-        codec = None if entry is None else entry.stream.video.codec
-        if entry is None or codec is None:
-            return
-        misfits = [peer for peer in entry.peers.values() if entry.is_misfit(peer, now)]
-        for peer in misfits[:MISFITS_AT_ONCE]:
-            peer.close(now, f"the broadcast is {codec.spoken} now")
-        if len(misfits) > MISFITS_AT_ONCE:
-            self._end_misfits_at(channel, now + MISFITS_EVERY)
-
-    def _end_misfits_at(self, channel: str, at: float) -> None:
-        self.timers.set(("misfits", channel), at, functools.partial(self._end_misfits, channel))
-
-    # -- packets and time
-
-    def _datagram(self, data: bytes, source: Address, now: float) -> None:
-        if not data:
-            return
-        peer = self._demux.find(data, source)
-        if peer is not None:
-            peer.receive(data, source, now)
-        elif data[0] >= 128:
-            self._stray(data, source, now)
-
-    def _stray(self, data: bytes, source: Address, now: float) -> None:
-        """Media from an address nobody is known at: a NAT may have given a peer of ours another one."""
-        for suspect in self._demux.suspects(data, source):
-            if self._strays_left <= 0:
-                return
-            self._strays_left -= 1
-            if suspect.receive_stray(data, source, now):
-                return
-
-    def _lost(self, address: TcpAddress, now: float) -> None:
-        """A peer's TCP connection has closed."""
-        peer = self._demux.at(address)
-        if peer is not None:
-            self._demux.unbind(peer.identity.ufrag, address)
-            peer.lost(address, now)
+    # -- time
 
     def _drained(self, now: float) -> None:
-        self._settle_touched()
-
-    def _settle_touched(self) -> None:
-        for stream in self._touched:
-            self._arm(stream)
-        self._touched.clear()
-
-    def _arm(self, stream: LiveStream) -> None:
-        self.timers.set(stream, stream.next_deadline(), functools.partial(self._stream_timeout, stream))
-
-    def _stream_timeout(self, stream: LiveStream, now: float) -> None:
-        stream.handle_timeout(now)
-        self._arm(stream)
+        self._channels.arm_touched()
 
     def _send_reports(self, now: float) -> None:
         self.timers.set("reports", now + REPORT_EVERY, self._send_reports)
-        self._strays_left = STRAYS_A_SECOND
-        wall = time.time()
-        for channel, entry in list(self._channels.items()):
-            source = entry.stream.source
-            if source is not None:
-                source.report(now, wall)
-            entry.stream.report(now)
-            if source is not None:
-                self._end_misfits(channel, now)
+        self._routing.second()
+        self._channels.report(now, time.time())
 
     def _measure_delay(self) -> None:
         now = self._loop.time()
@@ -613,7 +341,7 @@ class Engine:
             + self.tcp.bytes_received,
             "loop_delay_ms": round(delay * 1000, 3),
             "gso": self.endpoint.sender.uses_gso(now),
-            "streams": [self._stream_row(entry, now) for entry in self._channels.values()],
+            "streams": [self._stream_row(entry, now) for entry in self._channels],
         }
         meter.end()
         if sessions:

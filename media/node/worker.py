@@ -20,7 +20,8 @@ from controlplane.wire.nodes import Role, SessionKind
 from media.drive.tcp import bind_both, listen
 from media.drive.udp import PortError
 from media.node import logs
-from media.node.engine import Engine, Refused
+from media.node.engine import Engine
+from media.node.errors import Refused
 from media.node.ipc import Channel, Message
 
 log = structlog.get_logger(__name__)
