@@ -16,17 +16,18 @@ Payload: TypeAlias = bytes | memoryview
 
 @dataclass(frozen=True, slots=True)
 class VideoCodec:
-    """One codec. `is_keyframe_start` is asked for every packet, the others only for a key frame's."""
+    """One codec. The first two are asked for every packet or run of them, the others for a key frame's."""
 
     name: str  # as SDP's rtpmap and our reports say it
     spoken: str  # as people write it
     is_keyframe_start: Callable[[Payload], bool]  # whether a decoder can start with this packet
+    may_start_keyframe: Callable[[int, int], bool]  # by the payload's first two bytes; False: surely not
     size_header_of: Callable[[Payload], bytes | None]  # what in this packet tells the picture's size
     resolution: Callable[[bytes], Resolution]  # of such a header; raises ParseError
 
 
-H264: Final = VideoCodec("H264", "H.264", h264.is_keyframe_start, h264.sps_of, h264.resolution)
-VP8: Final = VideoCodec("VP8", "VP8", vp8.is_keyframe_start, vp8.size_header_of, vp8.resolution)
+H264: Final = VideoCodec("H264", "H.264", h264.is_keyframe_start, h264.may_start_keyframe, h264.sps_of, h264.resolution)
+VP8: Final = VideoCodec("VP8", "VP8", vp8.is_keyframe_start, vp8.may_start_keyframe, vp8.size_header_of, vp8.resolution)
 VIDEO_CODECS: Final = (H264, VP8)  # what we choose first comes first: docs/decisions/0012
 
 

@@ -51,6 +51,12 @@ def is_keyframe_start(payload: bytes | memoryview) -> bool:
     return False
 
 
+def may_start_keyframe(first: int, second: int) -> bool:
+    """Whether a payload that begins with these two bytes may be one of which `is_keyframe_start` says yes."""
+    kind = first & 0x1F
+    return kind in (IDR, SPS, STAP_A) or (kind == FU_A and second & 0x9F == 0x80 | IDR)
+
+
 def sps_of(payload: bytes | memoryview) -> bytes | None:
     """The sequence parameter set in this payload (alone or in a STAP-A), if there is one."""
     if not payload:

@@ -30,6 +30,7 @@ from media.core.dtls import DtlsEndpoint, Role
 from media.core.errors import DtlsError, ParseError, SrtpError
 from media.core.ice import IceAgent, IceControlling, IceLite
 from media.core.rtp import is_rtcp
+from media.core.runs import PlainRun, parse_run
 from media.core.srtp import InboundSrtp, OutboundSrtp, SrtpKeys
 
 PARTED = "the peer closed the connection"
@@ -67,6 +68,13 @@ class RtpPacket:
 
 
 @dataclass(frozen=True, slots=True)
+class RtpRun:
+    """Authenticated RTP packets that came in one read and belong together, in plaintext."""
+
+    run: PlainRun
+
+
+@dataclass(frozen=True, slots=True)
 class RtcpPacket:
     """An authenticated RTCP compound, parsed."""
 
@@ -87,7 +95,7 @@ class Closed:
     reason: str
 
 
-Event = Connected | DtlsReady | RtpPacket | RtcpPacket | RemoteChanged | Closed
+Event = Connected | DtlsReady | RtpPacket | RtpRun | RtcpPacket | RemoteChanged | Closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +200,34 @@ class Session:
             self._drive_dtls(lambda: self._dtls.receive(datagram, now), now)
         else:
             self._dropped += 1
+
+    def receive_run(self, data: memoryview, stride: int, source: Address, now: float) -> bool:
+        """Take datagrams that came in one read, `stride` bytes apart, if they are a run of media (`runs`).
+
+        False: they are not, or nothing came with their SSRC yet, and nothing was done: hand them over one by
+        one. Otherwise `data`, which is writable, is of no more use. Never raises.
+        """
+        inbound = self.inbound
+        if inbound is None or not self._ice.is_valid(source):
+            return False
+        header = parse_run(data, stride)
+        if header is None or not inbound.knows(header.ssrc):
+            return False
+        said = inbound.unprotect_run(data, stride, header.packets)
+        tag = inbound.tag_length
+        self._received += header.packets
+        if not any(said):
+            self._queue.append(RtpRun(PlainRun(header, bytes(data), stride, tag)))
+        else:
+            for number, word in enumerate(said):
+                if word:
+                    self._dropped += 1
+                else:
+                    packet = data[number * stride : (number + 1) * stride]
+                    self._queue.append(RtpPacket(bytes(packet[: len(packet) - tag])))
+        if not all(said):
+            self._speak(source, now)
+        return True
 
     def receive_stray(self, datagram: bytes, source: Address, now: float) -> bool:
         """Media from an address that is not valid, which may be this peer's; True when it is. Never raises.
@@ -299,6 +335,10 @@ class Session:
         if self.inbound is None or not self._ice.is_valid(source) or not self._open_media(datagram):
             self._dropped += 1
             return
+        self._speak(source, now)
+
+    def _speak(self, source: Address, now: float) -> None:
+        """Something authentic came from this valid address."""
         # Towards a lite agent, what authenticates is as good a sign of life as a check. A controlling one has
         # checks of its own to go by (RFC 7675 section 5.1).
         if not self.config.controlling:

@@ -11,12 +11,14 @@ plaintext to peers without RTX.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final
 
 import pylibsrtp
 from pylibsrtp._binding import ffi, lib
 
 from media.core.errors import SrtpError
+from media.core.runs import MAX_PACKETS
 
 #: RFC 3711 appendix: room a protected packet may need beyond its plaintext (GCM tag 16, SRTCP index 4)
 MAX_TRAILER: Final = 20
@@ -83,6 +85,9 @@ def _check(status: int) -> None:
 _scratch = ffi.new("char[]", _ROOM)
 _scratch_view = ffi.buffer(_scratch)
 _length = ffi.new("int *")
+_run_lengths = ffi.new("int[]", MAX_PACKETS)
+_run_length_places = [_run_lengths + number for number in range(MAX_PACKETS)]
+_unprotect = lib.srtp_unprotect
 _protect = lib.srtp_protect  # looked up once: protect_into is the hottest call of the house
 
 
@@ -153,6 +158,22 @@ class InboundSrtp:
 
     def unprotect_rtcp(self, packet: bytes | memoryview) -> bytes:
         return self._open(lib.srtp_unprotect_rtcp, packet, bytes(packet[4:8]))
+
+    def knows(self, ssrc: int) -> bool:
+        """Whether something authentic has come with this SSRC."""
+        return ssrc.to_bytes(4, "big") in self._sources
+
+    def unprotect_run(self, data: memoryview, stride: int, count: int) -> list[int]:
+        """Authenticate and decrypt `count` RTP packets, `stride` bytes apart, where they are.
+
+        Each is `tag_length` shorter then; the last one takes what is left of `data`, which is writable. They
+        are of an SSRC that is known, and no more than MAX_PACKETS. Returns libsrtp's word on each: 0 is good,
+        and a packet with another one is not to be used.
+        """
+        base = ffi.from_buffer("char[]", data, require_writable=True)
+        _run_lengths[0:count] = [stride] * (count - 1) + [len(data) - stride * (count - 1)]
+        places = [base + at for at in range(0, count * stride, stride)]
+        return list(map(_unprotect, repeat(self._context), places, _run_length_places))
 
     def _open(self, function: Any, packet: bytes | memoryview, ssrc: bytes) -> bytes:
         known = self._sources

@@ -44,6 +44,11 @@ def is_keyframe_start(payload: bytes | memoryview) -> bool:
     return at is not None and at < len(payload) and not payload[at] & 1
 
 
+def may_start_keyframe(first: int, second: int) -> bool:
+    """Whether a payload that begins with these two bytes may be one of which `is_keyframe_start` says yes."""
+    return first & (_START | _PARTITION) == _START
+
+
 def size_header_of(payload: bytes | memoryview) -> bytes | None:
     """The part of a key frame's header that tells its size, if this payload begins one; see `resolution`."""
     if not is_keyframe_start(payload):

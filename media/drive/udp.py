@@ -1,8 +1,8 @@
 """One UDP socket under asyncio: read until it is empty, hand each datagram on, send without waiting.
 
 Not asyncio's DatagramProtocol: that reads one datagram a wake-up into a fresh 256 KiB buffer, ten times the
-cost of `add_reader` and `recvfrom` until EAGAIN. With `gro` the kernel may hand over several datagrams of one
-sender in one read (UDP_GRO, udp(7)), which is how a whole frame comes from an origin.
+cost of `add_reader` and `recvfrom` until EAGAIN. With `on_run` the kernel may hand over several datagrams of
+one sender in one read (UDP_GRO, udp(7)), which is how a whole frame comes from an origin.
 """
 
 import asyncio
@@ -16,6 +16,9 @@ from media.core.address import Address
 from media.drive.ports import DEFAULT_PORTS
 from media.fanout.sender import FanoutSender, kernel_has_gso
 from media.fanout.sendmany import SOL_UDP, SocketAddress
+
+#: data, stride, source, now -> whether it was taken; data is the reader's own buffer, to be used up at once
+OnRun = Callable[[memoryview, int, Address, float], bool]
 
 UDP_GRO = 104
 BUFFER_BYTES = 4 << 20  # a default receive buffer keeps 104 of a burst of 159 packets
@@ -97,7 +100,9 @@ class UdpEndpoint:
     """A bound socket in the loop, until `close`. `sender` is its send path.
 
     on_datagram(data, source, now) for each datagram; on_drained(now) after each turn of reading. `source` is
-    an address in its usual form: IPv4 as IPv4 although the socket is dual-stack.
+    an address in its usual form: IPv4 as IPv4 although the socket is dual-stack. With `on_run` the kernel may
+    hand over several datagrams of one sender in one read: `on_run` is offered them as they lie there, a stride
+    apart, and what it does not take goes to on_datagram one by one.
     """
 
     def __init__(
@@ -107,7 +112,7 @@ class UdpEndpoint:
         on_datagram: Callable[[bytes, Address, float], None],
         on_drained: Callable[[float], None],
         *,
-        gro: bool = False,
+        on_run: OnRun | None = None,
     ) -> None:
         self._loop = loop
         self._socket = sock
@@ -118,8 +123,9 @@ class UdpEndpoint:
         self.sender = FanoutSender(sock, gso=kernel_has_gso(sock))
         self.bytes_received = 0
         self.datagrams_received = 0
-        self._gro = gro and self._enable_gro()
-        loop.add_reader(sock.fileno(), self._read_gro if self._gro else self._read)
+        self._on_run = on_run
+        gro = on_run is not None and self._enable_gro()
+        loop.add_reader(sock.fileno(), self._read_gro if gro else self._read)
 
     def _enable_gro(self) -> bool:
         try:
@@ -174,7 +180,7 @@ class UdpEndpoint:
         self._on_drained(clock())
 
     def _read_gro(self) -> None:
-        on_datagram, clock, view = self._on_datagram, self._loop.time, self._view
+        on_datagram, on_run, clock, view = self._on_datagram, self._on_run, self._loop.time, self._view
         end = clock() + TURN_S
         for _ in range(READS_A_TURN):
             try:
@@ -183,21 +189,23 @@ class UdpEndpoint:
                 break
             except OSError:
                 continue
-            segment = size
+            segment = max(1, size)
             for level, kind, value in ancillary:
                 if level == SOL_UDP and kind == UDP_GRO:
                     segment = struct.unpack_from("@i", value)[0]
             source = self._source(address)
             now = clock()
-            # Copied out first: the handlers may lead to another read into the same buffer.
-            read = bytes(view[:size])
-            datagrams = [read[at : at + segment] for at in range(0, size, max(1, segment))]
             self.bytes_received += size
-            self.datagrams_received += len(datagrams)
-            for data in datagrams:
-                on_datagram(data, source, now)
-                if self.closed:
-                    return
+            self.datagrams_received += -(-size // segment)
+            if size <= segment or on_run is None or not on_run(view[:size], segment, source, now):
+                # Copied out first: the handlers may lead to another read into the same buffer.
+                read = bytes(view[:size])
+                for at in range(0, size, segment):
+                    on_datagram(read[at : at + segment], source, now)
+                    if self.closed:
+                        return
+            if self.closed:
+                return
             if now >= end:
                 break
         self._on_drained(clock())
@@ -207,4 +215,4 @@ class UdpEndpoint:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             # Whoever reads of us may hold us: a circle is only given back when the collector comes by.
-            self._on_datagram, self._on_drained = _nobody_reads, _nobody_minds
+            self._on_datagram, self._on_drained, self._on_run = _nobody_reads, _nobody_minds, None

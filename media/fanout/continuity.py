@@ -66,6 +66,21 @@ class Continuity:
             self._last_at = now
         return output
 
+    def follow(self, sequence: int, timestamp: int, count: int, now: float) -> int | None:
+        """The output number of the first of `count` packets in a row with one timestamp, if they come next.
+
+        None, and nothing is changed, when they do not directly follow the newest one.
+        """
+        newest = self._source_newest
+        if newest is None or unwrap(sequence, newest, SEQUENCE_SPACE) != newest + 1:
+            return None
+        first = self.newest + 1
+        self._source_newest = newest + count
+        self.newest += count
+        self.timestamp = self.map_timestamp(timestamp)
+        self._last_at = now
+        return first
+
     def source_sequence(self, number: int) -> int:
         """The source's sequence number of an output number, to ask it again."""
         return (number - self._number_offset) % SEQUENCE_SPACE

@@ -49,6 +49,8 @@ def runs(packets: list[bytes], overhead: int = 16) -> list[list[bytes]]:
 def evened(packets: list[bytes]) -> list[bytes]:
     """The packets, some padded so that they make fewer runs; the very same list where that gains nothing."""
     sizes = [len(packet) for packet in packets]
+    if sizes[:-1].count(sizes[0]) == len(sizes) - 1 and sizes[-1] <= sizes[0]:
+        return packets  # one run already, as whatever comes from another node of ours
     wanted = list(sizes)
     start = 0
     while start < len(sizes):
@@ -96,20 +98,30 @@ class FrameBatcher:
         """How many packets have been gathered and not yet handed out."""
         return 0 if self._batch is None else len(self._batch.packets)
 
-    def add(self, number: int, packet: bytes, timestamp: int, marker: bool) -> list[Batch]:
-        """The batches that this packet made ready, oldest first (at most two)."""
+    def add(self, first: int, packets: list[bytes], timestamp: int, *, marker: bool) -> list[Batch]:
+        """The batches that packets of one frame made ready, oldest first; the last one has the marker or not.
+
+        They are in a row, the first one's number is `first`.
+        """
         ready: list[Batch] = []
         batch = self._batch
-        if batch is not None and (timestamp != self._timestamp or number != batch.first + len(batch.packets)):
+        if batch is not None and (timestamp != self._timestamp or first != batch.first + len(batch.packets)):
             ready.append(batch)
             batch = None
-        if batch is None:
-            batch = Batch(number)
-            self._timestamp = timestamp
-        batch.packets.append(packet)
-        if marker or len(batch.packets) >= MAX_BATCH:
+        at = 0
+        while at < len(packets):
+            if batch is None:
+                batch = Batch(first + at)
+            some = packets[at : at + MAX_BATCH - len(batch.packets)]
+            batch.packets += some
+            at += len(some)
+            if len(batch.packets) >= MAX_BATCH:
+                ready.append(batch)
+                batch = None
+        if marker and batch is not None:
             ready.append(batch)
             batch = None
+        self._timestamp = timestamp
         self._batch = batch
         return ready
 

@@ -47,6 +47,10 @@ class MissingPackets:
             self.lost += 1
             self.given_up = True
 
+    def followed(self, count: int) -> None:
+        """So many packets came, each the next one."""
+        self.expected += count
+
     def reset(self) -> None:
         """Another source: what the old one owed will not come."""
         self.lost += len(self._missing)

@@ -1,7 +1,6 @@
 """How one SSRC arrives here, for the report blocks we send upstream (RFC 3550 appendix A.3 and A.8)."""
 
 from media.core.rtcp import ReceptionReport, middle
-from media.core.rtp import RtpHeader
 
 SEQUENCE_SPACE = 1 << 16
 
@@ -26,19 +25,21 @@ class Reception:
         self._last_sr = 0
         self._last_sr_at = 0.0
 
-    def packet(self, header: RtpHeader, now: float) -> None:
+    def packets(self, sequence: int, timestamp: int, count: int, now: float) -> None:
+        """`count` packets of one timestamp came at once, in a row from this sequence number on."""
         self.last_at = now
         if self._base is None:
-            self._base = self._highest = header.sequence
-        else:
-            ahead = (header.sequence - self._highest + 0x8000) % SEQUENCE_SPACE - 0x8000
-            if ahead > 0:
-                self._highest += ahead
-        self._received += 1
-        transit = (int(now * self._clock_rate) - header.timestamp) & 0xFFFFFFFF
+            self._base = self._highest = sequence
+        last = (sequence + count - 1) % SEQUENCE_SPACE
+        ahead = (last - self._highest + 0x8000) % SEQUENCE_SPACE - 0x8000
+        if ahead > 0:
+            self._highest += ahead
+        self._received += count
+        transit = (int(now * self._clock_rate) - timestamp) & 0xFFFFFFFF
         if self._transit is not None:
             step = ((transit - self._transit + 0x80000000) & 0xFFFFFFFF) - 0x80000000
             self._jitter += (abs(step) - self._jitter) / 16
+            self._jitter *= (15 / 16) ** (count - 1)  # the others came with no step at all
         self._transit = transit
 
     def sender_report(self, ntp: int, now: float) -> None:

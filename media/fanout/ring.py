@@ -40,6 +40,18 @@ class PacketRing:
             self.newest = number
         return True
 
+    def append(self, first: int, packets: list[bytes]) -> None:
+        """Keep packets in a row, all of them newer than the newest one, and no more than there are slots."""
+        slot, count = first & self._mask, len(packets)
+        if slot + count <= self.capacity:
+            self._numbers[slot : slot + count] = range(first, first + count)
+            self._packets[slot : slot + count] = packets
+        else:
+            for number, packet in enumerate(packets, first):
+                self._numbers[number & self._mask] = number
+                self._packets[number & self._mask] = packet
+        self.newest = first + count - 1
+
     def replace(self, number: int, packet: bytes) -> None:
         """Another form of a packet that nobody has been sent yet."""
         slot = number & self._mask

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from media.core import rtcp
 from media.core.errors import ParseError
 from media.core.rtp import parse_header, restore_rtx
+from media.core.runs import PlainRun
 from media.core.sdp import AgreedTrack
 from media.fanout.reception import Reception
 from media.fanout.track import Track, Wishes
@@ -86,8 +87,21 @@ class Source:
             if not self._takes_over(track, header.ssrc, now):
                 return
             reception = self._new_ssrc(track, header.ssrc)
-        reception.packet(header, now)
+        reception.packets(header.sequence, header.timestamp, 1, now)
         track.receive(data, header, now)
+
+    def receive_run(self, run: PlainRun, now: float) -> None:
+        """The same for a run: as a whole where nothing is special about it, else packet by packet."""
+        header = run.header
+        track, apt = self._by_payload_type.get(header.payload_type, (None, None))
+        reception = self._reception.get(header.ssrc)
+        if track is None or apt is not None or reception is None or not track.receive_run(run, now):
+            for packet in run.packets():
+                self.receive_rtp(packet, now)
+            return
+        self.last_at = now
+        self.bytes_received += run.size
+        reception.packets(header.sequence, header.timestamp, header.packets, now)
 
     def _takes_over(self, track: Track, ssrc: int, now: float) -> bool:
         """Whether a new SSRC may have the track: the one the SDP names, or any once its holder is silent.

@@ -27,6 +27,7 @@ from media.core.codecs import VideoCodec
 from media.core.errors import ParseError
 from media.core.picture import Resolution
 from media.core.rtp import RtpHeader, build_rtx
+from media.core.runs import PlainRun
 from media.fanout.continuity import Continuity
 from media.fanout.frames import Batch, FrameBatcher, evened
 from media.fanout.keyframes import KeyframeRequests
@@ -199,15 +200,46 @@ class Track:
         if number <= before:
             self._send_late(number, out, now)
             return
-        if timestamp != self._frame_timestamp:
-            self._frame_timestamp = timestamp
-            counters.frames += 1
         marker = header.marker or self.kind == "audio"
-        for batch in self._batcher.add(number, out, timestamp, marker):
-            self._send(batch, now)
-        self._flush_at = now + FLUSH_AFTER if self._batcher.pending else None
+        self._gather(number, [out], timestamp, marker=marker, now=now)
         if self._waiting and self.kind == "audio":
             self._start_waiting(number + 1, now)
+
+    def receive_run(self, run: PlainRun, now: float) -> bool:
+        """Take a run of the source's as a whole, where it brings nothing but the next packets of a picture.
+
+        False, and nothing is changed, when it is to be looked at packet by packet: the source is another one
+        or has to begin with a key frame, a key frame begins, something is missing before it or came twice.
+        """
+        header, codec = run.header, self.codec
+        if self._gated or header.ssrc != self.source_ssrc or codec is None or run.longest > MAX_PACKET:
+            return False
+        padding = run.padding()
+        if padding is None or run.begins_keyframe(codec):
+            return False
+        number = self._continuity.follow(header.sequence, header.timestamp, header.packets, now)
+        if number is None:
+            return False
+        timestamp = self._continuity.timestamp
+        packets = run.rewritten(number, timestamp, self.ssrc)
+        self.ring.append(number, packets)
+        self.missing.followed(header.packets)
+        self.counters.packets += header.packets
+        self.counters.received_bytes += run.size - padding
+        self.last_packet_at = now
+        self._gather(number, packets, timestamp, marker=header.marker, now=now)
+        return True
+
+    def _gather(
+        self, number: int, packets: list[bytes], timestamp: int, *, marker: bool, now: float
+    ) -> None:
+        """The next packets, of one picture or of sound, on their way to who is live."""
+        if timestamp != self._frame_timestamp:
+            self._frame_timestamp = timestamp
+            self.counters.frames += 1
+        for batch in self._batcher.add(number, packets, timestamp, marker=marker):
+            self._send(batch, now)
+        self._flush_at = now + FLUSH_AFTER if self._batcher.pending else None
 
     def _keyframe(self, number: int, timestamp: int, payload: bytes, *, late: bool, now: float) -> None:
         codec = self.codec

@@ -42,7 +42,7 @@ from media.core.sdp import (
 from media.core.session import Session, SessionConfig
 from media.drive.tcp import TcpEndpoint
 from media.drive.timers import Timers
-from media.drive.udp import UdpEndpoint, bind
+from media.drive.udp import OnRun, UdpEndpoint, bind
 from media.drive.ways import Ways
 from media.node import figures
 from media.node.channels import Channel, Channels, Emit
@@ -250,13 +250,15 @@ class Engine:
     def session_config(self, agreed: Agreed, local: LocalDescription, *, offered: bool) -> SessionConfig:
         return self._ours.config(agreed, local, offered=offered)
 
-    def relay_endpoint(self, on_datagram: Callable[[bytes, Address, float], None]) -> UdpEndpoint:
+    def relay_endpoint(
+        self, on_datagram: Callable[[bytes, Address, float], None], on_run: OnRun
+    ) -> UdpEndpoint:
         for endpoint in [e for e in self._endpoints if e.closed]:
             self._endpoints.remove(endpoint)
             self._closed_bytes[0] += endpoint.sender.counters.sent_bytes
             self._closed_bytes[1] += endpoint.bytes_received
         sock = bind(None, dual_stack=self._dual_stack)
-        endpoint = UdpEndpoint(self._loop, sock, on_datagram, self._drained, gro=True)
+        endpoint = UdpEndpoint(self._loop, sock, on_datagram, self._drained, on_run=on_run)
         self._endpoints.append(endpoint)
         return endpoint
 

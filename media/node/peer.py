@@ -15,6 +15,7 @@ from media.core.session import (
     RemoteChanged,
     RtcpPacket,
     RtpPacket,
+    RtpRun,
     Session,
     Transmit,
 )
@@ -120,6 +121,13 @@ class Peer:
             self._owner.peer_bound(self, source, now)  # by this datagram, or again
         self._pump(now)
 
+    def receive_run(self, data: memoryview, stride: int, source: Address, now: float) -> bool:
+        """See `Session.receive_run`."""
+        taken = self.session.receive_run(data, stride, source, now)
+        if taken:
+            self._pump(now)
+        return taken
+
     def receive_stray(self, datagram: bytes, source: Address, now: float) -> bool:
         """See `Session.receive_stray`."""
         taken = self.session.receive_stray(datagram, source, now)
@@ -155,6 +163,9 @@ class Peer:
             if isinstance(item, RtpPacket):
                 if self.source is not None:
                     self.source.receive_rtp(item.data, now)
+            elif isinstance(item, RtpRun):
+                if self.source is not None:
+                    self.source.receive_run(item.run, now)
             elif isinstance(item, Transmit):
                 if item.data[:2] == BINDING_REQUEST:
                     self._owner.peer_asked(self, item.data)

@@ -24,7 +24,7 @@ from media.core.sdp import IceCredentials, LocalDescription, accept_answer, make
 from media.core.sdp import parse_answer as parse
 from media.core.session import Address, Session, SessionConfig
 from media.drive.timers import Timers
-from media.drive.udp import UdpEndpoint
+from media.drive.udp import OnRun, UdpEndpoint
 from media.fanout.stream import LiveStream
 from media.node.peer import Identity, Owner, Peer
 
@@ -43,7 +43,9 @@ class RelayHost(Owner, Protocol):
 
     timers: Timers
 
-    def relay_endpoint(self, on_datagram: Callable[[bytes, Address, float], None]) -> UdpEndpoint:
+    def relay_endpoint(
+        self, on_datagram: Callable[[bytes, Address, float], None], on_run: OnRun
+    ) -> UdpEndpoint:
         """A socket of its own; raises OSError."""
 
     def local_description(self, credentials: IceCredentials, port: int) -> LocalDescription: ...
@@ -119,10 +121,14 @@ class Relay:
             if attempt is not None and attempt.peer is not None:
                 attempt.peer.receive(data, source, at)
 
+        def on_run(data: memoryview, stride: int, source: Address, at: float) -> bool:
+            peer = None if attempt is None else attempt.peer
+            return peer is not None and peer.receive_run(data, stride, source, at)
+
         self._number += 1
         self._asked_at = now
         try:
-            endpoint = self._host.relay_endpoint(on_datagram)
+            endpoint = self._host.relay_endpoint(on_datagram, on_run)
         except OSError as error:
             self._retry(now, f"no socket for the relay: {error}")
             return

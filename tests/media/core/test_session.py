@@ -11,6 +11,7 @@ from media.core.session import (
     RemoteChanged,
     RtcpPacket,
     RtpPacket,
+    RtpRun,
 )
 from media.core.srtp import AEAD_AES_128_GCM
 from tests.media.core.emulated_network import EDGE, ORIGIN, Link, Pair, subscribe
@@ -268,3 +269,86 @@ def test_an_answer_without_candidates_is_given_up_at_once() -> None:
     assert pair.network.run_until(lambda: pair.edge.session.closed, limit=1)
     assert pair.network.now - start < 0.1
     assert pair.edge.closed_because == "no address of the peer answered"
+
+
+def run_of(pair: Pair, first: int, count: int = 4) -> tuple[bytearray, int]:
+    """Protected packets of one picture as a GRO read has them, and their stride."""
+    session = pair.origin.session
+    assert session.outbound is not None
+    packets = [
+        session.outbound.protect(
+            rtp.build(
+                payload_type=102,
+                sequence=first + number,
+                timestamp=9000,
+                ssrc=0x11111111,
+                payload=bytes([number]) * (50 if number < count - 1 else 20),
+                marker=number == count - 1,
+            )
+        )
+        for number in range(count)
+    ]
+    return bytearray(b"".join(packets)), len(packets[0])
+
+
+def taken(pair: Pair, data: bytearray, stride: int) -> tuple[bool, list[object]]:
+    """Whether the edge took it as a run, and the events of it."""
+    pair.network.drain(pair.edge)
+    before = len(pair.edge.events)
+    said = pair.edge.session.receive_run(memoryview(data), stride, ORIGIN, pair.network.now)
+    pair.network.drain(pair.edge)
+    return said, list(pair.edge.events[before:])
+
+
+def test_a_run_of_a_source_that_is_known_is_taken_at_once() -> None:
+    pair = connect()
+    first, stride = run_of(pair, 1)
+    intact = bytes(first)
+    assert taken(pair, first, stride) == (False, [])  # nobody has authenticated with this SSRC yet
+    assert first == intact
+    send_rtp(pair, 0)
+    pair.network.run_for(1)
+    received = pair.edge.session.stats(pair.network.now).datagrams_in
+    said, (event,) = taken(pair, first, stride)
+    assert said
+    assert isinstance(event, RtpRun)
+    assert [packet[12:] for packet in event.run.packets()] == [
+        b"\0" * 50,
+        b"\1" * 50,
+        b"\2" * 50,
+        b"\3" * 20,
+    ]
+    assert event.run.header.sequence == 1
+    assert pair.edge.session.stats(pair.network.now).datagrams_in == received + 4
+
+
+def test_of_a_run_with_a_forged_packet_the_others_are_taken_and_none_twice() -> None:
+    pair = connect()
+    send_rtp(pair, 0)
+    pair.network.run_for(1)
+    data, stride = run_of(pair, 1)
+    again = bytearray(data)
+    data[stride + 20] ^= 1
+    said, events = taken(pair, data, stride)
+    assert said
+    assert all(isinstance(event, RtpPacket) for event in events)
+    assert [event.data[2:4] for event in events if isinstance(event, RtpPacket)] == [b"\0\1", b"\0\3", b"\0\4"]
+    assert pair.edge.session.stats(pair.network.now).datagrams_dropped == 1
+    said, (event,) = taken(pair, again, stride)
+    assert isinstance(event, RtpPacket)  # the one that had been spoilt; the others are replays
+    assert event.data[2:4] == b"\0\2"
+    assert pair.edge.session.stats(pair.network.now).datagrams_dropped == 4
+
+
+def test_a_run_from_anywhere_else_or_of_anything_else_is_left_alone() -> None:
+    pair = connect()
+    send_rtp(pair, 0)
+    pair.network.run_for(1)
+    data, stride = run_of(pair, 1)
+    session, now = pair.edge.session, pair.network.now
+    intact = bytes(data)
+    assert not session.receive_run(memoryview(data), stride, ("203.0.113.9", 9), now)
+    assert not session.receive_run(memoryview(data), stride + 1, ORIGIN, now)
+    assert data == intact
+    session.close(now)
+    assert not session.receive_run(memoryview(data), stride, ORIGIN, now)

@@ -19,11 +19,19 @@ class Sink:
     def __init__(self, sock: socket.socket, *, gro: bool = False) -> None:
         self.got: list[tuple[bytes, Address]] = []
         self.drained = 0
+        self.takes_runs = False
+        self.runs: list[tuple[bytes, int]] = []
         loop = asyncio.get_running_loop()
-        self.endpoint = UdpEndpoint(loop, sock, self._take, self._drain, gro=gro)
+        self.endpoint = UdpEndpoint(loop, sock, self._take, self._drain, on_run=self._run if gro else None)
 
     def _take(self, data: bytes, source: Address, now: float) -> None:
         self.got.append((data, source))
+
+    def _run(self, data: memoryview, stride: int, source: Address, now: float) -> bool:
+        if self.takes_runs:
+            self.runs.append((bytes(data), stride))
+            data[:] = bytes(len(data))  # it may do what it likes with it
+        return self.takes_runs
 
     def _drain(self, now: float) -> None:
         self.drained += 1
@@ -57,6 +65,22 @@ async def test_a_segmented_send_arrives_as_the_datagrams_it_was_made_of(gro: boo
     sink.endpoint.close()
     assert sink.endpoint.closed
     assert not sink.endpoint.send(b"late", target)
+
+
+async def test_what_the_kernel_coalesced_is_offered_whole_and_a_single_datagram_is_not() -> None:
+    sink = Sink(bind(None, dual_stack=False), gro=True)
+    sink.takes_runs = True
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tx:
+        target = ("127.0.0.1", sink.endpoint.port)
+        if not kernel_has_gso(tx):
+            pytest.fail("this kernel has no UDP_SEGMENT")
+        tx.sendmsg([b"abcdefghij"], [(SOL_UDP, UDP_SEGMENT, struct.pack("@H", 4))], 0, target)
+        tx.sendto(b"alone", target)
+        await sink.count(1)
+    assert sink.runs == [(b"abcdefghij", 4)]
+    assert [data for data, _ in sink.got] == [b"alone"]
+    assert (sink.endpoint.datagrams_received, sink.endpoint.bytes_received) == (4, 15)
+    sink.endpoint.close()
 
 
 async def test_a_dual_stack_socket_knows_ipv4_peers_by_their_usual_address() -> None:

@@ -29,15 +29,15 @@ def test_runs_keep_order_and_are_fit_for_segmentation(sizes: list[int]) -> None:
 
 def test_a_batch_is_ready_at_the_marker_when_full_and_when_another_frame_begins() -> None:
     batcher = FrameBatcher()
-    assert batcher.add(1, b"a", 10, False) == []
-    (ready,) = batcher.add(2, b"b", 10, True)
+    assert batcher.add(1, [b"a"], 10, marker=False) == []
+    (ready,) = batcher.add(2, [b"b"], 10, marker=True)
     assert (ready.first, ready.packets) == (1, [b"a", b"b"])
-    assert batcher.add(3, b"c", 20, False) == []
-    (ready,) = batcher.add(4, b"d", 30, False)  # the end of frame 20 was lost
+    assert batcher.add(3, [b"c"], 20, marker=False) == []
+    (ready,) = batcher.add(4, [b"d"], 30, marker=False)  # the end of frame 20 was lost
     assert ready.packets == [b"c"]
     assert batcher.held == 1
-    assert [b.packets for b in batcher.add(6, b"f", 30, True)] == [[b"d"], [b"f"]]  # 5 is missing
-    full = [batch for n in range(10, 10 + MAX_BATCH) for batch in batcher.add(n, b"x", 40, False)]
+    assert [b.packets for b in batcher.add(6, [b"f"], 30, marker=True)] == [[b"d"], [b"f"]]  # 5 is missing
+    full = [batch for n in range(10, 10 + MAX_BATCH) for batch in batcher.add(n, [b"x"], 40, marker=False)]
     assert [len(batch.packets) for batch in full] == [MAX_BATCH]
     assert batcher.flush() is None
 
@@ -252,7 +252,7 @@ def test_a_report_block_counts_loss_jitter_and_the_age_of_the_last_sender_report
     assert reception.report(0.0) is None
     for n, sequence in enumerate([65_533, 65_534, 0, 1, 3]):
         header = RtpHeader(96, False, sequence, 3_000 * n, 7, 12, 12, 0)
-        reception.packet(header, 1.0 + n / 30)
+        reception.packets(header.sequence, header.timestamp, 1, 1.0 + n / 30)
     reception.sender_report(0x0123456789ABCDEF, 2.0)
     report = reception.report(2.5)
     assert report is not None
