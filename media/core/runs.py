@@ -20,9 +20,10 @@ from media.core.codecs import VideoCodec
 
 MAX_PACKETS: Final = 64  # of one UDP_SEGMENT send: udp(7), the kernel's UDP_MAX_SEGMENTS
 HEADER: Final = 12
-_FIXED = struct.Struct("!BBHII")
-_PLAIN, _PADDED = 0x80, 0xA0  # version 2 without and with padding, nothing else
-_ROW = _FIXED.format.removeprefix("!")
+_FIELDS = "HHQ"  # version to payload type, number, timestamp with SSRC
+_ROW = struct.Struct(f"!{_FIELDS}")
+_PLAIN, _PADDED = 0x8000, 0xA000  # version 2 without and with padding, and nothing else
+_MARKER = 0x0080
 
 
 class RunHeader(NamedTuple):
@@ -39,8 +40,13 @@ class RunHeader(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _rows(stride: int) -> struct.Struct:
-    """All headers of packets a stride apart, in one go."""
-    return struct.Struct(f"!{_ROW}{stride - HEADER}x")
+    """A packet of that many bytes, of which only the header is looked at."""
+    return struct.Struct(f"!{_FIELDS}{stride - HEADER}x")
+
+
+@lru_cache(maxsize=256)
+def _packets(size: int, gap: int) -> struct.Struct:
+    return struct.Struct(f"{size}s{gap}x")
 
 
 def parse_run(data: memoryview, stride: int) -> RunHeader | None:
@@ -54,36 +60,37 @@ def parse_run(data: memoryview, stride: int) -> RunHeader | None:
         return None
     rows = list(_rows(stride).iter_unpack(data[: whole * stride]))
     if rest:
-        rows.append(_FIXED.unpack_from(data, whole * stride))
-    firsts, seconds, sequences, timestamps, ssrcs = zip(*rows, strict=True)
-    count, start, second = len(rows), sequences[0], seconds[0]
-    if (
-        second > 0x7F  # a marker is on the last one alone
-        or 192 <= seconds[-1] <= 223  # RTCP: RFC 5761 section 4
-        or seconds[:-1] != (second,) * (count - 1)
-        or seconds[-1] & 0x7F != second
-        or sequences != tuple(range(start, start + count))
-        or timestamps != timestamps[:1] * count
-        or ssrcs != ssrcs[:1] * count
-    ):
+        rows.append(_ROW.unpack_from(data, whole * stride))
+    heads, sequences, tails = zip(*rows, strict=True)
+    count, start, last = len(rows), sequences[0], heads[-1]
+    if sequences != tuple(range(start, start + count)) or tails.count(tails[0]) != count:
+        return None
+    payload_type = last & 0x7F
+    if 64 <= payload_type < 96 and last & _MARKER:  # RTCP: RFC 5761 section 4
         return None
     padded: tuple[int, ...] = ()
-    if firsts != (_PLAIN,) * count:
-        if not {_PLAIN, _PADDED}.issuperset(firsts):
+    if heads[:-1] != (_PLAIN | payload_type,) * (count - 1) or last & ~_MARKER != _PLAIN | payload_type:
+        padded = tuple(number for number, head in enumerate(heads) if head & _PADDED == _PADDED)
+        kinds = {*heads[:-1], last & ~_MARKER}
+        if not kinds <= {_PLAIN | payload_type, _PADDED | payload_type}:
             return None
-        padded = tuple(number for number, first in enumerate(firsts) if first == _PADDED)
-    return RunHeader(count, second, seconds[-1] > 0x7F, start, timestamps[0], ssrcs[0], padded)
+    return RunHeader(
+        count, payload_type, last & _MARKER > 0, start, tails[0] >> 32, tails[0] & 0xFFFFFFFF, padded
+    )
 
 
 class PlainRun:
-    """An authenticated run: packets in plaintext, still `stride` bytes apart, `tag` bytes unused after each."""
+    """An authenticated run: packets in plaintext, still `stride` bytes apart, `tag` bytes unused after each.
+
+    It is where it was read, in memory that the next read takes again: use it up before.
+    """
 
     __slots__ = ("_data", "_ends", "_starts", "header", "stride")
 
-    def __init__(self, header: RunHeader, data: bytes, stride: int, tag: int) -> None:
+    def __init__(self, header: RunHeader, data: memoryview, stride: int, tag: int) -> None:
         self.header = header
         self.stride = stride
-        self._data = memoryview(data)
+        self._data = data
         self._starts = range(0, header.packets * stride, stride)
         self._ends: list[int] = [*range(stride - tag, (header.packets - 1) * stride, stride), len(data) - tag]
 
@@ -110,34 +117,36 @@ class PlainRun:
 
     def packets(self) -> list[bytes]:
         """Each by itself, as it came."""
-        data = self._data
-        return [data[start:end].tobytes() for start, end in zip(self._starts, self._ends, strict=True)]
+        data, stride, longest = self._data, self.stride, self.longest
+        whole = len(data) // stride * stride
+        result = [packet for packet, in _packets(longest, stride - longest).iter_unpack(data[:whole])]
+        if whole < len(data):
+            result.append(data[whole : self._ends[-1]].tobytes())
+        return result
 
     def begins_keyframe(self, codec: VideoCodec) -> bool:
         """Whether a decoder can start with one of the packets."""
-        data, first, second = self._data, self._data[HEADER :: self.stride], self._data[HEADER + 1 :: self.stride]
-        short = self._ends[-1] - self._starts[-1] < HEADER + 2
-        if not short and not any(map(codec.may_start_keyframe, *zip(*set(zip(first, second)), strict=True))):
-            return False
+        data, stride = self._data, self.stride
+        if self._ends[-1] - self._starts[-1] >= HEADER + 2:
+            openings = set(zip(data[HEADER::stride].tobytes(), data[HEADER + 1 :: stride].tobytes(), strict=True))
+            if not any(codec.may_start_keyframe(*opening) for opening in openings):
+                return False
         return any(
             codec.is_keyframe_start(data[start + HEADER : end])
             for start, end in zip(self._starts, self._ends, strict=True)
         )
 
-    def rewritten(self, sequence: int, timestamp: int, ssrc: int) -> list[bytes]:
+    def rewrite(self, sequence: int, timestamp: int, ssrc: int) -> list[bytes]:
         """Each by itself with these numbers on (the first sequence number, modulo 2**16), payload type 0.
 
         What has padding keeps it: a sender that made the packets even need not do so again.
         """
-        data, header = self._data, self.header
-        firsts = [_PLAIN] * header.packets
-        for number in header.padded:
-            firsts[number] = _PADDED
-        seconds = [0] * header.packets
-        seconds[-1] = 0x80 if header.marker else 0
-        return [
-            _FIXED.pack(first, second, number & 0xFFFF, timestamp, ssrc) + data[start + HEADER : end]
-            for first, second, number, start, end in zip(
-                firsts, seconds, range(sequence, sequence + header.packets), self._starts, self._ends, strict=True
-            )
-        ]
+        header, data, stride = self.header, self._data, self.stride
+        pack_into, tail = _ROW.pack_into, timestamp << 32 | ssrc
+        for number, start in enumerate(self._starts, sequence):
+            pack_into(data, start, _PLAIN, number & 0xFFFF, tail)
+        for padded in header.padded:
+            data[padded * stride] |= 0x20
+        if header.marker:
+            data[self._starts[-1] + 1] |= _MARKER
+        return self.packets()

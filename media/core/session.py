@@ -69,7 +69,7 @@ class RtpPacket:
 
 @dataclass(frozen=True, slots=True)
 class RtpRun:
-    """Authenticated RTP packets that came in one read and belong together, in plaintext."""
+    """Authenticated RTP packets that came in one read and belong together; see `Session.receive_run`."""
 
     run: PlainRun
 
@@ -205,7 +205,8 @@ class Session:
         """Take datagrams that came in one read, `stride` bytes apart, if they are a run of media (`runs`).
 
         False: they are not, or nothing came with their SSRC yet, and nothing was done: hand them over one by
-        one. Otherwise `data`, which is writable, is of no more use. Never raises.
+        one. Otherwise the packets were decrypted in `data`, which is writable, and what `poll` gives of them is
+        there: poll before it is read into again. Never raises.
         """
         inbound = self.inbound
         if inbound is None or not self._ice.is_valid(source):
@@ -217,7 +218,7 @@ class Session:
         tag = inbound.tag_length
         self._received += header.packets
         if not any(said):
-            self._queue.append(RtpRun(PlainRun(header, bytes(data), stride, tag)))
+            self._queue.append(RtpRun(PlainRun(header, data, stride, tag)))
         else:
             for number, word in enumerate(said):
                 if word:

@@ -221,7 +221,7 @@ class Track:
         if number is None:
             return False
         timestamp = self._continuity.timestamp
-        packets = run.rewritten(number, timestamp, self.ssrc)
+        packets = run.rewrite(number, timestamp, self.ssrc)
         self.ring.append(number, packets)
         self.missing.followed(header.packets)
         self.counters.packets += header.packets

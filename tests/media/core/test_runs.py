@@ -38,7 +38,7 @@ def run_of(some: list[bytes]) -> PlainRun:
     data, stride = laid_out(some)
     header = parse_run(memoryview(data), stride)
     assert header is not None
-    return PlainRun(header, data, stride, TAG)
+    return PlainRun(header, memoryview(bytearray(data)), stride, TAG)
 
 
 @pytest.mark.parametrize("count", [2, 3, 32, MAX_PACKETS])
@@ -59,7 +59,7 @@ def test_rewritten_packets_have_our_numbers_their_payload_and_their_padding() ->
     run = run_of(made)
     assert run.header.padded == (1, 3)
     assert run.padding() == 35
-    written = run.rewritten(0xFFFE, 5, 0x1234)
+    written = run.rewrite(0xFFFE, 5, 0x1234)
     for number, (before, after) in enumerate(zip(made, written, strict=True)):
         was, now = parse_header(before), parse_header(after)
         assert (now.payload_type, now.marker) == (0, was.marker)
