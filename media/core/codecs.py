@@ -26,8 +26,12 @@ class VideoCodec:
     resolution: Callable[[bytes], Resolution]  # of such a header; raises ParseError
 
 
-H264: Final = VideoCodec("H264", "H.264", h264.is_keyframe_start, h264.may_start_keyframe, h264.sps_of, h264.resolution)
-VP8: Final = VideoCodec("VP8", "VP8", vp8.is_keyframe_start, vp8.may_start_keyframe, vp8.size_header_of, vp8.resolution)
+H264: Final = VideoCodec(
+    "H264", "H.264", h264.is_keyframe_start, h264.may_start_keyframe, h264.sps_of, h264.resolution
+)
+VP8: Final = VideoCodec(
+    "VP8", "VP8", vp8.is_keyframe_start, vp8.may_start_keyframe, vp8.size_header_of, vp8.resolution
+)
 VIDEO_CODECS: Final = (H264, VP8)  # what we choose first comes first: docs/decisions/0012
 
 

@@ -27,7 +27,7 @@ _MARKER = 0x0080
 
 
 class RunHeader(NamedTuple):
-    """What the headers of a run say. They are not encrypted: believe them when all of it has authenticated."""
+    """What the headers of a run say. Not encrypted: believe them when all of it has authenticated."""
 
     packets: int
     payload_type: int
@@ -119,7 +119,7 @@ class PlainRun:
         """Each by itself, as it came."""
         data, stride, longest = self._data, self.stride, self.longest
         whole = len(data) // stride * stride
-        result = [packet for packet, in _packets(longest, stride - longest).iter_unpack(data[:whole])]
+        result = [packet for (packet,) in _packets(longest, stride - longest).iter_unpack(data[:whole])]
         if whole < len(data):
             result.append(data[whole : self._ends[-1]].tobytes())
         return result
@@ -128,7 +128,8 @@ class PlainRun:
         """Whether a decoder can start with one of the packets."""
         data, stride = self._data, self.stride
         if self._ends[-1] - self._starts[-1] >= HEADER + 2:
-            openings = set(zip(data[HEADER::stride].tobytes(), data[HEADER + 1 :: stride].tobytes(), strict=True))
+            first, second = data[HEADER::stride].tobytes(), data[HEADER + 1 :: stride].tobytes()
+            openings = set(zip(first, second, strict=True))
             if not any(codec.may_start_keyframe(*opening) for opening in openings):
                 return False
         return any(

@@ -205,8 +205,8 @@ class Session:
         """Take datagrams that came in one read, `stride` bytes apart, if they are a run of media (`runs`).
 
         False: they are not, or nothing came with their SSRC yet, and nothing was done: hand them over one by
-        one. Otherwise the packets were decrypted in `data`, which is writable, and what `poll` gives of them is
-        there: poll before it is read into again. Never raises.
+        one. Otherwise the packets were decrypted in `data`, which is writable, and what `poll` gives of them
+        is there: poll before it is read into again. Never raises.
         """
         inbound = self.inbound
         if inbound is None or not self._ice.is_valid(source):

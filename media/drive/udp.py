@@ -101,8 +101,8 @@ class UdpEndpoint:
 
     on_datagram(data, source, now) for each datagram; on_drained(now) after each turn of reading. `source` is
     an address in its usual form: IPv4 as IPv4 although the socket is dual-stack. With `on_run` the kernel may
-    hand over several datagrams of one sender in one read: `on_run` is offered them as they lie there, a stride
-    apart, and what it does not take goes to on_datagram one by one.
+    hand over several datagrams of one sender in one read: `on_run` is offered them as they lie there, a
+    stride apart, and what it does not take goes to on_datagram one by one.
     """
 
     def __init__(

@@ -230,9 +230,7 @@ class Track:
         self._gather(number, packets, timestamp, marker=header.marker, now=now)
         return True
 
-    def _gather(
-        self, number: int, packets: list[bytes], timestamp: int, *, marker: bool, now: float
-    ) -> None:
+    def _gather(self, number: int, packets: list[bytes], timestamp: int, *, marker: bool, now: float) -> None:
         """The next packets, of one picture or of sound, on their way to who is live."""
         if timestamp != self._frame_timestamp:
             self._frame_timestamp = timestamp

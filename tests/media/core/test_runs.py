@@ -115,7 +115,9 @@ def test_any_bytes_are_read_without_an_error(data: bytes, stride: int) -> None:
 
 
 FIRST_BYTES = st.sampled_from([0x10, 0x11, 0x90, 0x00, 0x65, 0x41, 0x67, 0x78, 0x7C, 0x5C])
-PAYLOAD = st.builds(lambda first, rest: bytes([first]) + rest, FIRST_BYTES, st.binary(min_size=29, max_size=29))
+PAYLOAD = st.builds(
+    lambda first, rest: bytes([first]) + rest, FIRST_BYTES, st.binary(min_size=29, max_size=29)
+)
 
 
 @pytest.mark.parametrize("codec", VIDEO_CODECS)

@@ -332,7 +332,11 @@ def test_of_a_run_with_a_forged_packet_the_others_are_taken_and_none_twice() -> 
     said, events = taken(pair, data, stride)
     assert said
     assert all(isinstance(event, RtpPacket) for event in events)
-    assert [event.data[2:4] for event in events if isinstance(event, RtpPacket)] == [b"\0\1", b"\0\3", b"\0\4"]
+    assert [event.data[2:4] for event in events if isinstance(event, RtpPacket)] == [
+        b"\0\1",
+        b"\0\3",
+        b"\0\4",
+    ]
     assert pair.edge.session.stats(pair.network.now).datagrams_dropped == 1
     said, (event,) = taken(pair, again, stride)
     assert isinstance(event, RtpPacket)  # the one that had been spoilt; the others are replays

@@ -38,7 +38,9 @@ def feed_runs(stage: Stage, packets: list[bytes]) -> int:
             stage.feed(read)
         else:
             in_runs += len(read)
-            source.receive_run(PlainRun(header, memoryview(bytearray(data)), len(read[0]) + TAG, TAG), stage.now)
+            source.receive_run(
+                PlainRun(header, memoryview(bytearray(data)), len(read[0]) + TAG, TAG), stage.now
+            )
     return in_runs
 
 

@@ -27,8 +27,12 @@ async def test_other_sockets_and_timers_get_their_turn_within_a_turn(gro: bool) 
     def take(name: str) -> Any:
         return lambda data, source, now: order.append(name)
 
-    flooded = UdpEndpoint(loop, bind(None, dual_stack=False), take("flood"), lambda now: None, on_run=not_taken if gro else None)
-    media = UdpEndpoint(loop, bind(None, dual_stack=False), take("media"), lambda now: None, on_run=not_taken if gro else None)
+    flooded = UdpEndpoint(
+        loop, bind(None, dual_stack=False), take("flood"), lambda now: None, on_run=not_taken if gro else None
+    )
+    media = UdpEndpoint(
+        loop, bind(None, dual_stack=False), take("media"), lambda now: None, on_run=not_taken if gro else None
+    )
     timers = Timers(loop)
     with udp() as sender:
         for _ in range(QUEUED):
@@ -68,7 +72,9 @@ def test_a_turn_of_dear_datagrams_ends_by_the_clock(step: float, gro: bool) -> N
         taken.append(1)
         clock.now += step
 
-    endpoint = UdpEndpoint(clock, bind(None, dual_stack=False), take, lambda now: None, on_run=not_taken if gro else None)  # type: ignore[arg-type]
+    endpoint = UdpEndpoint(
+        clock, bind(None, dual_stack=False), take, lambda now: None, on_run=not_taken if gro else None
+    )  # type: ignore[arg-type]
     with udp() as sender:
         for _ in range(500):
             sender.sendto(b"x" * 100, ("127.0.0.1", endpoint.port))
