@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from controlplane.wire.nodes import Role, SessionKind
+from media.drive.loop import new_loop
 from media.drive.tcp import bind_both, listen
 from media.drive.udp import PortError
 from media.node import logs
@@ -171,7 +172,8 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     logs.configure(options.name)
-    return asyncio.run(run(options))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(run(options))
 
 
 if __name__ == "__main__":
