@@ -29,6 +29,9 @@ class Batch:
 
 def runs(packets: list[bytes], overhead: int = 16) -> list[list[bytes]]:
     """Split a batch where the sizes ask for it. `overhead` is what protection adds to each packet."""
+    sizes = list(map(len, packets))
+    if _is_run(sizes) and sum(sizes) + overhead * len(sizes) <= MAX_RUN_BYTES:
+        return [packets]
     result: list[list[bytes]] = []
     run: list[bytes] = []
     size = total = 0
@@ -46,11 +49,16 @@ def runs(packets: list[bytes], overhead: int = 16) -> list[list[bytes]]:
     return result
 
 
+def _is_run(sizes: list[int]) -> bool:
+    """Whether the sizes of some packets are those of one run."""
+    return bool(sizes) and sizes[:-1].count(sizes[0]) == len(sizes) - 1 and sizes[-1] <= sizes[0]
+
+
 def evened(packets: list[bytes]) -> list[bytes]:
     """The packets, some padded so that they make fewer runs; the very same list where that gains nothing."""
-    sizes = [len(packet) for packet in packets]
-    if sizes[:-1].count(sizes[0]) == len(sizes) - 1 and sizes[-1] <= sizes[0]:
-        return packets  # one run already, as whatever comes from another node of ours
+    sizes = list(map(len, packets))
+    if _is_run(sizes):  # as whatever comes from another node of ours
+        return packets
     wanted = list(sizes)
     start = 0
     while start < len(sizes):

@@ -25,6 +25,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from itertools import chain, repeat
 from typing import Any, Protocol
 
@@ -173,7 +174,6 @@ class FanoutSender:
         self._view = memoryview(ffi.buffer(self._work))
         self._slots = [self._work + slot * SLOT_BYTES for slot in range(SLOTS)]
         self._many = many(sock, self._work, SLOT_BYTES)
-        self._template = bytearray(SLOT_BYTES)
         # libsrtp writes each packet's new length: packets of a round lie in a row here, slot after slot.
         self._lengths = ffi.new("int[]", SLOTS * MAX_BATCH)
         self._length_places = [self._lengths + n for n in range(SLOTS * MAX_BATCH)]
@@ -251,8 +251,8 @@ class FanoutSender:
     def _send_run(self, packets: list[bytes], viewers: ViewerClass, now: float) -> None:
         """Protect and send one run to a class, a round of slots at a time."""
         run = _Run(packets, viewers.tag_length)
-        run.fill(self._template, packets, viewers.payload_type)
-        template, size, count = ffi.from_buffer(self._template), run.size, run.count
+        laid_out = run.laid_out(packets, viewers.payload_type)
+        template, size, count = ffi.from_buffer(laid_out), run.size, run.count
         lengths, run_lengths = self._lengths, ffi.from_buffer(run.plain_lengths)
         everyone = viewers.destinations
         if viewers.headers is None:
@@ -344,7 +344,7 @@ class FanoutSender:
     ) -> None:
         """Plain sends of what is in a slot, without the packets that libsrtp refused."""
         start = slot * SLOT_BYTES
-        for number, length in enumerate(run.sizes):
+        for number, length in enumerate(run.protected()):
             if refusals is not None and refusals[number]:
                 destination.drops += 1
                 self.counters.refused += 1
@@ -360,24 +360,35 @@ class FanoutSender:
 class _Run:
     """Where the packets of a run lie in a slot: a stride apart, each with room for its tag."""
 
-    __slots__ = ("count", "plain_lengths", "size", "sizes", "stride")
+    __slots__ = ("count", "last", "plain_lengths", "size", "stride", "tag")
 
     def __init__(self, packets: list[bytes], tag: int) -> None:
-        plain = [len(packet) for packet in packets]
+        plain = list(map(len, packets))
         if max(plain) > MAX_PACKET:
             raise ValueError(f"a packet of {max(plain)} bytes is longer than {MAX_PACKET}")
         if len(plain) > MAX_BATCH:  # the slots' ends are not looked at again
             raise ValueError(f"a run of {len(plain)} packets is longer than {MAX_BATCH}")
         self.count = len(plain)
+        self.tag = tag
         self.stride = plain[0] + tag
-        self.sizes = [size + tag for size in plain]  # protected
-        self.size = (self.count - 1) * self.stride + self.sizes[-1]  # of all
+        self.last = plain[-1] + tag  # the only one that may be shorter
+        self.size = (self.count - 1) * self.stride + self.last  # of all, protected
         self.plain_lengths = struct.pack(f"@{self.count}i", *plain) * SLOTS
 
-    def fill(self, template: bytearray, packets: list[bytes], payload_type: int) -> None:
-        """Lay out the packets with a class's payload type."""
-        at = 0
-        for packet in packets:
-            template[at : at + len(packet)] = packet
-            template[at + 1] |= payload_type
-            at += self.stride
+    def laid_out(self, packets: list[bytes], payload_type: int) -> bytearray:
+        """A slot's contents: the packets with a class's payload type, and the room."""
+        gap = bytes(self.tag)
+        template = bytearray(gap.join(packets))
+        template += gap
+        template[1 :: self.stride] = template[1 :: self.stride].translate(_with_payload_type(payload_type))
+        return template
+
+    def protected(self) -> list[int]:
+        """The packets' lengths once they are protected."""
+        return [self.stride] * (self.count - 1) + [self.last]
+
+
+@lru_cache(maxsize=128)
+def _with_payload_type(payload_type: int) -> bytes:
+    """What becomes of a packet's second byte: its marker stays."""
+    return bytes(byte | payload_type for byte in range(256))
