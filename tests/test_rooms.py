@@ -108,10 +108,11 @@ ROOMS = {
     "media.core":              Room("", "OpenSSL cryptography pylibsrtp"),
     "media.fanout":            Room("ctypes errno os socket", "pylibsrtp", "media.core"),
     "media.drive":             Room("asyncio errno socket", "", "media.core media.fanout"),
+    "media.drive.loop":        Room("asyncio time", used="uvloop"),
     "media.node":              Room(
         ANY,
         "httpx orjson pydantic starlette structlog uvicorn",
-        "controlplane.wire controlplane.wire.reaching media.core media.drive media.fanout",
+        "controlplane.wire controlplane.wire.reaching media.core media.drive media.drive.loop media.fanout",
     ),
     "media.timecode":          Room("", "numpy"),
     "media.publisher":         Room(
