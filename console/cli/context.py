@@ -161,12 +161,17 @@ def note(line: str) -> None:
 
 
 def become(module: str, words: list[str], environment: dict[str, str]) -> int:
-    """Go on as `python -m module`: its signals, output and exit code are this command's."""
+    """Go on as `python -m module`: its signals, output and exit code are this command's.
+
+    The module lets SIGINT through once it can answer it: while an interpreter starts, Ctrl-C would end it in
+    a traceback.
+    """
     from console.core.stage.launch import child_environment, module_command
 
     command = module_command(module, *words)
     sys.stdout.flush()
     if hasattr(os, "fork"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         _exec(command, child_environment(environment))
     # On Windows an exec returns to the shell at once. So we stay, and leave a Ctrl-C to the other to answer.
     signal.signal(signal.SIGINT, lambda *_: None)

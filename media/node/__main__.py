@@ -15,6 +15,7 @@ def _not_begun(*_: object) -> None:
 
 def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, _not_begun)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a command that became us held it back
     from media.node.start import start
 
     return start(arguments)

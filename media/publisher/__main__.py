@@ -54,6 +54,8 @@ def _go(options: "Options") -> int:
 
 def main(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, _not_begun)
+    if hasattr(signal, "pthread_sigmask"):  # a command that became us holds it back until here
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from media.publisher import logs
     from media.publisher.errors import PublishError, Refused
     from media.publisher.options import parse

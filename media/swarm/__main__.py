@@ -5,6 +5,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -48,6 +49,8 @@ def main(argv: list[str]) -> int:
     as_json = "--json" in argv
     logging.basicConfig(level=logging.CRITICAL)
     try:
+        if hasattr(signal, "pthread_sigmask"):  # a command that became us holds it back until here
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         args = _parser().parse_args(argv)
         whep = parse_url(args.whep, "--whep")
         if args.command == "part":

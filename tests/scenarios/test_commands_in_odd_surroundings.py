@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,32 @@ def test_status_lines_that_cannot_be_written_end_no_broadcast(shared: Stage) -> 
         assert done.returncode == code
         assert "no space left on device" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "code"), [("media.publisher", 0), ("media.node", 130), ("media.swarm", 130)]
+)
+def test_a_command_that_becomes_another_process_is_not_interrupted_in_between(module: str, code: int) -> None:
+    """Ctrl-C comes while the new interpreter starts: it is answered when the module can answer it."""
+    words = (
+        "import os, signal, sys\n"
+        "from console.cli import context\n"
+        "begin = context._exec\n"
+        "def interrupted(*command):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    begin(*command)\n"
+        "context._exec = interrupted\n"
+        "sys.exit(context.become(sys.argv[1], ['--help'], {}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", words, module],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
 def test_standard_streams_that_are_closed_and_a_publisher_interrupted_as_it_starts(shared: Stage) -> None:
