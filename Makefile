@@ -34,8 +34,8 @@ run: setup  ## opens the console on an embedded stage (without a terminal: runs 
 test-packages:
 	@PYTHON=$(PYTHON) .ci/system-packages test
 
-test: test-packages $(VENV)/.dev  ## passes every test; PYTEST_ARGS="-k name" narrows it
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: test-packages $(VENV)/.dev  ## passes every test, in two lanes; PYTEST_ARGS="-k name" narrows it, "-n 0" takes one lane
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .

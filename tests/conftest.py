@@ -25,4 +25,5 @@ pytest_plugins = [
     "tests.support.stage",
     "tests.support.need",
     "tests.support.figures",
+    "tests.support.lanes",
 ]

@@ -9,23 +9,29 @@ import pytest
 
 Figure = Callable[[str], None]
 
-_LINES = pytest.StashKey[list[str]]()
+_NAME = "figure"  # among the properties of a test's report, which also comes from another process
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
     """`figure("first frame 210 ms")`"""
-    lines = request.config.stash.setdefault(_LINES, [])
-    name = request.node.name
+    node = request.node
 
     def note(line: str) -> None:
-        lines.append(f"{name}: {line}")
+        node.user_properties.append((_NAME, f"{node.name}: {line}"))
 
     return note
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash.get(_LINES, [])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for state in ("passed", "failed") for report in terminalreporter.getreports(state)]
+    lines = [
+        str(line)
+        for report in reports
+        if report.when == "call"
+        for name, line in report.user_properties
+        if name == _NAME
+    ]
     if lines:
         terminalreporter.section("figures")
         for line in lines:
