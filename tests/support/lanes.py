@@ -1,7 +1,7 @@
 """Two lanes of tests side by side: whole shows in one, everything else in the other.
 
-A pytest plugin, loaded by tests/conftest.py. Most of the suite's time is spent waiting for real processes, and
-two cores have room for two such waits, but not for two whole shows with browsers. So `make test` runs two
+A pytest plugin, loaded by tests/conftest.py. Most of the suite's time is spent waiting for real processes,
+and two cores have room for two such waits, but not for two whole shows with browsers. So `make test` runs two
 processes (pytest-xdist, `--dist loadgroup`), and every test belongs to the lane its folder is in. Without
 `-n`, or with `-n 0`, all run one after the other as ever.
 """
