@@ -124,6 +124,13 @@ class ViewerClass:
         self.destinations.append(destination)
         self.headers = None
 
+    def without(self, some: Collection[Destination]) -> "ViewerClass":
+        """The same class without these, for one send."""
+        rest = ViewerClass(self.payload_type, self.tag_length)
+        rest.destinations = [destination for destination in self.destinations if destination not in some]
+        rest.streams = [destination for destination in self.streams if destination not in some]
+        return rest
+
     def remove(self, destination: Destination) -> bool:
         """Whether it was in here, wherever it was when it was added."""
         if destination in self.streams:

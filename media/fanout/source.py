@@ -78,7 +78,7 @@ class Source:
                 restored = restore_rtx(data, payload_type=apt, ssrc=primary)
                 if restored is None:
                     return
-                track.receive(restored, parse_header(restored), now)
+                track.receive(restored, parse_header(restored), now, again=True)
                 return
         except ParseError:
             return

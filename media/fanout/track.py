@@ -19,7 +19,8 @@ viewer whose line is too narrow must not make the picture of all others coarse.
 """
 
 import struct
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,7 +32,7 @@ from media.core.runs import PlainRun
 from media.fanout.continuity import Continuity
 from media.fanout.frames import Batch, FrameBatcher, evened
 from media.fanout.keyframes import KeyframeRequests
-from media.fanout.loss import MissingPackets
+from media.fanout.loss import MissingPackets, met_on_its_way
 from media.fanout.ring import PacketRing
 from media.fanout.sender import MAX_PACKET, FanoutSender, ViewerClass
 from media.fanout.senderclock import SenderClock
@@ -39,6 +40,7 @@ from media.fanout.viewer import Subscription
 
 WRAP_MARGIN = (64, 512)  # packets, at least and at most; between them a second of the track
 NACKS_READ = 512  # packets of one NACK that are looked for: twice what a viewer may have at once
+LATE_KEPT = 256  # packets that filled a gap, and when: those that viewers may be asking for just now
 FLUSH_AFTER = 0.002  # seconds an unfinished frame waits for its next packet
 JOIN_PATIENCE = 0.3  # seconds a joiner waits for a live key frame before it gets the group of pictures so far
 WISH_AGAIN = 0.5
@@ -111,6 +113,9 @@ class Track:
         self._gated = kind == "video"
         self._gate_wish_at: float | None = None  # a source sends, but its key frame was missed: ask for one
         self._classes: dict[tuple[int, int], ViewerClass] = {}
+        self._late: OrderedDict[int, float] = (
+            OrderedDict()
+        )  # numbers that filled a gap -> when they were sent
         self._waiting: list[Subscription] = []
         self._catching: list[Subscription] = []
         self._live: list[Subscription] = []
@@ -156,8 +161,8 @@ class Track:
         """A viewer of another codec than what is on air."""
         return self.codec is not None and subscription.codec is not self.codec
 
-    def receive(self, packet: bytes, header: RtpHeader, now: float) -> None:
-        """A packet of the source, in plaintext, its RTX already undone."""
+    def receive(self, packet: bytes, header: RtpHeader, now: float, *, again: bool = False) -> None:
+        """A packet of the source, in plaintext, its RTX already undone (`again`: it was one)."""
         if self.source_ssrc is not None and header.ssrc != self.source_ssrc:
             self.change_source()
         payload = packet[header.payload_offset : len(packet) - header.padding]
@@ -188,7 +193,7 @@ class Track:
         )
         if not self.ring.insert(number, out):
             return
-        self.missing.arrived(number, before, now)
+        self.missing.arrived(number, before, now, again=again)
         counters = self.counters
         counters.packets += 1
         counters.received_bytes += len(out)
@@ -299,12 +304,17 @@ class Track:
                 self._stall(next(s for s in self._live if s.destination is destination), now)
 
     def _send_late(self, number: int, packet: bytes, now: float) -> None:
-        """A packet that filled a gap: to everyone who is past it."""
+        """A packet that filled a gap: to everyone who is past it, in as few calls as any other."""
         if number < self._continuity.newest - _REPLAY_HORIZON:
             return
-        for subscription in self._live:
-            if subscription.start is not None and subscription.start <= number:
-                self._sender.send_packets([packet], subscription.payload_type, subscription.destination, now)
+        self._late[number] = now
+        if len(self._late) > LATE_KEPT:
+            self._late.popitem(last=False)
+        classes: Collection[ViewerClass] = self._classes.values()
+        younger = {s.destination for s in self._live if s.start is None or s.start > number}
+        if younger:
+            classes = [viewers.without(younger) for viewers in classes]
+        self._sender.send_batch(Batch(number, [packet]), classes, now)
         for subscription in self._catching:
             cursor, start = subscription.cursor, subscription.start
             if cursor is not None and start is not None and start <= number < cursor:
@@ -432,6 +442,8 @@ class Track:
             if number is None or subscription.start is None or not subscription.start <= number <= sent:
                 continue
             if subscription.cursor is not None and number >= subscription.cursor:
+                continue
+            if met_on_its_way(self._late.get(number), now, rtt):
                 continue
             if not subscription.budget.allow(number, now, min(rate, 2000.0), rtt):
                 continue

@@ -80,6 +80,48 @@ def test_missing_packets_are_asked_for_after_a_moment_again_later_and_given_up()
     assert (missing.lost, missing.expected, missing.given_up) == (1, 4, True)
 
 
+def test_how_long_packets_are_out_of_order_is_learned_and_gaps_are_left_alone_that_long() -> None:
+    missing = MissingPackets()
+    asked, now = 0, 0.0
+    for number in range(2, 200, 2):  # each odd one comes 12 ms late, by itself
+        missing.arrived(number, number - 2, now)
+        asked += len(missing.due(now + 0.011, None))
+        missing.arrived(number - 1, number, now + 0.012)
+        now += 0.033
+    assert 1 <= asked <= 10  # until that was learned
+    missing.arrived(202, 200, now)
+    assert missing.due(now + 0.013, None) == []
+    assert missing.due(now + 0.016, None) == [201]
+
+
+def test_what_comes_later_than_out_of_order_teaches_no_patience() -> None:
+    """A node before us lost it too, and passes it on when it has it again."""
+    missing = MissingPackets()
+    for number in range(2, 200, 2):
+        missing.arrived(number, number - 2, number)
+        missing.arrived(number - 1, number, number + 0.06)
+    missing.arrived(202, 198, 300.0)
+    assert missing.due(300.005, None) == [199, 200, 201]
+
+
+def test_the_round_trip_is_learned_from_retransmissions_where_nobody_tells_it() -> None:
+    missing = MissingPackets()
+    missing.arrived(12, 10, 0.0)
+    assert missing.due(0.005, None) == [11]
+    assert missing.due(0.09, None) == []  # nothing is known: as browsers do
+    missing.arrived(11, 12, 0.045, again=True)  # 40 ms after it was asked for
+    missing.arrived(14, 12, 1.0)
+    assert missing.due(1.005, None) == [13]
+    assert missing.due(1.049, None) == []  # its answer may still be on the way
+    assert missing.due(1.056, None) == [13]
+    assert missing.due(1.2, 0.2) == [13]
+    assert missing.due(1.4, 0.2) == []  # who tells it is believed
+    missing.reset()  # another publisher, far away perhaps
+    missing.arrived(16, 14, 2.0)
+    assert missing.due(2.005, None) == [15]
+    assert missing.due(2.09, None) == []
+
+
 def test_a_huge_gap_is_not_asked_for() -> None:
     missing = MissingPackets()
     missing.arrived(10_000, 1, 0.0)

@@ -293,6 +293,46 @@ def test_upstream_loss_is_asked_for_and_the_late_packet_passed_on(stage: Stage) 
     assert not [packet for packet in stage.asked if isinstance(packet, rtcp.Nack)]
 
 
+def test_a_question_that_met_the_late_packet_on_its_way_is_not_answered_with_another(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    receiver, viewer = stage.join(1)
+    younger, _ = stage.join(2)
+    stage.frames(1, key=True)
+    viewer.rtt = 0.04
+    frame = stage.camera.frame()
+    stage.feed([frame[0], *frame[2:]])
+    stage.advance(0.03)
+    stage.feed([frame[1]])
+    late = parse_header(receiver.packets(stage.socket)[-1])
+    assert late.sequence == parse_header(younger.packets(stage.socket)[-1]).sequence
+    nack = rtcp.Nack(1, stage.stream.video.ssrc, (late.sequence,))
+    stage.advance(0.03)
+    stage.stream.feedback(viewer, [nack], stage.now)
+    assert receiver.packets(stage.socket) == []
+    stage.advance(0.03)
+    stage.stream.feedback(viewer, [nack], stage.now)  # asked when it should have been there
+    assert len(receiver.packets(stage.socket)) == 1
+
+
+def test_a_late_packet_goes_to_those_who_are_past_it_in_as_few_calls_as_any_other(stage: Stage) -> None:
+    stage.frames(1, key=True)
+    receivers = [stage.join(port)[0] for port in range(1, 5)]
+    stage.frames(1, key=True)
+    frame = stage.camera.frame()
+    stage.feed([frame[0], *frame[2:]])
+    stage.advance(0.5)
+    newcomer, _ = stage.join(9)
+    stage.frames(1, key=True)
+    for receiver in (*receivers, newcomer):
+        receiver.packets(stage.socket)
+    calls = len(stage.socket.calls)
+    stage.feed([frame[1]])
+    assert [len(receiver.packets(stage.socket)) for receiver in (*receivers, newcomer)] == [1, 1, 1, 1, 0]
+    assert len(stage.socket.calls) - calls == 4
+    stage.frames(1)  # and the newcomer is in its class as before
+    assert len(newcomer.packets(stage.socket)) == 4
+
+
 def test_viewers_see_one_stream_across_a_change_of_source(stage: Stage) -> None:
     receiver, _ = stage.join(1)
     stage.frames(1, key=True)
