@@ -9,6 +9,8 @@ import heapq
 from collections.abc import Callable, Hashable
 from itertools import count
 
+TURN_S = 0.003  # seconds; then packets get their turn, however many deadlines have passed
+
 
 class Timers:
     """At most one deadline a key. Callbacks get `now` and may set, move and cancel deadlines."""
@@ -67,10 +69,14 @@ class Timers:
         now = self._loop.time()
         # The loop's clock has a resolution: what is due within it is due.
         horizon = now + 0.0005
+        ends = now + TURN_S
         # What callbacks set from here on waits for the next turn, even if it is due: packets come between.
         newest = next(self._order)
         early: list[tuple[float, int, Hashable]] = []
+        fired = False
         while self._heap and self._heap[0][0] <= horizon:
+            if fired and self._loop.time() >= ends:
+                break
             item = heapq.heappop(self._heap)
             at, order, key = item
             if self._queued.get(key) != at:
@@ -86,6 +92,7 @@ class Timers:
                 self._push(key, entry[0])
                 continue
             del self._deadlines[key]
+            fired = True
             try:
                 entry[1](max(now, entry[0]))
             except Exception as error:

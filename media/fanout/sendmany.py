@@ -32,33 +32,19 @@ class _IoVector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _Header(ctypes.Structure):
-    """struct msghdr"""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint),
-        ("vectors", ctypes.c_void_p),
-        ("vector_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class _Message(ctypes.Structure):
-    """struct mmsghdr"""
-
-    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
+#: struct mmsghdr: name and its length, vectors and how many, control and its length, flags; what was sent
+_MESSAGE = struct.Struct("@PIPNPNi0PI0P")
+_Name = ctypes.c_char * _NAME_BYTES  # a type that stays: see Headers
 
 
 class PackedAddress:
     """A socket address as the kernel reads it, at one place in memory for as long as its peer lives."""
 
-    __slots__ = ("length", "memory")
+    __slots__ = ("length", "memory", "place")
 
     def __init__(self, address: SocketAddress) -> None:
-        self.memory = ctypes.create_string_buffer(_NAME_BYTES)
+        self.memory = _Name()
+        self.place = ctypes.addressof(self.memory)
         self.length = 0
         self.set(address)
 
@@ -133,22 +119,25 @@ class SendMany:
 
 
 class Headers:
-    """Message headers of a class of viewers, once with UDP_SEGMENT and once without."""
+    """Message headers of a class of viewers, once with UDP_SEGMENT and once without.
+
+    They lie in plain memory: a ctypes array would be of a type of its own for every number of viewers, and
+    what becomes of a type only the garbage collector can give back.
+    """
 
     def __init__(self, recipients: Sequence[Recipient], vectors: int, control: int) -> None:
         self._kept = [recipient.packed for recipient in recipients]  # the kernel reads their memory
-        self._plain = (_Message * len(recipients))()
-        self._segmented = (_Message * len(recipients))()
-        vector_bytes = ctypes.sizeof(_IoVector)
+        size, vector_bytes, put = _MESSAGE.size, ctypes.sizeof(_IoVector), _MESSAGE.pack_into
+        self._plain = bytearray(size * max(1, len(recipients)))
+        self._segmented = bytearray(len(self._plain))
         for number, packed in enumerate(self._kept):
-            name = ctypes.addressof(packed.memory)
             vector = vectors + number % SLOTS * vector_bytes
-            self._plain[number] = _Message(_Header(name, packed.length, vector, 1))
-            self._segmented[number] = _Message(
-                _Header(name, packed.length, vector, 1, control, _CONTROL_BYTES)
-            )
+            at = number * size
+            put(self._plain, at, packed.place, packed.length, vector, 1, 0, 0, 0, 0)
+            put(self._segmented, at, packed.place, packed.length, vector, 1, control, _CONTROL_BYTES, 0, 0)
+        # As long as these are there, the memory stays where it is.
+        self._places = tuple(ctypes.c_char.from_buffer(memory) for memory in (self._plain, self._segmented))
 
     def at(self, number: int, *, segmented: bool) -> int:
         """The place in memory of a recipient's header."""
-        messages = self._segmented if segmented else self._plain
-        return ctypes.addressof(messages) + number * ctypes.sizeof(_Message)
+        return ctypes.addressof(self._places[segmented]) + number * _MESSAGE.size

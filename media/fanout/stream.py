@@ -203,10 +203,10 @@ class LiveStream:
         data = b"".join(packet.to_bytes() for packet in packets)
         self._sender.send_control(destination.outbound.protect_rtcp(data), destination)
 
-    def report(self, now: float, only: Viewer | None = None) -> None:
-        """A sender report of each track to every viewer (or to one); without a clock yet, a sign of life.
+    def report(self, now: float, viewers: Iterable[Viewer] | None = None) -> None:
+        """A sender report of each track to these viewers, or to all; without a clock yet, a sign of life.
 
-        To be called once a second, and for a viewer that has just joined.
+        To be called once a second, and for a viewer that has just joined. Who has left is passed over.
         """
         rtt = self.round_trip()
         reports: dict[str, rtcp.RtcpPacket] = {}
@@ -228,7 +228,9 @@ class LiveStream:
             del self._reports_sent[oldest]
         names = rtcp.SourceDescription(tuple((track.ssrc, self.cname) for track in self.tracks))
         compounds: dict[tuple[str, ...], bytes] = {}
-        for viewer in self.viewers.values() if only is None else (only,):
+        for viewer in list(self.viewers.values()) if viewers is None else viewers:
+            if self.viewers.get(viewer.id) is not viewer:
+                continue
             has = ("video",) * (viewer.video is not None) + ("audio",) * (viewer.audio is not None)
             compound = compounds.get(has)
             if compound is None:

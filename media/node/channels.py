@@ -10,6 +10,7 @@ Nothing here knows of sockets or offers: the engine says who came, who is ready 
 import asyncio
 import dataclasses
 import functools
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from media.core.codecs import VideoCodec
 from media.drive.timers import Timers
 from media.fanout.sender import FanoutSender
 from media.fanout.stream import LiveStream
+from media.fanout.viewer import Viewer
 from media.node.errors import Refused
 from media.node.peer import Peer
 from media.node.relay import Relay
@@ -29,7 +31,10 @@ log = structlog.get_logger(__name__)
 LET_GO_AFTER = 5.0  # an edge's relay, once the last viewer has left
 ORPHAN_AFTER = 30.0  # an origin's stream without a publisher, should the manager not end it before
 MISFIT_AFTER = 5.0  # a receiver of another codec than what comes; its answer may have been ahead of the media
-MISFITS_AT_ONCE, MISFITS_EVERY = 8, 0.02  # sessions that end in one go: frames of others do not wait for it
+# How many sessions are dealt with in one go, and seconds to the next: frames of others come in between.
+MISFITS_AT_ONCE, MISFITS_EVERY = 8, 0.02
+ENDED_AT_ONCE, ENDED_EVERY = 8, 0.004
+REPORTED_AT_ONCE, REPORTED_EVERY = 32, 0.01
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -94,6 +99,7 @@ class Channels:
         self._random = random
         self._channels: dict[str, Channel] = {}
         self._touched: set[LiveStream] = set()
+        self._to_report: deque[tuple[LiveStream, list[Viewer]]] = deque()
 
     def __iter__(self) -> Iterator[Channel]:
         return iter(list(self._channels.values()))
@@ -143,7 +149,7 @@ class Channels:
                 old.close(now, "replaced by a newer session of the publisher")
             self._timers.cancel(("empty", channel))
         elif peer.viewer is not None:
-            entry.stream.report(now, peer.viewer)
+            entry.stream.report(now, [peer.viewer])
             if entry.is_misfit(peer, now):
                 self._end_misfits_at(channel, now)
         if peer.sends and peer.codec is not None:
@@ -185,18 +191,29 @@ class Channels:
             self.end(channel, "no viewers" if self._role is Role.EDGE else "no publisher", now)
 
     def end(self, channel: str, reason: str, now: float) -> bool:
-        """End every session of a channel; False when there is no such channel here."""
+        """End a channel: those who send at once, its viewers some at a time. False: there is none here.
+
+        The next one of the same name begins without them.
+        """
         entry = self._channels.get(channel)
         if entry is None:
             return False
         if entry.relay is not None:
             entry.relay.stop(now, reason)
             entry.relay = None
-        for peer in list(entry.peers.values()):
+        for peer in [peer for peer in entry.peers.values() if peer.sends]:
             peer.close(now, reason)
         self._drop(channel)
         log.info("channel_ended", channel=channel, reason=reason)
+        self._end_some(deque(entry.peers.values()), reason, now)
         return True
+
+    def _end_some(self, peers: deque[Peer], reason: str, now: float) -> None:
+        for _ in range(min(ENDED_AT_ONCE, len(peers))):
+            peers.popleft().close(now, reason)
+        if peers:
+            again = functools.partial(self._end_some, peers, reason)
+            self._timers.set(("ending", id(peers)), now + ENDED_EVERY, again)
 
     def end_all(self, reason: str, now: float) -> None:
         for channel in list(self._channels):
@@ -247,11 +264,27 @@ class Channels:
         self._arm(stream)
 
     def report(self, now: float, wall: float) -> None:
-        """Sender and receiver reports of every channel, once a second; `wall` is Unix time."""
+        """Sender and receiver reports of every channel, once a second; `wall` is Unix time.
+
+        To the viewers some at a time: those of a crowd take milliseconds.
+        """
+        self._to_report.clear()  # who did not get one of the last second gets one now
         for channel, entry in list(self._channels.items()):
             source = entry.stream.source
             if source is not None:
                 source.report(now, wall)
-            entry.stream.report(now)
+            viewers = list(entry.stream.viewers.values())
+            for first in range(0, len(viewers), REPORTED_AT_ONCE):
+                self._to_report.append((entry.stream, viewers[first : first + REPORTED_AT_ONCE]))
             if source is not None:
                 self._end_misfits(channel, now)
+        self._report_some(now)
+
+    def _report_some(self, now: float) -> None:
+        told = 0
+        while self._to_report and told < REPORTED_AT_ONCE:
+            stream, viewers = self._to_report.popleft()
+            stream.report(now, viewers)
+            told += len(viewers)
+        if self._to_report:
+            self._timers.set("some reports", now + REPORTED_EVERY, self._report_some)

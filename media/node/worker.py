@@ -21,6 +21,7 @@ from media.drive.loop import new_loop
 from media.drive.tcp import bind_both, listen
 from media.drive.udp import PortError
 from media.node import logs
+from media.node.collector import Collector, spare_the_packets
 from media.node.engine import Engine
 from media.node.errors import Refused
 from media.node.ipc import Channel, Message
@@ -48,14 +49,15 @@ class Worker:
     def __init__(self, engine: Engine, channel: Channel) -> None:
         self._engine = engine
         self._channel = channel
+        self._collector = Collector()
 
     async def run(self) -> None:
-        """Until the agent says so or has gone."""
+        """Until the agent says so or has gone. One request a turn of the loop: packets come between."""
         async for message in self._channel.messages():
             if message["op"] == "shutdown":
                 return
             try:
-                self._handle(message)
+                await self._handle(message)
             except Refused as refused:
                 self._refuse(message, refused.problem)
             except Exception:
@@ -70,12 +72,13 @@ class Worker:
                         "detail": "The node's log says why.",
                     },
                 )
+            await asyncio.sleep(0)
 
     def _refuse(self, message: Message, problem: dict[str, Any]) -> None:
         if "ref" in message:
             self._channel.send({"ev": "problem", "ref": message["ref"], "problem": problem})
 
-    def _handle(self, message: Message) -> None:
+    async def _handle(self, message: Message) -> None:
         engine = self._engine
         answer: Message = {"ev": "done"}
         match message["op"]:
@@ -107,7 +110,14 @@ class Worker:
             case "refused":
                 engine.refused(message["channel"], message["attempt"], message["detail"])
             case "report":
-                answer = {"ev": "report"} | engine.report(sessions=message["sessions"])
+                self._collector.look(engine.sessions)
+                answer = {"ev": "report"} | engine.report()
+                if message["sessions"]:
+                    rows: list[dict[str, Any]] = []
+                    for some in engine.session_rows():
+                        rows += some
+                        await asyncio.sleep(0)
+                    answer["sessions"] = rows
             case other:
                 log.warning("unknown_message", op=other)
         if "ref" in message:
@@ -172,6 +182,7 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     logs.configure(options.name)
+    spare_the_packets()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(run(options))
 

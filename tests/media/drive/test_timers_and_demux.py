@@ -1,11 +1,13 @@
 """Deadlines of many keys on one timer; datagrams to the session they are for."""
 
 import asyncio
+from typing import Any, cast
 
 from media.core import stun
 from media.core.address import TcpAddress
 from media.drive.demux import ADDRESSES_A_PEER, QUESTIONS_A_PEER, SUSPECTS, Demux
 from media.drive.timers import Timers
+from tests.media.recovery.world import World
 
 
 async def test_deadlines_fire_in_order_and_the_latest_wish_of_a_key_counts() -> None:
@@ -82,6 +84,28 @@ async def test_a_deadline_that_is_always_due_lets_the_others_have_their_turn() -
         await asyncio.sleep(0)
     assert 0 < turns < 1000
     timers.close()
+
+
+def test_packets_get_their_turn_however_many_deadlines_have_passed() -> None:
+    world = World()
+    timers = Timers(cast(Any, world))
+    fired = 0
+
+    def work(now: float) -> None:
+        nonlocal fired
+        fired += 1
+        world.now += 0.001
+
+    due = world.time() + 1.0
+    for number in range(100):
+        timers.set(number, due, work)
+    fired_before_packets: list[int] = []
+    for number in range(5):
+        world.call_at(due + 0.0001 + 0.01 * number, lambda: fired_before_packets.append(fired))
+    world.run_for(2)
+    assert fired == 100
+    assert fired_before_packets[0] <= 4
+    assert fired_before_packets[1] <= 15
 
 
 def request(ours: str) -> bytes:

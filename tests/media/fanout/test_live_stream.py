@@ -453,7 +453,7 @@ def test_a_storm_of_joiners_hides_nobodys_round_trip(stage: Stage) -> None:
     stage.stream.report(stage.now)
     for port in range(2, 102):
         stage.advance(0.01)
-        stage.stream.report(stage.now, stage.join(port)[1])
+        stage.stream.report(stage.now, [stage.join(port)[1]])
     block = rtcp.ReceptionReport(stage.stream.video.ssrc, 0, 0, 1, 0, rtcp.middle(pair[0]), 0)
     stage.stream.feedback(viewer, [rtcp.ReceiverReport(5, (block,))], stage.now)
     assert viewer.rtt == pytest.approx(1.0, abs=0.001)

@@ -182,7 +182,7 @@ def test_a_viewer_over_tcp_begins_with_a_key_frame_and_hears_reports(stage: Stag
     headers = receiver.headers()
     assert len(headers) == 4 * 6
     assert {h.payload_type for h in headers} == {102}
-    stage.stream.report(stage.now, viewer)
+    stage.stream.report(stage.now, [viewer])
     (control,) = receiver.take()
     assert any(isinstance(packet, rtcp.SourceDescription) for packet in rtcp.parse_compound(control))
     request = rtcp.ExtendedReport(7, reference_time=rtcp.ntp_from_unix(1e9))

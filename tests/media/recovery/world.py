@@ -26,7 +26,8 @@ from media.drive.udp import UdpEndpoint
 from media.fanout.sender import FanoutSender
 from media.fanout.sendmany import SocketAddress
 from media.node import engine as engines
-from media.node.engine import Engine, Refused
+from media.node.engine import Engine
+from media.node.errors import Refused
 from tests.media.fanout.pieces import RecordingMany, RecordingSocket
 
 PUBLISHER, ORIGIN, EDGE, VIEWER = "10.0.0.1", "10.0.1.1", "10.0.2.1", "10.0.3.1"  # hosts
@@ -224,6 +225,14 @@ class WorldSocket(RecordingSocket):
             self.world.send(data[at : at + size], (self.host, self.port), address)
 
 
+def _nobody_reads(data: bytes, source: Address, now: float) -> None:
+    """For an endpoint that is closed."""
+
+
+def _nobody_minds(now: float) -> None:
+    """For an endpoint that is closed."""
+
+
 class WorldEndpoint:
     """In the place of media.drive.udp.UdpEndpoint."""
 
@@ -233,9 +242,9 @@ class WorldEndpoint:
         sock: WorldSocket,
         on_datagram: Callable[[bytes, Address, float], None],
         on_drained: Callable[[float], None],
-        *,
-        gro: bool = False,
+        **how: Any,
     ) -> None:
+        """`how` is of the kernel's ways to read."""
         self.sender = FanoutSender(sock, gso=True, many=RecordingMany)
         self.closed = False
         self.bytes_received = self.datagrams_received = 0
@@ -262,6 +271,7 @@ class WorldEndpoint:
     def close(self) -> None:
         self.closed = True
         self._world.leave(self._socket.host, self.port)
+        self._on_datagram, self._on_drained = _nobody_reads, _nobody_minds  # as the real one: no circle
 
 
 class WorldEngine(Engine):
@@ -274,9 +284,9 @@ class WorldEngine(Engine):
             cast(Any, show.world), role, cast(Any, WorldSocket(show.world, host)), [host], emit, random
         )
 
-    def relay_endpoint(self, on_datagram: Callable[[bytes, Address, float], None]) -> UdpEndpoint:
+    def relay_endpoint(self, *handlers: Any) -> UdpEndpoint:
         self._show.making = self._host
-        return super().relay_endpoint(on_datagram)
+        return super().relay_endpoint(*handlers)
 
 
 class Node:
@@ -312,6 +322,13 @@ class Node:
         """Make a session; its id and the answer. Raises Refused."""
         session = f"{self.host}/{kind.value}-{next(self._sessions)}"
         return session, self.engine.create(session, kind, channel, offer).answer
+
+    @property
+    def newest(self) -> int:
+        """The extended number of the last packet of the picture that it sent."""
+        channel = self.engine._channels.get("main")
+        assert channel is not None
+        return channel.stream.video.ring.newest
 
     def die(self) -> None:
         """Without a word to anybody: as by kill -9."""

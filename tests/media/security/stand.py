@@ -59,11 +59,13 @@ class Refused(Exception):
         self.code: str = problem["code"]
 
 
+PLAN = WorkerPlan(0, "the-worker", "origin", ("127.0.0.1",), None)
+
+
 class RealWorker:
     """A worker process, spoken with as its agent speaks."""
 
-    def __init__(self) -> None:
-        plan = WorkerPlan(0, "the-worker", "origin", ("127.0.0.1",), None)
+    def __init__(self, plan: WorkerPlan = PLAN) -> None:
         self.events: list[dict[str, Any]] = []
         self._worker = Worker(launch(plan), lambda _, event: self.events.append(event), lambda _: None)
 
@@ -85,6 +87,10 @@ class RealWorker:
 
     async def report(self) -> dict[str, Any]:
         return await self._worker.ask({"op": "report", "sessions": True})
+
+    async def ask(self, op: str, **message: Any) -> dict[str, Any]:
+        """Any other request, and what the worker says to it."""
+        return await self._worker.ask({"op": op, **message})
 
     async def row(self, name: str) -> dict[str, Any]:
         """What the worker says of a session."""
@@ -334,8 +340,8 @@ class Show:
 
 
 @contextlib.asynccontextmanager
-async def running_show() -> AsyncIterator[Show]:
-    worker = RealWorker()
+async def running_show(plan: WorkerPlan = PLAN) -> AsyncIterator[Show]:
+    worker = RealWorker(plan)
     show: Show | None = None
     try:
         await worker.ready()
