@@ -1,7 +1,7 @@
 """`python -m tests.media.node.measured_worker FILE ...`: a worker that looks at its own event loop.
 
-It is media.node.worker to the letter; around it the CPU time of its one thread is read, which does not depend
-on what else the machine does:
+It is media.node.worker to the letter, but for asyncio's own event loop, into which one can look. The CPU
+time of its one thread is read around it, which does not depend on what else the machine does:
 
     turn    one turn of the event loop, from the moment the kernel woke it to the moment it sleeps again,
             without what it spent in sending media: so long may a packet that has just come have to wait
@@ -103,6 +103,7 @@ def watch_the_loop(watch: Watch) -> None:
 def main(file: Path, arguments: list[str]) -> int:
     watch = Watch()
     watch_the_loop(watch)
+    worker.new_loop = asyncio.new_event_loop
     try:
         return worker.main(arguments)
     finally:

@@ -258,7 +258,7 @@ class Viewer(Peer):
             self.ssrcs.add(header.ssrc)
             if self._reception is None:
                 self._reception = Reception(header.ssrc, 90_000)
-            self._reception.packet(header, now)
+            self._reception.packets(header.sequence, header.timestamp, 1, now)
         number = header.sequence + SEQUENCES
         if self._newest is None:
             self._newest = number - 1
