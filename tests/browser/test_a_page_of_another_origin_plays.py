@@ -4,24 +4,19 @@ The page comes from a server of its own, on a port of its own, and knows nothing
 """
 
 import asyncio
-import http.server
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Error
 
+from tests.support.elsewhere import page_elsewhere
 from tests.support.stage import Stage
 from tests.support.wait import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.stage]
 
 PATIENCE_S = 20
-
-PAGE = (
-    b"<!doctype html><meta charset=utf-8><title>elsewhere</title><video autoplay muted playsinline></video>"
-)
 
 WATCH = """
 async (endpoint) => {
@@ -75,27 +70,11 @@ async (endpoint) => {
 """
 
 
-class _Elsewhere(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        found = self.path == "/"  # and no icon
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        if found:
-            self.wfile.write(PAGE)
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
     """The address of a page of another origin."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        serving.join()
+    with page_elsewhere() as address:
+        yield address
 
 
 async def test_it_plays_follows_the_events_and_leaves(

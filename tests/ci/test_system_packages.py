@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / ".ci" / "system-packages"
-ALL = ("tmux", "ffmpeg", "iproute2", "nftables", "libatomic1", "chromium", "firefox-esr")
+GSTREAMER = (
+    *("python3-gi", "gir1.2-gst-plugins-bad-1.0", "gstreamer1.0-nice", "gstreamer1.0-plugins-bad"),
+    *("gstreamer1.0-plugins-ugly", "gstreamer1.0-libav"),
+)
+ALL = ("tmux", "ffmpeg", "iproute2", "nftables", "libatomic1", "chromium", "firefox-esr", *GSTREAMER)
 SNAP_STUB = '#!/bin/sh\nif ! [ -x /snap/bin/chromium ]; then echo "snap install chromium" >&2; exit 1; fi\n'
 
 
@@ -59,6 +63,13 @@ class Machine:
         for name in ("tmux", "ffmpeg", "ip", "nft", "firefox-esr"):
             self.program(name)
         self.program("ldconfig", "echo '	libatomic.so.1 (libc6,x86-64) => /lib/libatomic.so.1'")
+        self.system_python.write_text("#!/bin/sh\nexit 0\n")
+        self.system_python.chmod(0o755)
+
+    @property
+    def system_python(self) -> Path:
+        """Which has GStreamer, if it is there."""
+        return self.folder / "python-of-the-system"
 
     def make(self, mode: str, **more: str) -> "subprocess.CompletedProcess[str]":
         python = self.bin / "python3"
@@ -66,6 +77,7 @@ class Machine:
             "PATH": str(self.bin),
             "PYTHON": str(python if python.exists() else sys.executable),
             "OS_RELEASE": str(self.folder / "os-release"),
+            "SYSTEM_PYTHON": str(self.system_python),
         }
         return subprocess.run(
             [SCRIPT, mode], env=environment | more, capture_output=True, text=True, timeout=30, check=False
@@ -263,6 +275,16 @@ def test_on_ubuntu_no_snap_of_firefox_is_installed_either(machine: Machine) -> N
     done = machine.make("test")
     assert (done.returncode, machine.orders()) == (0, [])
     assert "FIREFOX_PATH" in done.stderr
+
+
+def test_a_gstreamer_that_lacks_something_is_completed(machine: Machine) -> None:
+    machine.has_all_but_chromium()
+    machine.program("chromium")
+    machine.user(0)
+    machine.system_python.write_text("#!/bin/sh\necho 'GStreamer lacks webrtcbin' >&2\nexit 1\n")
+    done = machine.make("test")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tuple(word for word in machine.orders()[1].split()[2:] if word[0] != "-") == GSTREAMER
 
 
 # --- through make itself

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.media.node.stand import offer_only
-from tests.scenarios.test_any_whip_client_can_publish import MovingBar
 from tests.support.chromium import OpenPage, WatchPage
+from tests.support.clients import MovingBar
 from tests.support.figures import Figure
 from tests.support.show import PATIENCE_S, mark, never_reloaded, plays_on
 from tests.support.stage import Stage

@@ -6,7 +6,7 @@ The fixture `chromium` is a running browser; `watch_page` opens pages in it and 
 about.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,20 @@ ARGS = [
 ]
 
 
-async def launch(playwright: Any, path: Path | None = None) -> Browser:
-    """`path` is that of the browser, where it is not the usual one."""
+FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+async def launch(playwright: Any, path: Path | None = None, more: Sequence[str] = ()) -> Browser:
+    """`path` is that of the browser, where it is not the usual one; `more` are arguments."""
     path = path or find_browser()
     if path is None:
         raise RuntimeError("no Chromium: tests that need one carry the marker `browser`")
     try:
         browser: Browser = await playwright.chromium.launch(
-            executable_path=path, headless=False, args=["--headless=new", *ARGS]
+            executable_path=path, headless=False, args=["--headless=new", *ARGS, *more]
         )
     except Exception:  # a Chromium too old, or too new, for that way of being headless
-        browser = await playwright.chromium.launch(executable_path=path, headless=True, args=ARGS)
+        browser = await playwright.chromium.launch(executable_path=path, headless=True, args=[*ARGS, *more])
     return browser
 
 

@@ -17,6 +17,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -100,6 +101,12 @@ class Steering:
         await asyncio.gather(self._reading, return_exceptions=True)
 
 
+FAKE_CAMERA: dict[str, Any] = {
+    "media.navigator.permission.disabled": True,
+    "media.navigator.streams.fake": True,
+}
+
+
 class FirefoxPage:
     """A watch page, and what it says of itself: as tests.support.chromium.WatchPage."""
 
@@ -131,12 +138,15 @@ class FirefoxPage:
 
 
 @contextlib.asynccontextmanager
-async def running_firefox() -> AsyncIterator[Steering]:
-    """A Firefox with one empty page; ended and its profile deleted afterwards."""
+async def running_firefox(more: Mapping[str, Any] = MappingProxyType({})) -> AsyncIterator[Steering]:
+    """A Firefox with one empty page; ended and its profile deleted afterwards. `more` are preferences."""
     path = find_firefox()
     assert path is not None, "no Firefox: tests that need one carry the marker `firefox`"
     profile = Path(tempfile.mkdtemp(prefix="showcaller-firefox-"))
-    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in PREFERENCES.items()]
+    lines = [
+        f"user_pref({json.dumps(name)}, {json.dumps(value)});"
+        for name, value in (PREFERENCES | dict(more)).items()
+    ]
     (profile / "user.js").write_text("\n".join(lines))
     process = await asyncio.create_subprocess_exec(
         *(str(path), "--headless", "--no-remote", "--profile", str(profile)),
@@ -185,6 +195,18 @@ async def _drain(process: asyncio.subprocess.Process) -> None:
     assert process.stderr is not None
     while await process.stderr.read(65536):
         pass
+
+
+@contextlib.asynccontextmanager
+async def firefox_window(steering: Steering, url: str) -> AsyncIterator[FirefoxPage]:
+    """An address in a window of its own: what is behind another one is slowed down."""
+    created = await steering.call("browsingContext.create", type="window")
+    page = FirefoxPage(steering, created["context"])
+    try:
+        await page.go(url)
+        yield page
+    finally:
+        await steering.call("browsingContext.close", context=created["context"])
 
 
 OpenFirefox = Callable[[str], Awaitable[FirefoxPage]]

@@ -6,8 +6,10 @@ so with the reason: nothing is left out in silence. With SHOWCALLER_REQUIRE_ALL=
 was not run, for whatever reason, is a failure.
 """
 
+import functools
 import os
 import shutil
+import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from console.core.browser import find_browser
 from tests.support.firefox import find_firefox
 
 # marker -> the part it stands for
-MARKERS = {"browser": "chromium", "firefox": "firefox", "terminal": "tmux"}
+MARKERS = {"browser": "chromium", "firefox": "firefox", "gstreamer": "gstreamer", "terminal": "tmux"}
+WEBRTCBIN = Path(__file__).parent / "webrtcbin.py"
 
 
 def required() -> bool:
@@ -30,8 +33,20 @@ def find(part: str) -> Path | None:
         return find_browser()
     if part == "firefox":
         return find_firefox()
+    if part == "gstreamer":
+        return find_gstreamer()
     path = shutil.which(part)
     return Path(path) if path else None
+
+
+@functools.cache
+def find_gstreamer() -> Path | None:
+    """The system's Python, which SYSTEM_PYTHON may name, if it has GStreamer with all that is needed."""
+    python = Path(os.environ.get("SYSTEM_PYTHON") or "/usr/bin/python3")
+    if not os.access(python, os.X_OK):
+        return None
+    checked = subprocess.run([python, "-I", WEBRTCBIN, "--check"], capture_output=True, check=False)
+    return python if checked.returncode == 0 else None
 
 
 def how_to_get(part: str) -> str:
@@ -44,6 +59,11 @@ def how_to_get(part: str) -> str:
         return (
             "no Firefox was found (Ubuntu's is a snap): `make test` installs firefox-esr as root, or prints "
             "the command that does; or name one by FIREFOX_PATH"
+        )
+    if part == "gstreamer":
+        return (
+            "the system's Python has no GStreamer with webrtcbin: `make test` installs it as root, or prints "
+            "the command that does; or name another Python by SYSTEM_PYTHON"
         )
     return f"{part} is not installed: `make test` installs it as root, or prints the command that does"
 
