@@ -11,23 +11,18 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright
 
-from tests.support import chromium, firefox
 from tests.support.clients import (
     HEIGHT,
     PUBLISH,
     WIDTH,
-    Aiortc,
     Browser,
     Client,
-    Evaluate,
-    GStreamer,
     Look,
     Seen,
     called,
+    every_client,
 )
-from tests.support.elsewhere import page_elsewhere
 from tests.support.figures import Figure
 from tests.support.stage import Stage, running_stage
 from tests.support.wait import wait_for
@@ -50,32 +45,8 @@ def stage() -> Iterator[Stage]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def clients() -> AsyncIterator[dict[str, Client]]:
     """By name. The browsers run from the first test to the last."""
-    async with contextlib.AsyncExitStack() as running:
-        address = running.enter_context(page_elsewhere())
-        playwright = await running.enter_async_context(async_playwright())
-        browser = await running.enter_async_context(
-            await chromium.launch(playwright, more=chromium.FAKE_CAMERA)
-        )
-        steering = await running.enter_async_context(firefox.running_firefox(firefox.FAKE_CAMERA))
-
-        @contextlib.asynccontextmanager
-        async def chromium_tab(url: str = address) -> AsyncIterator[Evaluate]:
-            page = await browser.new_page()
-            try:
-                await page.goto(url)
-                yield page.evaluate
-            finally:
-                await page.close()
-
-        @contextlib.asynccontextmanager
-        async def firefox_tab(url: str = address) -> AsyncIterator[Evaluate]:
-            async with firefox.firefox_window(steering, url) as page:
-                yield page.evaluate
-
-        both = ("H264", "VP8")
-        every = (Aiortc(), GStreamer(), Browser("Chromium", both, chromium_tab))
-        yield {one.name: one for one in (*every, Browser("Firefox", ("VP8",), firefox_tab))}
-        assert not steering.complaints, f"a page complained: {steering.complaints}"
+    async with every_client() as every:
+        yield every
 
 
 async def streams(stage: Stage, channel: str) -> list[dict[str, Any]]:
@@ -138,7 +109,7 @@ async def test_what_it_publishes_is_watched_by_every_client(
         stream = await on_air(stage, channel, viewers=len(audience))
         assert {(one.width, one.height) for one in seen.values()} == {(stream["width"], stream["height"])}
         shown = ", ".join(f"{viewer} {one.frames}" for viewer, one in seen.items())
-        figure(f"{stream['width']}x{stream['height']}, pictures decoded by {shown}")
+        figure(f"{clients[name].version}: {stream['width']}x{stream['height']}, pictures decoded by {shown}")
 
     async def gone() -> bool:
         return await streams(stage, channel) == []

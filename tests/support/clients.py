@@ -9,6 +9,7 @@ pictures, not packets.
 import asyncio
 import contextlib
 import json
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ import httpx
 import numpy as np
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack, VideoStreamTrack
 from av import AudioFrame, VideoFrame
+from playwright.async_api import async_playwright
 
+from tests.support import chromium, firefox
+from tests.support.elsewhere import page_elsewhere
 from tests.support.need import need
 
 WEBRTCBIN = Path(__file__).parent / "webrtcbin.py"
@@ -43,6 +47,7 @@ Look: TypeAlias = Callable[[], Awaitable[Seen]]
 
 class Client(Protocol):
     name: str
+    version: str
     codecs: tuple[str, ...]  # of the picture
 
     def publishes(self, whip: str, token: str, codec: str) -> AbstractAsyncContextManager[None]:
@@ -70,6 +75,7 @@ class MovingBar(VideoStreamTrack):
 
 class Aiortc:
     name = "aiortc"
+    version = f"aiortc {aiortc.__version__}"
     codecs = ("H264", "VP8")
 
     @contextlib.asynccontextmanager
@@ -148,6 +154,13 @@ class GStreamer:
     name = "GStreamer"
     codecs = ("H264", "VP8")
 
+    def __init__(self) -> None:
+        self._python = str(need("gstreamer"))
+        said = subprocess.run(
+            [self._python, "-I", WEBRTCBIN, "--check"], capture_output=True, check=True, text=True
+        )
+        self.version = said.stdout.strip()
+
     @contextlib.asynccontextmanager
     async def publishes(self, whip: str, token: str, codec: str) -> AsyncIterator[None]:
         async with self._running("publish", whip, "--codec", codec, "--token", token):
@@ -167,7 +180,7 @@ class GStreamer:
     async def _running(self, *words: str) -> AsyncIterator[dict[str, Any]]:
         """The program, and what it says of itself, which is kept as it is now."""
         process = await asyncio.create_subprocess_exec(
-            *(str(need("gstreamer")), "-I", str(WEBRTCBIN), *words),
+            *(self._python, "-I", str(WEBRTCBIN), *words),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -268,8 +281,9 @@ def called(script: str, *words: Any) -> str:
 class Browser:
     """`tab` opens a window until the end of the block: the page elsewhere, or the address it is given."""
 
-    def __init__(self, name: str, codecs: tuple[str, ...], tab: OpenTab) -> None:
-        self.name, self.codecs, self.tab = name, codecs, tab
+    def __init__(self, version: str, codecs: tuple[str, ...], tab: OpenTab) -> None:
+        self.name, self.version = version.split()[0], version
+        self.codecs, self.tab = codecs, tab
 
     @contextlib.asynccontextmanager
     async def publishes(self, whip: str, token: str, codec: str) -> AsyncIterator[None]:
@@ -291,3 +305,41 @@ class Browser:
             await asyncio.wait_for(evaluate(called(script, address, *words)), PATIENCE_S)
             yield evaluate
             assert await asyncio.wait_for(evaluate("window.leave()"), PATIENCE_S) == 200
+
+
+@contextlib.asynccontextmanager
+async def every_client() -> AsyncIterator[dict[str, Client]]:
+    """All four by name, until the end of the block. No page may complain of anything."""
+    async with contextlib.AsyncExitStack() as running:
+        address = running.enter_context(page_elsewhere())
+        playwright = await running.enter_async_context(async_playwright())
+        browser = await running.enter_async_context(
+            await chromium.launch(playwright, more=chromium.FAKE_CAMERA)
+        )
+        steering = await running.enter_async_context(firefox.running_firefox(firefox.FAKE_CAMERA))
+        complaints: list[str] = []
+
+        @contextlib.asynccontextmanager
+        async def chromium_tab(url: str = address) -> AsyncIterator[Evaluate]:
+            page = await browser.new_page()
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            try:
+                await page.goto(url)
+                yield page.evaluate
+            finally:
+                await page.close()
+
+        @contextlib.asynccontextmanager
+        async def firefox_tab(url: str = address) -> AsyncIterator[Evaluate]:
+            async with firefox.firefox_window(steering, url) as page:
+                yield page.evaluate
+
+        every: tuple[Client, ...] = (
+            Aiortc(),
+            GStreamer(),
+            Browser(f"Chromium {browser.version}", ("H264", "VP8"), chromium_tab),
+            Browser(f"Firefox {steering.version}", ("VP8",), firefox_tab),
+        )
+        yield {client.name: client for client in every}
+        complaints += steering.complaints
+        assert not complaints, f"a page complained: {complaints}"

@@ -72,6 +72,7 @@ class Steering:
 
     def __init__(self, socket: ClientConnection) -> None:
         self.complaints: list[str] = []
+        self.version = ""
         self._socket = socket
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -164,7 +165,8 @@ async def running_firefox(more: Mapping[str, Any] = MappingProxyType({})) -> Asy
         async with connect(f"{address}/session", max_size=None, proxy=None) as socket:
             steering = Steering(socket)
             try:
-                await steering.call("session.new", capabilities={})
+                made = await steering.call("session.new", capabilities={})
+                steering.version = made["capabilities"]["browserVersion"]
                 await steering.call("session.subscribe", events=["log.entryAdded"])
                 yield steering
             finally:

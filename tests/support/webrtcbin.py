@@ -42,10 +42,11 @@ DECODERS = {
     "VP8": "rtpvp8depay ! vp8dec",
     "OPUS": "rtpopusdepay ! opusdec",
 }
+# webrtcbin gives the number after the picture's to its retransmissions
 FORMATS = {
     "H264": "application/x-rtp,media=video,encoding-name=H264,payload=96,clock-rate=90000",
     "VP8": "application/x-rtp,media=video,encoding-name=VP8,payload=96,clock-rate=90000",
-    "OPUS": "application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=48000,"
+    "OPUS": "application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,"
     "encoding-params=(string)2",
 }
 PROFILE = {"H264": ",packetization-mode=(string)1,profile-level-id=(string)42e01f"}
