@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 FRAMES = 30  # more than a key frame and what was buffered: what comes on is decoded too
 
 

@@ -28,7 +28,7 @@ from tests.support.elsewhere import page_elsewhere
 from tests.support.need import need
 
 WEBRTCBIN = Path(__file__).parent / "webrtcbin.py"
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 WIDTH, HEIGHT = 640, 360
 
 
