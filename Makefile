@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := console controlplane media themes
 PYTEST_ARGS ?=
+DURATION ?= 30m
+VIEWERS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt bench docs snapshots lock clean
+.PHONY: help setup run test check fmt bench soak docs snapshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -49,6 +51,9 @@ fmt: $(VENV)/.dev  ## formats the code
 
 bench: test-packages $(VENV)/.dev  ## measures, as ratios and percentiles of one run; writes bench/results/latest.json
 	@$(BIN)/python -m bench
+
+soak: test-packages $(VENV)/.dev  ## thirty minutes of 300 viewers: memory stays flat, no descriptor is left; DURATION=5m VIEWERS=50
+	@$(BIN)/python -m tests.soak --seconds $(DURATION) --viewers $(VIEWERS)
 
 docs: $(VENV)/.dev  ## makes the generated pages anew (state diagrams)
 	$(BIN)/python -m controlplane.domain.diagrams
