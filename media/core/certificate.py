@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -61,7 +62,7 @@ class Certificate:
         try:
             key = serialization.load_pem_private_key(pem, password=None)
             certificate = x509.load_pem_x509_certificate(pem)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise ParseError(f"not a key and certificate in PEM: {error}") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ParseError("the key in the PEM is not an elliptic curve key")

@@ -4,6 +4,7 @@ What each one reads is tested beside it (tests/media/core); here all of them are
 rubbish: bytes, and genuine messages that were cut, doubled and bent.
 """
 
+import base64
 import importlib
 import inspect
 import pkgutil
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import media.core
-from media.core import description, dtls, h264, rtcp, rtp, sdp, stun, vp8
+from media.core import description, dtls, h264, rtcp, rtp, runs, sdp, stun, vp8
 from media.core.certificate import Certificate
 from media.core.codecs import VIDEO_CODECS, video_codec
 from media.core.dtls import DtlsEndpoint
@@ -49,6 +50,9 @@ def extensions(data: bytes) -> None:
 def inbound(data: bytes) -> None:
     keys = SrtpKeys(PROFILES[0], *(bytes(size) for size in (16, 12, 16, 12)))
     receiver = InboundSrtp(keys)
+    for size in (len(data) // 2, len(data)):
+        refused = receiver.unprotect_run(memoryview(bytearray(data)), max(1, size), 2 - (size == len(data)))
+        assert all(refused)
     for read in (receiver.unprotect, receiver.unprotect_rtcp):
         read(data)
 
@@ -57,6 +61,24 @@ def verify(data: bytes) -> None:
     message = stun.Message.parse(data)
     _ = (message.username, message.mapped_address, message.error_code, message.unknown_required())
     message.verify(b"password")
+
+
+def a_run(data: bytes) -> None:
+    """As a run of packets of each length, and whatever is done with one."""
+    for stride in (13, 20, 42, 71, 200):
+        buffer = bytearray(data)
+        header = runs.parse_run(memoryview(buffer), stride)
+        if header is None:
+            continue
+        for tag in (10, 16):
+            if len(buffer) - (header.packets - 1) * stride < runs.HEADER + tag or stride < runs.HEADER + tag:
+                continue  # the tags of all have been checked: there is room for them
+            run = runs.PlainRun(header, memoryview(buffer), stride, tag)
+            assert len(run.packets()) == header.packets
+            run.padding()
+            for codec in VIDEO_CODECS:
+                run.begins_keyframe(codec)
+            run.rewrite(1, 2, 3)
 
 
 def look_up(data: bytes) -> None:
@@ -110,6 +132,7 @@ class Published:
 
 
 RECORDED = [recordings.load(name) for name in recordings.names()]
+ELLIPTIC_CURVE = bytes.fromhex("2a8648ce3d0201")  # id-ecPublicKey (RFC 5480)
 PARAMETER_SET = bytes.fromhex("6742e01fda014016e84000000300400000078c50a80f162eb0")
 GENUINE: dict[str, list[bytes]] = {
     "stun": [nomination("us:them", b"password"), *(check for one in RECORDED for check in one.checks[:1])],
@@ -117,6 +140,13 @@ GENUINE: dict[str, list[bytes]] = {
     "rtp": [
         rtp.build(payload_type=96, sequence=1, timestamp=2, ssrc=3, payload=b"\x65" * 30),
         *(packet for one in RECORDED for packet in one.rtp),
+    ],
+    "run": [
+        b"".join(
+            rtp.build(payload_type=96, sequence=number, timestamp=2, ssrc=3, payload=payload.ljust(30))
+            for number in range(4)
+        )
+        for payload in (b"\x65", b"\x7c\x85", b"\x90\x80")
     ],
     "rtcp": [
         rtcp.build_compound([rtcp.ReceiverReport(1), rtcp.Nack(1, 2, (3, 4)), rtcp.Remb(1, 2_000_000, (2,))]),
@@ -152,6 +182,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], tuple[type[Exception], ...], st
         "dtls",
     ),
     "rtp": (extensions, (ParseError,), "rtp"),
+    "run": (a_run, (), "run"),
     "rtx": (lambda data: rtp.restore_rtx(data, payload_type=1, ssrc=1), (ParseError,), "rtp"),
     "rtcp": (rtcp.parse_compound, (ParseError,), "rtcp"),
     "srtp": (inbound, (SrtpError,), "rtp"),
@@ -238,6 +269,7 @@ READ_BY = {
     "h264.resolution": "h264 size",
     "h264.sps_of": "h264 parameters",
     "rtcp.parse_compound": "rtcp",
+    "runs.parse_run": "run",
     "rtp.RtpHeader.payload": "rtp",
     "rtp.extensions": "rtp",
     "rtp.is_rtcp": "rtp",
@@ -249,6 +281,7 @@ READ_BY = {
     "sdp.parse_offer": "sdp offer",
     "srtp.InboundSrtp.unprotect": "srtp",
     "srtp.InboundSrtp.unprotect_rtcp": "srtp",
+    "srtp.InboundSrtp.unprotect_run": "srtp",
     "stun.Message.parse": "stun",
     "stun.is_stun": "stun",
     "stun.transaction": "stun transaction",
@@ -259,7 +292,10 @@ READ_BY = {
     "vp8.size_header_of": "vp8 size header",
 }
 #: These too, and test_a_session_in_any_state_takes_anything is theirs.
-OF_A_SESSION = {"ice.IceAgent.receive", "session.Session.receive", "session.Session.receive_stray"}
+OF_A_SESSION = {
+    *("ice.IceAgent.receive", "session.Session.receive", "session.Session.receive_run"),
+    "session.Session.receive_stray",
+}
 #: What these take is our own.
 OURS = {
     *("framing.frame", "rtp.build_rtx", "rtp.pad", "stun.Message.to_bytes", "stun.Message.verify"),
@@ -279,7 +315,7 @@ def takers() -> Iterator[str]:
         for name, function in functions:
             arguments = [it for it in inspect.signature(function).parameters if it not in ("self", "cls")]
             first = str(inspect.get_annotations(function).get(arguments[0])) if arguments else ""
-            if re.search(r"^<class '(bytes|str)'>|^(bytes|str) \|", first) and not re.search(
+            if re.search(r"^<class '(bytes|str|memoryview)'>|^(bytes|str) \|", first) and not re.search(
                 r"(^|\.)_", name
             ):
                 yield f"{found.name}.{name}"
@@ -311,8 +347,20 @@ def test_a_session_in_any_state_takes_anything(datagrams: list[bytes], steps: in
         for source in (pair.edge.address, ("203.0.113.66", 6666)):
             for first in (b"", b"\x00\x01", b"\x01\x01", b"\x16\xfe\xfd\x00\x00", b"\x17", b"\x80\xc9"):
                 pair.origin.session.receive(first + datagram, source, pair.network.now)
+                twice = memoryview(bytearray(2 * (first + datagram)))
+                pair.origin.session.receive_run(twice, len(twice) // 2, source, pair.network.now)
     pair.network.drain(pair.origin)
     pair.network.run_for(1)
+
+
+def test_a_key_of_a_kind_that_nobody_knows_is_no_certificate_of_ours() -> None:
+    label = b"-----BEGIN PRIVATE KEY-----\n"
+    lines = certificate("a").to_pem().removeprefix(label).partition(b"-----END")
+    key = base64.b64decode(lines[0])
+    assert key.count(ELLIPTIC_CURVE) == 1
+    other = base64.encodebytes(key.replace(ELLIPTIC_CURVE, bytes(len(ELLIPTIC_CURVE))))
+    with pytest.raises(ParseError, match="PEM"):
+        Certificate.from_pem(label + other + lines[1] + lines[2])
 
 
 @pytest.mark.parametrize("name", ["sdp offer", "sdp answer", "sdp fragment"])
