@@ -185,7 +185,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
 
 def write(options: Options, soak: Soak, verdicts: Sequence[Verdict], held: bool) -> None:
     told = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "system": platform.platform(),
             "cpus": os.cpu_count(),
