@@ -143,7 +143,7 @@ async def _reason(request: Request, default: str) -> str:
     """A JSON body {"reason": ...} or none."""
     try:
         value = json.loads(await _body(request) or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of ten thousand brackets
         return default
     reason = value.get("reason") if isinstance(value, dict) else None
     return reason if isinstance(reason, str) and reason else default

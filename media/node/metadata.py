@@ -78,7 +78,7 @@ def _ask(base: str) -> Any:
         connection.close()
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of ten thousand brackets
         raise _Away("its answer is no JSON") from error
 
 

@@ -6,6 +6,8 @@ import socket
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from media.core.session import Address
 from media.drive.udp import PortError, UdpEndpoint, bind
@@ -65,6 +67,43 @@ async def test_a_segmented_send_arrives_as_the_datagrams_it_was_made_of(gro: boo
     sink.endpoint.close()
     assert sink.endpoint.closed
     assert not sink.endpoint.send(b"late", target)
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 1400), st.integers(1, 40), st.integers(0, 1400)), max_size=4),
+    takes_runs=st.booleans(),
+)
+def test_however_it_was_segmented_it_is_taken_apart_alike(
+    sizes: list[tuple[int, int, int]], takes_runs: bool
+) -> None:
+    """Messages of so many segments of one size, and a last one that is no longer."""
+
+    async def sent_and_got() -> tuple[list[bytes], list[bytes]]:
+        sink = Sink(bind(None, dual_stack=False), gro=True)
+        sink.takes_runs = takes_runs
+        sent: list[bytes] = []
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tx:
+            if not kernel_has_gso(tx):
+                pytest.fail("this kernel has no UDP_SEGMENT")
+            for number, (size, count, last) in enumerate(sizes):
+                parts = [bytes([number * 40 + index]) * size for index in range(count)]
+                parts += [b"\xff" * min(last, size)] * (last > 0)
+                segment = [(SOL_UDP, UDP_SEGMENT, struct.pack("@H", size))]
+                tx.sendmsg([b"".join(parts)], segment, 0, ("127.0.0.1", sink.endpoint.port))
+                sent += parts
+        await wait_for(
+            lambda: sink.endpoint.datagrams_received >= len(sent), 5, f"{len(sent)} datagrams", interval=0.001
+        )
+        sink.endpoint.close()
+        got = [data for data, _ in sink.got]
+        for data, stride in sink.runs:
+            assert len(data) > stride
+            got += [data[at : at + stride] for at in range(0, len(data), stride)]
+        return sent, got
+
+    sent, got = asyncio.run(sent_and_got())
+    assert sorted(got) == sorted(sent) if takes_runs else got == sent
 
 
 async def test_what_the_kernel_coalesced_is_offered_whole_and_a_single_datagram_is_not() -> None:

@@ -103,6 +103,7 @@ def test_one_that_dribbles_is_given_up_although_each_byte_comes_in_time(
     ("body", "said"),
     [
         (b"<html>captive portal</html>", "no JSON"),
+        (b"[" * 60_000, "no JSON"),
         (b"[" + b" " * 70_000 + b"]", "over 65536 bytes"),
         (b'[{"publicIp": "not an address"}]', "'not an address', which is no IP address"),
         (b'[{"publicIp": ["203.0.113.5"]}]', "no IP address"),

@@ -1,0 +1,109 @@
+"""The control endpoint and whatever is sent to it: any body is answered, and only what fits is acted on."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
+from media.node.control import MAX_BODY, application
+
+SECRET = "the secret of the enrolment"
+REASONS = ("/v1/channels/main/end", "/v1/channels/main/resubscribe", "/v1/terminate")
+REQUEST = {"id": "a" * 16, "kind": "whep", "channel": "main", "offer": "v=0", "video_codec": None}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["reason", *REQUEST]) | st.text(), inner, max_size=5)
+    ),
+    max_leaves=8,
+)
+
+
+class Noted:
+    """A node that notes what it is asked."""
+
+    control_secret = SECRET
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+
+    def health(self) -> dict[str, Any]:
+        return {}
+
+    async def create_session(self, request: SessionRequest) -> SessionAnswer:
+        self.asked.append(("create", request))
+        return SessionAnswer(id=request.id, answer="v=0", video_codec=None)
+
+    async def end_session(self, session_id: str, reason: str) -> None:
+        self.asked.append(("end", reason))
+
+    async def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
+        self.asked.append(("patch", fragment))
+        return None
+
+    async def end_channel(self, channel: str, reason: str) -> None:
+        self.asked.append(("end_channel", reason))
+
+    async def resubscribe(self, channel: str, reason: str) -> None:
+        self.asked.append(("resubscribe", reason))
+
+    def terminate(self, reason: str) -> None:
+        self.asked.append(("terminate", reason))
+
+
+def send(method: str, path: str, body: bytes) -> tuple[httpx.Response, list[tuple[str, Any]]]:
+    """The answer, and what was asked of the node."""
+    node = Noted()
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(application(node))
+        async with httpx.AsyncClient(transport=transport, base_url="https://node") as http:
+            headers = {"Authorization": f"Bearer {SECRET}"}
+            return await http.request(method, path, content=body, headers=headers)
+
+    return asyncio.run(ask()), node.asked
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions", *REASONS])
+@given(body=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_body_is_answered(path: str, body: bytes) -> None:
+    answer, asked = send("POST", path, body)
+    if path in REASONS:
+        assert answer.is_success
+        ((_, reason),) = asked
+        assert isinstance(reason, str)
+        assert reason
+    else:
+        assert (answer.status_code, len(asked)) in ((201, 1), (400, 0))
+
+
+def test_a_body_that_fits_is_acted_on() -> None:
+    answer, asked = send("POST", "/v1/sessions", json.dumps(REQUEST).encode())
+    assert answer.status_code == 201, answer.text
+    ((_, request),) = asked
+    assert request.model_dump(mode="json") == REQUEST
+    _, asked = send("POST", "/v1/terminate", b'{"reason": "it is late"}')
+    assert asked == [("terminate", "it is late")]
+
+
+@given(body=st.binary(max_size=200))
+def test_any_fragment_goes_to_the_session_as_text(body: bytes) -> None:
+    answer, asked = send("PATCH", "/v1/sessions/one", body)
+    assert answer.status_code == 204
+    assert asked == [("patch", body.decode("utf-8", "replace"))]
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions", *REASONS])
+@pytest.mark.parametrize(("body", "refused"), [(b"[" * 60_000, 400), (b" " * (MAX_BODY + 1), 413)])
+def test_what_is_too_deep_or_too_long_does_no_harm(path: str, body: bytes, refused: int) -> None:
+    answer, asked = send("POST", path, body)
+    if path in REASONS and refused == 400:
+        assert answer.is_success, "its reason is not said, and it is done all the same"
+    else:
+        assert (answer.status_code, asked) == (refused, [])
