@@ -71,7 +71,7 @@ def _stage_at(host: str, port: int) -> str | None:
             with opener.open(f"{scheme}://{host}:{port}/api/v1/health", timeout=1.0) as response:
                 said = json.loads(response.read(4096))
             return str(said["stage"])
-        except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, urllib.error.URLError):
             continue
     return None
 

@@ -57,7 +57,7 @@ def parse(line: str) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of a thousand brackets
         return None
     return value if isinstance(value, dict) else None
 

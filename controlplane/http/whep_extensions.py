@@ -85,7 +85,7 @@ async def _event_names(request: Request) -> list[str] | None:
     text = await read_text(request, JSON, NAMES_LIMIT, wanted="a JSON array of event names")
     try:
         names = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of a thousand brackets
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadRequest(

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from console.core.logs import Follower, error_words, last_lines, readable
@@ -45,6 +45,7 @@ def test_a_json_line_is_made_readable_and_others_are_left() -> None:
 
 
 @given(st.text())
+@example('{"a":' * 5000)
 def test_no_line_makes_reading_fail(line: str) -> None:
     readable(line)
     error_words([line])

@@ -155,6 +155,7 @@ async def test_the_end_of_the_broadcast_is_the_last_that_is_told(show: Show) -> 
         ('{"active": 1}', "application/json", 400, "bad_event_names"),
         ("[1]", "application/json", 400, "bad_event_names"),
         ("[", "application/json", 400, "bad_event_names"),
+        ("[" * 4000, "application/json", 400, "bad_event_names"),
         ('["active"]', "text/plain", 415, "unsupported_media_type"),
         ("[" + '"active",' * 1000, "application/json", 413, "too_large"),
     ],
