@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,7 @@ EXPECTED = {
     "gstreamer-watches-h264": Expected((96, 97, 111), {"Fir", "Nack", VIEWER_NACK}),
     "gstreamer-watches-vp8": Expected((96, 97, 111), {"Nack", VIEWER_NACK}),
 }
+ANSWERS = Path(recordings.__file__).parent / "answers"  # made anew by `make snapshots`
 PUBLISHED = [name for name in recordings.names() if "-publishes-" in name]
 
 
@@ -72,9 +74,13 @@ def names_of(compound: list[rtcp.RtcpPacket]) -> str:
 
 
 def agreed(name: str, recording: Recording) -> sdp.Agreed:
-    """Our answer to its offer."""
+    """Our answer to its offer, from a node of which everything is known beforehand."""
     side = sdp.LocalDescription(
-        sdp.new_credentials(os.urandom), certificate("node").fingerprint, [("192.0.2.1", 20000)]
+        sdp.IceCredentials("4e20abcd", "a-password-of-24-letters"),
+        ":".join(f"{byte:02X}" for byte in range(32)),
+        [("192.0.2.1", 20000), ("2001:db8::1", 20000)],
+        session_id=7,
+        tcp_ports=(20000, 443),
     )
     offer = sdp.parse_offer(recording.offer)
     if name in PUBLISHED:
@@ -99,6 +105,11 @@ def test_its_offer_is_answered_as_then(name: str, recording: Recording) -> None:
     assert types == recording.payload_types == EXPECTED[name].types
     if name in PUBLISHED:
         assert answered.video.codec is codec_of(name)
+    kept = ANSWERS / f"{name}.sdp"
+    if os.environ.get("SHOWCALLER_GOLDEN") == "new":
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_bytes(answered.answer.encode())
+    assert answered.answer.encode() == kept.read_bytes()
 
 
 def test_its_checks_authenticate(recording: Recording) -> None:
