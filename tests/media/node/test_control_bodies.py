@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
@@ -71,6 +71,7 @@ def send(method: str, path: str, body: bytes) -> tuple[httpx.Response, list[tupl
 
 
 @pytest.mark.parametrize("path", ["/v1/sessions", *REASONS])
+@settings(max_examples=40)
 @given(body=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_answered(path: str, body: bytes) -> None:
     answer, asked = send("POST", path, body)
