@@ -39,6 +39,7 @@ class NodeDetail(NodeView):
     loss: float | None = None
     cpu: float | None = None
     rtt_ms: float | None = None
+    estimate_p10_bps: float | None = None  # what nine in ten viewers can take, at least
     loop_delay_ms: float | None = None
     gso: bool | None = None
     version: str | None = None

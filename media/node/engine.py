@@ -335,7 +335,7 @@ class Engine:
         meter.begin()
         peers = list(self._peers.values())
         delay, self._loop_delay = self._loop_delay, 0.0
-        result = figures.totals(peers)
+        result = figures.totals(peers, now)
         result |= {
             "sent": self._closed_bytes[0]
             + sum(e.sender.counters.sent_bytes for e in self._endpoints)
