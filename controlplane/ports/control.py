@@ -53,6 +53,10 @@ class NodeControl(Protocol):
         """End everything of a channel on a node."""
         ...
 
+    async def metrics(self, node: Node) -> bytes:
+        """The node's metrics as Prometheus reads them."""
+        ...
+
     async def terminate(self, node: Node) -> None:
         """Ask the node to end cleanly."""
         ...

@@ -247,6 +247,13 @@ class ViewerOrder(Message):
     viewers: int | None = None  # who watch the channel now: the page shows it and keeps no connection for it
 
 
+class ScrapeTarget(Message):
+    """One of `GET /api/v1/metrics/targets`, as Prometheus' HTTP service discovery reads it."""
+
+    targets: list[str]  # "HOST:PORT"
+    labels: dict[str, str]  # __scheme__, __metrics_path__, and who it is
+
+
 class EnrolmentRequest(Request):
     """`POST /api/v1/enrolments` (operator): a token for a node that is started by hand.
 

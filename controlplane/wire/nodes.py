@@ -136,6 +136,7 @@ class NodeOrder(Message):
 
 class ReportAnswer(Message):
     orders: list[NodeOrder] = []
+    metrics_sha256: str | None = None  # of the token that may read the node's metrics, besides our own secret
 
 
 class SessionRequest(Message):

@@ -142,7 +142,20 @@ class SessionStats:
     rtt: float | None  # seconds, of the last ICE check (controlling side); None elsewhere
     heard_age: float | None  # seconds since anything authentic came; None before that
     datagrams_in: int
-    datagrams_dropped: int  # not authentic, replayed, malformed, or from an address not validated
+    datagrams_dropped: int  # the sum of Drops
+
+
+@dataclass(slots=True)
+class Drops:
+    """Datagrams of one session that were not looked at any further, by why."""
+
+    unauthentic: int = 0  # STUN, SRTP or SRTCP that was not made with the session's keys
+    replayed: int = 0  # SRTP or SRTCP that was here before, or is so old that it may have been
+    malformed: int = 0  # authentic, and yet no RTCP; or of more SSRCs than a peer may have
+    unvalidated: int = 0  # media or DTLS from an address that ICE has not validated, or before its time
+
+    def total(self) -> int:
+        return self.unauthentic + self.replayed + self.malformed + self.unvalidated
 
 
 class Session:
@@ -168,7 +181,7 @@ class Session:
         self._scattered = False  # they went to more than one address
         self._media_heard = False
         self._received = 0
-        self._dropped = 0
+        self.drops = Drops()
 
     @staticmethod
     def _make_ice(config: SessionConfig, now: float) -> IceAgent:
@@ -193,13 +206,13 @@ class Session:
                     self._hear(now)
                 self._follow_ice(now)
             else:
-                self._dropped += 1
+                self.drops.unauthentic += 1
         elif 20 <= first <= 63 and self._ice.is_valid(source):
             self._ice.use(source, len(datagram))
             self._follow_ice(now)
             self._drive_dtls(lambda: self._dtls.receive(datagram, now), now)
         else:
-            self._dropped += 1
+            self.drops.unvalidated += 1
 
     def receive_run(self, data: memoryview, stride: int, source: Address, now: float) -> bool:
         """Take datagrams that came in one read, `stride` bytes apart, if they are a run of media (`runs`).
@@ -238,7 +251,7 @@ class Session:
         """
         if self.closed or self.inbound is None or not isinstance(self._ice, IceLite):
             return False
-        if not datagram or not 128 <= datagram[0] <= 191 or not self._open_media(datagram):
+        if not datagram or not 128 <= datagram[0] <= 191 or not self._open_media(datagram, Drops()):
             return False
         self._received += 1
         self._ice.stray(source, now)
@@ -329,12 +342,14 @@ class Session:
             rtt=self._ice.rtt,
             heard_age=None if self._heard is None else now - self._heard,
             datagrams_in=self._received,
-            datagrams_dropped=self._dropped,
+            datagrams_dropped=self.drops.total(),
         )
 
     def _receive_media(self, datagram: bytes, source: Address, now: float) -> None:
-        if self.inbound is None or not self._ice.is_valid(source) or not self._open_media(datagram):
-            self._dropped += 1
+        if self.inbound is None or not self._ice.is_valid(source):
+            self.drops.unvalidated += 1
+            return
+        if not self._open_media(datagram, self.drops):
             return
         self._speak(source, now)
 
@@ -348,8 +363,8 @@ class Session:
             if self._ice.outgoing or self._ice.selected != self.remote:
                 self._follow_ice(now)
 
-    def _open_media(self, datagram: bytes) -> bool:
-        """Hand on an SRTP or SRTCP packet in plaintext; False when it is not authentic, or malformed."""
+    def _open_media(self, datagram: bytes, drops: Drops) -> bool:
+        """Hand on an SRTP or SRTCP packet in plaintext; False, and counted in `drops`, where that fails."""
         inbound = self.inbound
         assert inbound is not None
         try:
@@ -360,7 +375,16 @@ class Session:
             else:
                 self._queue.append(RtpPacket(inbound.unprotect(datagram)))
                 speaker = datagram[8:12]
-        except (SrtpError, ParseError):
+        except ParseError:
+            drops.malformed += 1
+            return False
+        except SrtpError as error:
+            if error.code in (SrtpError.REPLAYED, SrtpError.TOO_OLD):
+                drops.replayed += 1
+            elif error.code == SrtpError.AUTHENTICATION:
+                drops.unauthentic += 1
+            else:
+                drops.malformed += 1
             return False
         if not self._media_heard:
             self._media_heard = True

@@ -161,8 +161,10 @@ class Source:
             return
         packets: list[rtcp.RtcpPacket] = []
         if wishes.keyframe:
+            track.counters.plis_sent += 1
             packets.append(rtcp.Pli(self._ssrc, ssrc))
         if wishes.sequences:
+            track.counters.nacks_sent += len(wishes.sequences)
             packets.append(rtcp.Nack(self._ssrc, ssrc, tuple(wishes.sequences)))
         if packets:
             self._send([rtcp.ReceiverReport(self._ssrc), *packets], now)

@@ -170,6 +170,7 @@ class LiveStream:
                 self._nack(viewer, packet, now)
             elif isinstance(packet, rtcp.Pli | rtcp.Fir):
                 viewer.plis += 1
+                self.video.counters.plis += 1
                 started = viewer.video is not None and viewer.video.start is not None
                 if started and self.video.keyframes.want(now):
                     self._ask_keyframe(now)

@@ -1,7 +1,8 @@
 """The node's control endpoint, where the stream manager makes and ends sessions.
 
 Served over TLS with a certificate of the node's own, which the manager has pinned (trust.py). Who asks shows
-the secret of the enrolment as bearer.
+the secret of the enrolment as bearer. Metrics may also be read, and nothing else done, with a token that the
+manager has for that (docs/decisions/0017); only its SHA-256 is known here.
 """
 
 import hmac
@@ -17,6 +18,7 @@ from starlette.routing import Route
 
 from controlplane.wire.base import Problem
 from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
+from media.node.metrics import CONTENT_TYPE
 
 MAX_BODY = 256 * 1024  # a 64 KiB offer, escaped
 
@@ -48,6 +50,12 @@ class NodeControl(Protocol):
     async def end_channel(self, channel: str, reason: str) -> None: ...
 
     async def resubscribe(self, channel: str, reason: str) -> None: ...
+
+    def may_read_metrics(self, token: str) -> bool:
+        """Whether this is the token that reads metrics and nothing else."""
+
+    async def metrics(self) -> bytes:
+        """As Prometheus reads them; see metrics.py."""
 
     def terminate(self, reason: str) -> None:
         """End soon; returns at once."""
@@ -103,6 +111,14 @@ def application(node: NodeControl) -> Starlette:
     async def health(request: Request) -> Response:
         return JSONResponse(node.health())
 
+    async def metrics(request: Request) -> Response:
+        if not node.may_read_metrics(_bearer(request)):
+            try:
+                _authorise(request, node.control_secret)
+            except ControlError as error:
+                return _problem(error.problem)
+        return Response(await node.metrics(), media_type=None, headers={"Content-Type": CONTENT_TYPE})
+
     async def terminate(request: Request) -> Response:
         node.terminate(await _reason(request, "the stream manager says so"))
         return Response(status_code=202)
@@ -115,6 +131,7 @@ def application(node: NodeControl) -> Starlette:
             Route("/v1/channels/{channel}/end", guarded(end_channel), methods=["POST"]),
             Route("/v1/channels/{channel}/resubscribe", guarded(resubscribe), methods=["POST"]),
             Route("/v1/health", guarded(health), methods=["GET"]),
+            Route("/metrics", metrics, methods=["GET"]),
             Route("/v1/terminate", guarded(terminate), methods=["POST"]),
         ]
     )
@@ -123,9 +140,14 @@ def application(node: NodeControl) -> Starlette:
 def _authorise(request: Request, secret: str | None) -> None:
     if secret is None:
         raise ControlError(503, "not_enrolled", "The node has not enrolled yet", "Try again in a moment.")
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), secret.encode()):
+    if not hmac.compare_digest(_bearer(request).encode(), secret.encode()):
         raise ControlError(401, "bad_credential", "The bearer token is missing or wrong")
+
+
+def _bearer(request: Request) -> str:
+    """The bearer token of a request, or nothing."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return given if scheme.lower() == "bearer" else ""
 
 
 async def _body(request: Request) -> bytes:

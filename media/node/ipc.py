@@ -9,6 +9,7 @@ Agent -> worker (`op`)
     subscribed   channel, attempt, session, origin, answer   a subscribe went well
     refused      channel, attempt, problem                it did not
     report       ref, sessions (whether each is wanted)   answered by report
+    counts       ref                                      answered by counts
     shutdown                                              close all sessions, then end
 
 Worker -> agent (`ev`)
@@ -18,6 +19,7 @@ Worker -> agent (`ev`)
     restarted    ref, etag, fragment                      ICE has new credentials
     problem      ref, problem {status, code, title, detail}
     report       ref, ...                                 see figures.py
+    counts       ref, ...                                 see counts.py
     subscribe    channel, attempt, offer                  ask who has the channel
     ended        id, kind, channel, reason
     dropped      channel                              it is not on this worker any more

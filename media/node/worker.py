@@ -118,6 +118,8 @@ class Worker:
                         rows += some
                         await asyncio.sleep(0)
                     answer["sessions"] = rows
+            case "counts":
+                answer = {"ev": "counts"} | engine.counts()
             case other:
                 log.warning("unknown_message", op=other)
         if "ref" in message:

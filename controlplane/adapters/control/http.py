@@ -66,6 +66,9 @@ class HttpNodeControl:
             if error.problem.status != 404:
                 raise
 
+    async def metrics(self, node: Node) -> bytes:
+        return (await self._call(node, "GET", "/metrics")).content
+
     async def terminate(self, node: Node) -> None:
         await self._call(node, "POST", "/v1/terminate")
 
