@@ -54,6 +54,7 @@ def build(
         health.routes,
         live.routes,
         nodes.operator_routes,
+        nodes.session_routes,
         fleet.routes,
         streams.routes,
         journal.routes,

@@ -28,7 +28,7 @@ from media.core.address import Address as Address
 from media.core.certificate import Certificate
 from media.core.dtls import DtlsEndpoint, Role
 from media.core.errors import DtlsError, ParseError, SrtpError
-from media.core.ice import IceAgent, IceControlling, IceLite
+from media.core.ice import IceAgent, IceControlling, IceLite, IceState
 from media.core.rtp import is_rtcp
 from media.core.runs import PlainRun, parse_run
 from media.core.srtp import InboundSrtp, OutboundSrtp, SrtpKeys
@@ -268,6 +268,24 @@ class Session:
             raise ValueError("only the answering, lite side restarts ICE")
         self._ice.restart(local, remote)
         self.ice_generation += 1
+
+    @property
+    def dtls(self) -> DtlsEndpoint:
+        """For whoever looks; it is driven from here alone."""
+        return self._dtls
+
+    def ice_state(self, now: float) -> IceState:
+        return self._ice.state(now)
+
+    @property
+    def parting(self) -> bool:
+        """Whether the peer seems to have said good-bye, and was not heard since."""
+        return self._parting_at is not None
+
+    @property
+    def consent_ends_at(self) -> float:
+        """When the session ends, if nothing is heard of the peer until then."""
+        return self._deadline
 
     @property
     def credentials(self) -> tuple[tuple[sdp.IceCredentials, sdp.IceCredentials], ...]:

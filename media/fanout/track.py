@@ -530,6 +530,11 @@ class Track:
     # -- figures
 
     @property
+    def newest_sent(self) -> int:
+        """The extended number of the last packet that viewers who are live were sent."""
+        return self._continuity.newest - self._batcher.held
+
+    @property
     def viewers_live(self) -> int:
         return len(self._live)
 

@@ -27,6 +27,7 @@ import structlog
 import uvicorn
 
 from controlplane.wire import processes
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import (
     EnrolAnswer,
     EnrolRequest,
@@ -368,6 +369,9 @@ class Agent:
         if answer["ev"] != "restarted":
             return None
         return SessionPatch(etag=answer["etag"], fragment=answer["fragment"])
+
+    async def inspect(self, session_id: str) -> SessionInside:
+        return await self._crew.inspect(session_id)
 
     async def end_channel(self, channel: str, reason: str) -> None:
         self._crew.home.pop(channel, None)

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from controlplane.wire.base import Problem
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
 from media.node.metrics import CONTENT_TYPE
 
@@ -46,6 +47,9 @@ class NodeControl(Protocol):
 
     async def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
         """None where nothing but candidates came."""
+
+    async def inspect(self, session_id: str) -> SessionInside:
+        """What is inside a session, for support."""
 
     async def end_channel(self, channel: str, reason: str) -> None: ...
 
@@ -100,6 +104,10 @@ def application(node: NodeControl) -> Starlette:
         restarted = await node.patch(request.path_params["id"], fragment, request.headers.get("if-match"))
         return Response(status_code=204) if restarted is None else JSONResponse(restarted.model_dump())
 
+    async def inspect(request: Request) -> Response:
+        found = await node.inspect(request.path_params["id"])
+        return JSONResponse(found.model_dump(mode="json"))
+
     async def end_channel(request: Request) -> Response:
         await node.end_channel(request.path_params["channel"], await _reason(request, "the stream has ended"))
         return Response(status_code=204)
@@ -128,6 +136,7 @@ def application(node: NodeControl) -> Starlette:
             Route("/v1/sessions", guarded(create), methods=["POST"]),
             Route("/v1/sessions/{id}", guarded(end), methods=["DELETE"]),
             Route("/v1/sessions/{id}", guarded(patch), methods=["PATCH"]),
+            Route("/v1/sessions/{id}", guarded(inspect), methods=["GET"]),
             Route("/v1/channels/{channel}/end", guarded(end_channel), methods=["POST"]),
             Route("/v1/channels/{channel}/resubscribe", guarded(resubscribe), methods=["POST"]),
             Route("/v1/health", guarded(health), methods=["GET"]),

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from controlplane.wire import processes
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import Role, SessionAnswer, SessionKind, SessionRequest, WorkerInfo
 from media.node.control import ControlError
 from media.node.workers import Launched, Message, Worker, WorkerFailed, WorkerGone, launch
@@ -281,6 +282,22 @@ class Crew:
         if worker is None:
             raise ControlError(404, "no_such_session", "No such session on this node", session)
         return await self._ask(worker, message | {"id": session})
+
+    async def inspect(self, session: str) -> SessionInside:
+        """What is inside a session. All workers are asked: one's relay from another is known to it alone."""
+        workers = [worker for worker in self._workers.values() if worker.alive]
+        asked = (self._ask(worker, {"op": "inspect", "id": session}) for worker in workers)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = ControlError(404, "no_such_session", "No such session on this node", session)
+        for worker, answer in zip(workers, answers, strict=True):
+            if isinstance(answer, ControlError):
+                refused = refused if answer.problem.status == 404 else answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                found = SessionInside.model_validate(answer["session"])
+                return found.model_copy(update={"worker": worker.plan.index, "node": self.name or ""})
+        raise refused
 
     async def ask_all(self, message: Message) -> None:
         workers = [worker for worker in self._workers.values() if worker.alive]

@@ -25,6 +25,7 @@ from typing import Any
 
 import structlog
 
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import Role, SessionKind, SessionPatch, ice_etag
 from media.core.address import Address
 from media.core.certificate import Certificate
@@ -44,7 +45,7 @@ from media.drive.tcp import TcpEndpoint
 from media.drive.timers import Timers
 from media.drive.udp import OnRun, UdpEndpoint, bind
 from media.drive.ways import Ways
-from media.node import figures
+from media.node import figures, inside
 from media.node.channels import Channel, Channels, Emit
 from media.node.counts import Counts
 from media.node.errors import Refused
@@ -374,6 +375,13 @@ class Engine:
             some = [peer for peer in peers[first : first + ROWS_AT_ONCE] if peer.state != "closed"]
             yield [figures.session_row(peer, meter, now) for peer in some]
         meter.end()
+
+    def inspect(self, session_id: str) -> SessionInside:
+        """What is inside one session, for support. Raises Refused."""
+        peer = self._peers.get(session_id)
+        if peer is None:
+            raise Refused(404, "no_such_session", "No such session", session_id)
+        return inside.session(peer, self.certificate, self._loop.time())
 
     def counts(self) -> dict[str, Any]:
         """What has been counted since the start; see counts.py."""

@@ -58,14 +58,14 @@ def _bits(rate: float | None) -> float | None:
     return None if rate is None else round(rate * 8, 1)
 
 
-def _remote(address: Address | None) -> str | None:
+def spelled(address: Address | None) -> str | None:
     if address is None:
         return None
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _transport(address: Address | None) -> str | None:
+def transport(address: Address | None) -> str | None:
     if address is None:
         return None
     return f"{'tcp' if isinstance(address, TcpAddress) else 'udp'}{6 if ':' in address[0] else 4}"
@@ -79,8 +79,8 @@ def session_row(peer: Peer, meter: Meter, now: float) -> dict[str, Any]:
         "kind": identity.kind.value,
         "channel": identity.channel,
         "state": peer.state,
-        "remote": _remote(peer.session.remote),
-        "transport": _transport(peer.session.remote),
+        "remote": spelled(peer.session.remote),
+        "transport": transport(peer.session.remote),
     }
     rtt = peer.session.stats(now).rtt
     if peer.source is not None:

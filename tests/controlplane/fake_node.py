@@ -249,6 +249,8 @@ class FakeNode:
         if found := re.fullmatch(r"/v1/sessions/([^/]+)", parts.path):
             if found[1] not in self.sessions:
                 return 404, _problem(404, "no_such_session")
+            if method == "GET":
+                return 200, inside(self.sessions[found[1]])
             if method == "PATCH":
                 return self._patch(found[1], body.decode(), if_match)
             self.end_session(found[1])
@@ -323,6 +325,36 @@ class FakeNode:
                 """Quiet."""
 
         return Handler
+
+
+def inside(session: SessionRequest) -> dict[str, Any]:
+    """As a node would tell of a session that nobody has come to yet."""
+    return {
+        "id": session.id,
+        "kind": session.kind,
+        "channel": session.channel,
+        "node": "as it calls itself",
+        "state": "new",
+        "age_s": 0.5,
+        "ice": {
+            "role": "lite",
+            "ufrag": "ours",
+            "remote_ufrag": "theirs",
+            "restarts": 0,
+            "restarting": False,
+            "nominated": False,
+            "reached": False,
+        },
+        "dtls": {
+            "state": "waiting",
+            "role": "server",
+            "fingerprint": "AB:CD",
+            "connection": "none",
+            "parting": False,
+        },
+        "srtp": {},
+        "rtcp": {},
+    }
 
 
 def _problem(status: int, code: str) -> dict[str, Any]:
