@@ -154,6 +154,15 @@ class Drops:
     malformed: int = 0  # authentic, and yet no RTCP; or of more SSRCs than a peer may have
     unvalidated: int = 0  # media or DTLS from an address that ICE has not validated, or before its time
 
+    def by_srtp(self, code: int) -> None:
+        """One that libsrtp refused; see `SrtpError.code`."""
+        if code in (SrtpError.REPLAYED, SrtpError.TOO_OLD):
+            self.replayed += 1
+        elif code == SrtpError.AUTHENTICATION:
+            self.unauthentic += 1
+        else:
+            self.malformed += 1
+
     def total(self) -> int:
         return self.unauthentic + self.replayed + self.malformed + self.unvalidated
 
@@ -235,7 +244,7 @@ class Session:
         else:
             for number, word in enumerate(said):
                 if word:
-                    self._dropped += 1
+                    self.drops.by_srtp(word)
                 else:
                     packet = data[number * stride : (number + 1) * stride]
                     self._queue.append(RtpPacket(bytes(packet[: len(packet) - tag])))
@@ -397,12 +406,7 @@ class Session:
             drops.malformed += 1
             return False
         except SrtpError as error:
-            if error.code in (SrtpError.REPLAYED, SrtpError.TOO_OLD):
-                drops.replayed += 1
-            elif error.code == SrtpError.AUTHENTICATION:
-                drops.unauthentic += 1
-            else:
-                drops.malformed += 1
+            drops.by_srtp(error.code)
             return False
         if not self._media_heard:
             self._media_heard = True
