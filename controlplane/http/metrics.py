@@ -101,16 +101,27 @@ class Measured:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
+        answered = False
+
+        def count(status: int) -> None:
+            nonlocal answered
+            answered = True
+            route = _route(scope)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics.requests.labels(method, route, str(status)).inc()
+            self._metrics.request_time.labels(route).observe(time.perf_counter() - begun)
 
         async def noticed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = _route(scope)
-                method = scope["method"] if scope["method"] in METHODS else "other"
-                self._metrics.requests.labels(method, route, str(message["status"])).inc()
-                self._metrics.request_time.labels(route).observe(time.perf_counter() - begun)
+                count(message["status"])
             await send(message)
 
-        await self._app(scope, receive, noticed)
+        try:
+            await self._app(scope, receive, noticed)
+        except Exception:
+            if not answered:
+                count(500)  # which is answered further out
+            raise
 
 
 def _route(scope: Scope) -> str:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from controlplane.compose import METRICS_TOKEN
 from controlplane.errors import StartError
+from controlplane.http.metrics import Measured
 from controlplane.services.tokens import load_metrics_token
 from tests.controlplane.stage import AS_OPERATOR, Show
 from tests.support.exposition import Scrape, check, read
@@ -62,6 +64,19 @@ async def test_what_is_on_the_board_and_what_was_asked_is_told(show: Show, scrap
         return (await metrics(show, scraper)).value(f"{M}loop_delay_seconds_count") >= 2
 
     await wait_for(looked_at, 5, "the loop's delay is measured")
+
+
+async def test_what_breaks_counts_as_an_answer_of_500(show: Show, scraper: dict[str, str]) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("a bug of ours")
+
+    async def nothing(*_: object) -> None: ...
+
+    measured = Measured(broken, show.stage.app.state.metrics)
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        await measured({"type": "http", "path": "/x", "method": "BREW"}, nothing, nothing)
+    found = await metrics(show, scraper)
+    assert found.value(f"{M}http_requests_total", method="other", route="none", status="500") == 1
 
 
 async def test_what_viewers_measured_is_told_and_nothing_where_none_did(
