@@ -43,9 +43,12 @@ async def test_a_viewers_inside_is_what_the_viewer_knows_and_no_secret_is_in_it(
         await viewer.watch(nodes.manager, "edge-1", "main")
         await viewer.sees(45)
         edge = nodes.manager.nodes["edge-1"]
-        await until(
-            lambda: any(s.estimate_bps is not None for s in edge.sessions), "the viewer's reports have come"
-        )
+
+        def reported() -> bool:
+            rows = [row for row in edge.sessions if row.id == viewer.session]
+            return any(row.estimate_bps is not None and row.rtt_ms is not None for row in rows)
+
+        await until(reported, "the viewer's reports have come")
         found, text = await inspect(nodes, "edge-1", viewer.session)
         receiver: Any = viewer.connection.getReceivers()[0]
         transport, offer = receiver.transport, viewer.connection.localDescription.sdp
