@@ -1,7 +1,9 @@
 """A node's metrics over real HTTP, as Prometheus reads them, while a viewer comes, watches and leaves."""
 
 import hashlib
+import os
 import secrets
+import signal
 
 import httpx
 import pytest
@@ -120,6 +122,25 @@ async def test_what_was_refused_and_what_failed_counts(nodes: Stand) -> None:
     assert found.value(f"{N}refused_sessions_total", reason="node_full", worker="") == 1
     assert found.value(f"{N}handshakes_total", result="abandoned") == 1
     assert found.value(f"{N}handshakes_total", result="done") == 0
+
+
+async def test_a_worker_that_was_replaced_is_told_and_begins_at_zero(nodes: Stand) -> None:
+    node = await nodes.node("edge", "edge-1", "--workers", "2")
+    with pytest.raises(SessionRefused, match="bad_sdp"):
+        await nodes.manager.session("edge-1", "whep", "main", "v=0 nonsense", "one")
+    before = await metrics(nodes, "edge-1")
+    assert before.value(f"{N}refused_sessions_total") == 1
+    for pid in node.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+
+    async def replaced() -> Scrape | None:
+        found = await metrics(nodes, "edge-1")
+        both = found.value(f"{N}worker_restarts_total") == 2 and found.value(f"{N}worker_up") == 2
+        return found if both else None
+
+    after = await wait_for(replaced, 15, "both workers have been replaced")
+    assert after.labels(f"{N}cpu_seconds_total", "worker") == {"0", "1"}
+    assert not after.families[f"{N}refused_sessions"].samples, "counts are those of the workers that run"
 
 
 async def test_metrics_are_for_the_manager_and_for_who_has_the_token_for_them(nodes: Stand) -> None:
