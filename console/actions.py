@@ -67,7 +67,7 @@ ACTIONS: tuple[Action, ...] = (
         ("enter",),
         "inside",
         "Look inside the chosen node: workers, sessions, streams",
-        "showcaller nodes --json",
+        "showcaller node inspect NODE",
         ("inside", "node"),
         "NODE",
         _on("fleet"),

@@ -15,8 +15,10 @@ from controlplane.adapters.store.sql import SqlStore, sqlite_engine
 from controlplane.config import ManagerConfig
 from controlplane.http.app import build
 from controlplane.http.context import Manager
+from controlplane.http.metrics import Metrics
 from controlplane.ports.clock import Clock
 from controlplane.ports.provisioner import Provisioner
+from controlplane.services.asking import Asking
 from controlplane.services.background import Background
 from controlplane.services.board import Board
 from controlplane.services.books import Books
@@ -31,10 +33,18 @@ from controlplane.services.reports import Reports
 from controlplane.services.rounds import Rounds
 from controlplane.services.signaling import Signaling
 from controlplane.services.streams import Streams
-from controlplane.services.tokens import Tokens, load_operator_hash, load_signing_key, sha256
+from controlplane.services.tokens import (
+    Tokens,
+    load_metrics_token,
+    load_operator_hash,
+    load_signing_key,
+    sha256,
+)
 from controlplane.services.views import Addresses, Views
 
 log = structlog.get_logger(__name__)
+
+METRICS_TOKEN = "metrics.token"  # in the data folder
 
 
 @dataclass
@@ -102,7 +112,7 @@ async def compose(
     closers.push_async_callback(store.close)
     board = Board()
     books = Books(store, board, clock)
-    tokens = Tokens(key, operator, store, clock)
+    tokens = Tokens(key, operator, load_metrics_token(data_dir / METRICS_TOKEN), store, clock)
     control = HttpNodeControl(tokens.control_secret, lambda: board.nodes)
     closers.push_async_callback(control.close)
     background = Background()
@@ -139,7 +149,8 @@ async def compose(
         fleet=fleet,
         signaling=Signaling(books, control, streams, losses, Joining(board, clock, config.viewers)),
         enrolment=Enrolment(books, tokens),
-        reports=Reports(books, streams),
+        reports=Reports(books, streams, tokens.metrics_sha256),
+        asking=Asking(board, control),
         ice_servers=config.ice.servers,
     )
     rounds = Rounds(books, provisioner, fleet, losses, streams, pages, config.fleet)
@@ -152,8 +163,9 @@ async def compose(
     except BaseException:
         await closers.aclose()
         raise
-    app = build(manager, _web_pages(views))
-    return Stage(app, manager, [rounds.run, feed.run, housekeeping.run], closers)
+    metrics = Metrics(manager)
+    app = build(manager, _web_pages(views), metrics)
+    return Stage(app, manager, [rounds.run, feed.run, housekeeping.run, metrics.run], closers)
 
 
 def _provisioner(

@@ -64,8 +64,8 @@ ROOMS = {
         "controlplane.config controlplane.domain controlplane.errors controlplane.ports controlplane.wire",
     ),
     "controlplane.http":       Room(
-        "asyncio",
-        "fastapi orjson starlette structlog",
+        "asyncio time urllib",
+        "fastapi orjson prometheus_client starlette structlog",
         "controlplane.config controlplane.domain controlplane.errors controlplane.ports "
         "controlplane.services controlplane.wire",
     ),
@@ -73,7 +73,7 @@ ROOMS = {
     # Vendors' libraries, each in its own adapter.
     "controlplane.adapters.clock":      Room("time"),
     "controlplane.adapters.control":    Room(
-        "ssl", "httpx pydantic", "controlplane.domain controlplane.ports controlplane.wire"
+        "ssl urllib", "httpx pydantic", "controlplane.domain controlplane.ports controlplane.wire"
     ),
     "controlplane.adapters.provision":  Room(
         ANY, "structlog", "controlplane.ports controlplane.wire"
@@ -113,6 +113,7 @@ ROOMS = {
         ANY,
         "httpx orjson pydantic starlette structlog uvicorn",
         "controlplane.wire controlplane.wire.reaching media.core media.drive media.drive.loop media.fanout",
+        used="prometheus_client",
     ),
     "media.timecode":          Room("", "numpy"),
     "media.publisher":         Room(

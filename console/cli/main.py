@@ -16,6 +16,7 @@ from console.cli import (
     fleet,
     journal,
     logs,
+    node,
     nodes,
     output,
     processes,
@@ -47,7 +48,7 @@ app.add_typer(token.app, name="token")
 app.command("journal")(journal.journal)
 app.command("logs")(logs.logs)
 app.command("serve")(processes.serve)
-app.command("node")(processes.node)
+app.add_typer(node.app, name="node")
 app.command("probe")(processes.probe)
 app.command("swarm")(processes.swarm)
 app.command("doctor")(doctor.doctor)

@@ -41,6 +41,7 @@ from controlplane.wire.api import (
     TokenView,
 )
 from controlplane.wire.base import Message, Problem
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import Role
 
 T = TypeVar("T")
@@ -160,6 +161,11 @@ class Client:
     async def node(self, node: str) -> NodeInside:
         """What is inside one node: its workers, sessions and streams, as it reported them last."""
         return await self._call("GET", f"/api/v1/nodes/{quote(node, safe='')}", NodeInside)
+
+    async def inspect(self, session: str, node: str | None = None) -> SessionInside:
+        """What is inside a session, asked of its node now; the beginning of its id does."""
+        where = "" if node is None else f"/nodes/{quote(node, safe='')}"
+        return await self._call("GET", f"/api/v1{where}/sessions/{quote(session, safe='')}", SessionInside)
 
     async def groups(self) -> list[GroupView]:
         return await self._call("GET", "/api/v1/groups", list[GroupView])

@@ -1,6 +1,6 @@
 """Where a stage keeps its things. Everything below one home folder:
 
-    data/     showcaller.db, signing.key
+    data/     showcaller.db, signing.key, metrics.token
     config/   console.toml, manager.toml, operator.token (where no keyring works)
     logs/     NAME.log
     run/      stage.json, lock, processes/*.json, publishers/

@@ -11,6 +11,7 @@ from controlplane.http import (
     health,
     journal,
     live,
+    metrics,
     nodes,
     problems,
     signaling,
@@ -28,8 +29,14 @@ ABOUT = (
 )
 
 
-def build(manager: Manager, pages: APIRouter | None = None) -> FastAPI:
-    """The application around a manager; `pages` are the web pages, when this manager serves them."""
+def build(
+    manager: Manager, pages: APIRouter | None = None, measures: metrics.Metrics | None = None
+) -> FastAPI:
+    """The application around a manager; `pages` are the web pages, when this manager serves them.
+
+    `measures`: where requests are counted, and what the manager's metrics are read from.
+    """
+    measures = measures or metrics.Metrics(manager)
     app = FastAPI(
         title="Showcaller stream manager",
         description=ABOUT,
@@ -39,18 +46,22 @@ def build(manager: Manager, pages: APIRouter | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.manager = manager
+    app.state.metrics = measures
     problems.install(app)
     app.add_middleware(BodyLimit)
+    app.add_middleware(metrics.Measured, metrics=measures)  # outermost: it was added last
     for routes in (
         health.routes,
         live.routes,
         nodes.operator_routes,
+        nodes.session_routes,
         fleet.routes,
         streams.routes,
         journal.routes,
         nodes.node_routes,
     ):
         app.include_router(routes, prefix="/api/v1")
+    app.include_router(metrics.routes)
     app.include_router(signaling.routes)
     app.include_router(whep_extensions.routes)
     app.include_router(watch_events.routes)

@@ -18,6 +18,11 @@ _operator_scheme = HTTPBearer(
     description="The operator's token: showcaller finds it by itself.",
 )
 _node_scheme = HTTPBearer(auto_error=False, scheme_name="node", description="A node's credential.")
+_metrics_scheme = HTTPBearer(
+    auto_error=False,
+    scheme_name="metrics",
+    description="The token for scrapers, in the data folder's metrics.token; the operator's is good too.",
+)
 _publish_scheme = HTTPBearer(
     auto_error=False, scheme_name="publish", description="A publish token: showcaller token create."
 )
@@ -43,6 +48,13 @@ async def _operator(request: Request, _: Annotated[object, Security(_operator_sc
     return check_operator(request)
 
 
+async def _metrics_reader(
+    request: Request, here: Here, _: Annotated[object, Security(_metrics_scheme)]
+) -> None:
+    if not here.tokens.may_read_metrics(bearer(request)):
+        raise Unauthenticated("Metrics are read with the token in the data folder's metrics.token.")
+
+
 async def _node(request: Request, id: str, here: Here, _: Annotated[object, Security(_node_scheme)]) -> Node:
     return await here.enrolment.authenticate(bearer(request), id)
 
@@ -52,5 +64,6 @@ async def _publish_token(request: Request, _: Annotated[object, Security(_publis
 
 
 Operator = Annotated[str, Depends(_operator)]
+MetricsReader = Annotated[None, Depends(_metrics_reader)]
 SelfNode = Annotated[Node, Depends(_node)]
 PublishToken = Annotated[str, Depends(_publish_token)]

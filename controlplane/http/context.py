@@ -8,6 +8,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from controlplane.config import IceServer
+from controlplane.services.asking import Asking
 from controlplane.services.board import Board
 from controlplane.services.books import Books
 from controlplane.services.enrolment import Enrolment
@@ -37,6 +38,7 @@ class Manager:
     signaling: Signaling
     enrolment: Enrolment
     reports: Reports
+    asking: Asking
     ice_servers: list[IceServer]
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

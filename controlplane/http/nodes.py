@@ -8,6 +8,7 @@ from controlplane.http.auth import Operator, SelfNode
 from controlplane.http.context import Here
 from controlplane.http.problems import documented
 from controlplane.wire.api import NodeDetail, NodeInside
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import (
     EnrolAnswer,
     EnrolRequest,
@@ -18,6 +19,7 @@ from controlplane.wire.nodes import (
 )
 
 operator_routes = APIRouter(prefix="/nodes", tags=["fleet"])
+session_routes = APIRouter(prefix="/sessions", tags=["fleet"])
 node_routes = APIRouter(prefix="/nodes", tags=["nodes"])
 
 
@@ -38,6 +40,18 @@ async def one_node(id: str, here: Here, _: Operator) -> NodeInside:
     if node.state in GONE:
         return NodeInside(node=here.views.node(node))
     return here.views.inside(node)
+
+
+@operator_routes.get("/{id}/sessions/{session}", responses=documented(401, 404, 409, 422, 503))
+async def session_of_node(id: str, session: str, here: Here, _: Operator) -> SessionInside:
+    """What is inside one session of a node, asked of the node now. The id's beginning does."""
+    return await here.asking.inspect(session, id)
+
+
+@session_routes.get("/{session}", responses=documented(401, 404, 409, 422, 503))
+async def session_anywhere(session: str, here: Here, _: Operator) -> SessionInside:
+    """The same, on whichever node the session is."""
+    return await here.asking.inspect(session)
 
 
 @node_routes.post("/enrol", responses=documented(403, 413, 422, 503))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from controlplane.domain.nodes.model import Node
 from controlplane.wire.base import Problem
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
 
 
@@ -51,6 +52,14 @@ class NodeControl(Protocol):
 
     async def end_channel(self, node: Node, channel: str, reason: str) -> None:
         """End everything of a channel on a node."""
+        ...
+
+    async def inspect(self, node: Node, session: str) -> SessionInside:
+        """What is inside a session; NodeRefused with 404 when it is not there."""
+        ...
+
+    async def metrics(self, node: Node) -> bytes:
+        """The node's metrics as Prometheus reads them."""
         ...
 
     async def terminate(self, node: Node) -> None:

@@ -41,7 +41,9 @@ class _News:
 
 
 class Reports:
-    def __init__(self, books: Books, streams: Streams) -> None:
+    def __init__(self, books: Books, streams: Streams, metrics_sha256: str) -> None:
+        """`metrics_sha256`: of the token that may read nodes' metrics; each answer tells it."""
+        self._metrics_sha256 = metrics_sha256
         self._books = books
         self._board: Board = books.board
         self._clock = books.clock
@@ -53,7 +55,7 @@ class Reports:
             return ReportAnswer(orders=[order])
         before = self._board.heard.get(node.id)
         if before is not None and before.report is not None and report.seq < before.report.seq:
-            return ReportAnswer()  # overtaken on the way
+            return ReportAnswer(metrics_sha256=self._metrics_sha256)  # overtaken on the way
         heard = self._heard(report, before)
         if node.id in self._board.nodes:  # it may have been given up since it was authenticated
             self._board.heard[node.id] = heard
@@ -61,7 +63,7 @@ class Reports:
             news = self._news(node, report, before)
             if news:
                 await self._books.change(self._write, node.id, news)
-        return ReportAnswer(orders=self._orders(node.id, report))
+        return ReportAnswer(orders=self._orders(node.id, report), metrics_sha256=self._metrics_sha256)
 
     def _heard(self, report: NodeReport, before: Heard | None) -> Heard:
         """A report with the sessions that it tells of, or else with those of an earlier one."""

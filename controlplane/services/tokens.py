@@ -4,7 +4,8 @@ Publish tokens are JWTs signed with HS256 by a key in the data folder; no other 
 Claims: iss "showcaller", aud "whip", sub the channel, typ "publish", jti, iat, nbf, exp, all required. A
 revoked jti is refused for as long as it could have been used. Of the operator's token and of the nodes'
 credentials only SHA-256 is known here. The secret the manager shows to a node's control endpoint is derived
-from the key, so it survives a restart without being written down.
+from the key, so it survives a restart without being written down. Scrapers have a token of their own, in a
+file beside the key: with it metrics are read and nothing else.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ ISSUER = "showcaller"
 AUDIENCE = "whip"
 TYPE = "publish"
 KEY_BYTES = 32
+MIN_TOKEN = 22  # characters of 6 bits: 128 bits and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +51,43 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def _make(path: Path, secret: str) -> None:
+    """Write a file (0600) that is not there yet: whole, or not at all."""
+    if path.exists():
+        return
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-key-")  # 0600
+    try:
+        with os.fdopen(fd, "w") as file:
+            file.write(secret + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+
+
+def load_metrics_token(path: Path) -> str:
+    """Read the token that may read metrics and nothing else, or make it on the first start.
+
+    In a file, as a scraper on this machine can be told to read it there; who removes it revokes it.
+    """
+    _make(path, new_secret())
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"the metrics token {path} cannot be read: {error}.") from error
+    if len(token) < MIN_TOKEN or not token.isprintable():
+        raise StartError(
+            f"the metrics token {path} is damaged: {MIN_TOKEN} characters are the least. "
+            "Remove it: a new one is made, and scrapers need that."
+        )
+    return token
+
+
 def load_signing_key(path: Path) -> bytes:
     """Read the key, or make it (0600) on the first start: whole, or not at all."""
-    if not path.exists():
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-key-")  # 0600
-        try:
-            with os.fdopen(fd, "w") as file:
-                file.write(secrets.token_hex(KEY_BYTES) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-        finally:
-            os.unlink(temporary)
+    _make(path, secrets.token_hex(KEY_BYTES))
     try:
         key = bytes.fromhex(path.read_text().strip())
     except OSError as error:
@@ -91,14 +117,21 @@ def load_operator_hash(path: Path, environment: str | None) -> str | None:
 
 
 class Tokens:
-    def __init__(self, key: bytes, operator_hash: str | None, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, key: bytes, operator_hash: str | None, metrics_token: str, store: Store, clock: Clock
+    ) -> None:
         self._key = key
+        self.metrics_sha256 = sha256(metrics_token)
         self._operator_hash = operator_hash
         self._store = store
         self._clock = clock
 
     def is_operator(self, token: str) -> bool:
         return self._operator_hash is not None and hmac.compare_digest(sha256(token), self._operator_hash)
+
+    def may_read_metrics(self, token: str) -> bool:
+        """The token for scrapers, or the operator's."""
+        return hmac.compare_digest(sha256(token), self.metrics_sha256) or self.is_operator(token)
 
     def issue(self, channel: str, ttl_s: float) -> tuple[str, datetime]:
         """A publish token for a channel, and when it expires."""

@@ -61,6 +61,7 @@ class Views:
             loss=None if report is None else report.loss,
             cpu=None if report is None else report.cpu,
             rtt_ms=None if report is None else report.rtt_ms,
+            estimate_p10_bps=None if report is None else report.estimate_p10_bps,
             loop_delay_ms=None if report is None else report.loop_delay_ms,
             gso=None if report is None else report.gso,
             version=node.version,

@@ -39,6 +39,7 @@ class NodeDetail(NodeView):
     loss: float | None = None
     cpu: float | None = None
     rtt_ms: float | None = None
+    estimate_p10_bps: float | None = None  # what nine in ten viewers can take, at least
     loop_delay_ms: float | None = None
     gso: bool | None = None
     version: str | None = None
@@ -244,6 +245,13 @@ class ViewerOrder(Message):
 
     interval_s: float
     viewers: int | None = None  # who watch the channel now: the page shows it and keeps no connection for it
+
+
+class ScrapeTarget(Message):
+    """One of `GET /api/v1/metrics/targets`, as Prometheus' HTTP service discovery reads it."""
+
+    targets: list[str]  # "HOST:PORT"
+    labels: dict[str, str]  # __scheme__, __metrics_path__, and who it is
 
 
 class EnrolmentRequest(Request):

@@ -84,6 +84,8 @@ class SessionReport(Message):
     bitrate_bps: float | None = None
     loss: float | None = None  # fraction lost, as the receiver says it (RTCP receiver reports)
     rtt_ms: float | None = None
+    jitter_ms: float | None = None  # of a viewer, as it says it (RFC 3550 section 6.4.1)
+    estimate_bps: float | None = None  # of a viewer: what its way can take, sound and picture together
     nacks: int = 0
     plis: int = 0
 
@@ -114,6 +116,7 @@ class NodeReport(Message):
     loss: float | None = None  # mean of the viewers' own loss figures
     cpu: float | None = None  # cores used by agent and workers over the last second
     rtt_ms: float | None = None  # median of the viewers' round trips
+    estimate_p10_bps: float | None = None  # what nine in ten viewers can take, at least
     loop_delay_ms: float | None = None  # worst delay of a worker's packet loop over the interval
     gso: bool | None = None  # whether sends use UDP_SEGMENT
     sessions: list[SessionReport] | None = []  # None: not in this report, they are as they were
@@ -133,6 +136,7 @@ class NodeOrder(Message):
 
 class ReportAnswer(Message):
     orders: list[NodeOrder] = []
+    metrics_sha256: str | None = None  # of the token that may read the node's metrics, besides our own secret
 
 
 class SessionRequest(Message):

@@ -68,13 +68,13 @@ class _Expected:
         self.fingerprints = tuple(fingerprints)
         self.mismatch = False
 
-    def matches(self, certificate: crypto.X509) -> bool:
+    def match(self, certificate: crypto.X509) -> Fingerprint | None:
         """By OpenSSL's own digest: the certificate is a stranger's, and is not parsed any further."""
         for expected in self.fingerprints:
             algorithm = _HASHES.get(expected.algorithm)
             if algorithm and certificate.digest(algorithm).decode() == expected.value:
-                return True
-        return False
+                return expected
+        return None
 
 
 def usable(fingerprints: Sequence[Fingerprint]) -> bool:
@@ -86,7 +86,7 @@ def _verify(connection: SSL.Connection, shown: crypto.X509, error: int, depth: i
     if depth:
         return True  # certificates above the peer's own mean nothing here
     expected = connection.get_app_data()
-    if expected.matches(shown):
+    if expected.match(shown) is not None:
         return True
     expected.mismatch = True
     return False
@@ -122,6 +122,7 @@ class DtlsEndpoint:
         self.role = role
         self.keys: SrtpKeys | None = None  # set when the handshake is done
         self.closed = False  # one of us said close_notify, or it failed
+        self.matched: Fingerprint | None = None  # of the peer's SDP, by which its certificate was known
         self.parting = False  # as a server: the peer has sent an alert, close_notify most likely
         self._certificate = certificate
         self._expected = _Expected(remote_fingerprints)
@@ -137,6 +138,16 @@ class DtlsEndpoint:
     @property
     def done(self) -> bool:
         return self.keys is not None
+
+    @property
+    def mismatched(self) -> bool:
+        """Whether the peer showed a certificate that none of its fingerprints is of."""
+        return self._expected.mismatch
+
+    @property
+    def kept(self) -> bool:
+        """Whether OpenSSL's connection is held: see the module's docstring."""
+        return self._connection is not None
 
     def start(self, now: float) -> None:
         """Send the first flight (the client's part; a server waits)."""
@@ -296,7 +307,8 @@ class DtlsEndpoint:
 
     def _export(self) -> SrtpKeys:
         shown = self._ssl.get_peer_certificate()
-        if shown is None or not self._expected.matches(shown):
+        self.matched = None if shown is None else self._expected.match(shown)
+        if self.matched is None:
             self._expected.mismatch = True
             self._fail("")
         chosen = self._ssl.get_selected_srtp_profile().decode()

@@ -45,6 +45,17 @@ MAX_SENDS: Final = 12
 CONSENT_INTERVAL: Final = 2.5  # RFC 7675 allows 5 s and less; the round trip is measured by it too
 
 
+@dataclass(frozen=True, slots=True)
+class IceState:
+    """How far ICE has come, for support: addresses, and nothing that lets anybody in."""
+
+    controlling: bool
+    nominated: bool  # by the peer, or by us of a lite one
+    reached: bool  # something of ours is known to have arrived at the selected address
+    valid: tuple[tuple[Address, float | None], ...]  # and how long ago it was heard from; None: not kept
+    moving_to: Address | None  # the peer may have moved there: it is being asked
+
+
 class _Pair:
     """Credentials of both sides, and what is made of them for each message."""
 
@@ -78,6 +89,9 @@ class IceAgent(ABC):
     @abstractmethod
     def is_valid(self, address: Address) -> bool:
         """Whether this address has shown that it knows our password."""
+
+    @abstractmethod
+    def state(self, now: float) -> IceState: ...
 
     def receive(self, datagram: bytes, source: Address, now: float) -> bool:
         """Take a STUN datagram; True when it was authentic. Anything else changes nothing."""
@@ -184,6 +198,15 @@ class IceLite(IceAgent):
 
     def is_valid(self, address: Address) -> bool:
         return address in self._validated
+
+    def state(self, now: float) -> IceState:
+        return IceState(
+            controlling=False,
+            nominated=self._nominated,
+            reached=self._reached,
+            valid=tuple((address, now - at) for address, at in self._validated.items()),
+            moving_to=self._following.new,
+        )
 
     def restart(self, local: IceCredentials, remote: IceCredentials) -> None:
         """Take these credentials too, in place of an earlier restart's that nobody used."""
@@ -385,6 +408,16 @@ class IceControlling(IceAgent):
 
     def is_valid(self, address: Address) -> bool:
         return any(check.address == address and check.state == "succeeded" for check in self._checks)
+
+    def state(self, now: float) -> IceState:
+        answered = tuple((check.address, None) for check in self._checks if check.state == "succeeded")
+        return IceState(
+            controlling=True,
+            nominated=self.selected is not None,
+            reached=self.selected is not None,
+            valid=answered,
+            moving_to=None,
+        )
 
     def _in_conflict(self, request: stun.Message) -> bool:
         theirs = request.controlling

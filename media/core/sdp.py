@@ -62,6 +62,8 @@ VP8_RTX_PT: Final = 97
 AUDIO_PT: Final = 111
 #: feedback we act on; never transport-cc, whose numbering belongs to one connection
 FEEDBACK: Final = ("nack", "nack pli", "ccm fir", "goog-remb")
+#: and of who watches: a browser asks by it whether its reference times are answered (RFC 3611 section 4.4)
+_VIEWER_FEEDBACK: Final = (*FEEDBACK, "rrtr")
 _OUR_H264: Final = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
 _OUR_OPUS: Final = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"
 _OUR_VIDEO: Final = ((H264, H264_PT, H264_RTX_PT, _OUR_H264), (VP8, VP8_PT, VP8_RTX_PT, ""))
@@ -286,7 +288,10 @@ def _answer(
             lines += ["c=IN IP4 0.0.0.0", "a=inactive"]
             lines += [f"a=mid:{section.mid}"] if section.mid else []
             continue
-        track = _track(section, codec, () if stream else _PUBLISHER_EXTENSIONS)
+        if stream:
+            track = _track(section, codec, (), _VIEWER_FEEDBACK)
+        else:
+            track = _track(section, codec, _PUBLISHER_EXTENSIONS)
         tracks[section.kind] = track
         lines += _section_lines(section, track, local, setup, stream)
     return Agreed(
@@ -377,7 +382,9 @@ def _opus(section: Section) -> Codec | None:
     )
 
 
-def _track(section: Section, codec: Codec, extensions: tuple[str, ...]) -> AgreedTrack:
+def _track(
+    section: Section, codec: Codec, extensions: tuple[str, ...], feedback: tuple[str, ...] = FEEDBACK
+) -> AgreedTrack:
     rtx = next(
         (
             other.payload_type
@@ -402,7 +409,7 @@ def _track(section: Section, codec: Codec, extensions: tuple[str, ...]) -> Agree
         clock_rate=codec.clock_rate,
         channels=codec.channels,
         fmtp=_fmtp(codec),
-        feedback=tuple(value for value in codec.feedback if value in FEEDBACK),
+        feedback=tuple(value for value in codec.feedback if value in feedback),
         extensions=tuple(item for item in section.extensions if item[1] in extensions),
         remote_ssrc=ssrc,
         remote_rtx_ssrc=rtx_ssrc,

@@ -28,7 +28,7 @@ from media.core.address import Address as Address
 from media.core.certificate import Certificate
 from media.core.dtls import DtlsEndpoint, Role
 from media.core.errors import DtlsError, ParseError, SrtpError
-from media.core.ice import IceAgent, IceControlling, IceLite
+from media.core.ice import IceAgent, IceControlling, IceLite, IceState
 from media.core.rtp import is_rtcp
 from media.core.runs import PlainRun, parse_run
 from media.core.srtp import InboundSrtp, OutboundSrtp, SrtpKeys
@@ -142,7 +142,29 @@ class SessionStats:
     rtt: float | None  # seconds, of the last ICE check (controlling side); None elsewhere
     heard_age: float | None  # seconds since anything authentic came; None before that
     datagrams_in: int
-    datagrams_dropped: int  # not authentic, replayed, malformed, or from an address not validated
+    datagrams_dropped: int  # the sum of Drops
+
+
+@dataclass(slots=True)
+class Drops:
+    """Datagrams of one session that were not looked at any further, by why."""
+
+    unauthentic: int = 0  # STUN, SRTP or SRTCP that was not made with the session's keys
+    replayed: int = 0  # SRTP or SRTCP that was here before, or is so old that it may have been
+    malformed: int = 0  # authentic, and yet no RTCP; or of more SSRCs than a peer may have
+    unvalidated: int = 0  # media or DTLS from an address that ICE has not validated, or before its time
+
+    def by_srtp(self, code: int) -> None:
+        """One that libsrtp refused; see `SrtpError.code`."""
+        if code in (SrtpError.REPLAYED, SrtpError.TOO_OLD):
+            self.replayed += 1
+        elif code == SrtpError.AUTHENTICATION:
+            self.unauthentic += 1
+        else:
+            self.malformed += 1
+
+    def total(self) -> int:
+        return self.unauthentic + self.replayed + self.malformed + self.unvalidated
 
 
 class Session:
@@ -168,7 +190,7 @@ class Session:
         self._scattered = False  # they went to more than one address
         self._media_heard = False
         self._received = 0
-        self._dropped = 0
+        self.drops = Drops()
 
     @staticmethod
     def _make_ice(config: SessionConfig, now: float) -> IceAgent:
@@ -193,13 +215,13 @@ class Session:
                     self._hear(now)
                 self._follow_ice(now)
             else:
-                self._dropped += 1
+                self.drops.unauthentic += 1
         elif 20 <= first <= 63 and self._ice.is_valid(source):
             self._ice.use(source, len(datagram))
             self._follow_ice(now)
             self._drive_dtls(lambda: self._dtls.receive(datagram, now), now)
         else:
-            self._dropped += 1
+            self.drops.unvalidated += 1
 
     def receive_run(self, data: memoryview, stride: int, source: Address, now: float) -> bool:
         """Take datagrams that came in one read, `stride` bytes apart, if they are a run of media (`runs`).
@@ -222,7 +244,7 @@ class Session:
         else:
             for number, word in enumerate(said):
                 if word:
-                    self._dropped += 1
+                    self.drops.by_srtp(word)
                 else:
                     packet = data[number * stride : (number + 1) * stride]
                     self._queue.append(RtpPacket(bytes(packet[: len(packet) - tag])))
@@ -238,7 +260,7 @@ class Session:
         """
         if self.closed or self.inbound is None or not isinstance(self._ice, IceLite):
             return False
-        if not datagram or not 128 <= datagram[0] <= 191 or not self._open_media(datagram):
+        if not datagram or not 128 <= datagram[0] <= 191 or not self._open_media(datagram, Drops()):
             return False
         self._received += 1
         self._ice.stray(source, now)
@@ -255,6 +277,24 @@ class Session:
             raise ValueError("only the answering, lite side restarts ICE")
         self._ice.restart(local, remote)
         self.ice_generation += 1
+
+    @property
+    def dtls(self) -> DtlsEndpoint:
+        """For whoever looks; it is driven from here alone."""
+        return self._dtls
+
+    def ice_state(self, now: float) -> IceState:
+        return self._ice.state(now)
+
+    @property
+    def parting(self) -> bool:
+        """Whether the peer seems to have said good-bye, and was not heard since."""
+        return self._parting_at is not None
+
+    @property
+    def consent_ends_at(self) -> float:
+        """When the session ends, if nothing is heard of the peer until then."""
+        return self._deadline
 
     @property
     def credentials(self) -> tuple[tuple[sdp.IceCredentials, sdp.IceCredentials], ...]:
@@ -329,12 +369,14 @@ class Session:
             rtt=self._ice.rtt,
             heard_age=None if self._heard is None else now - self._heard,
             datagrams_in=self._received,
-            datagrams_dropped=self._dropped,
+            datagrams_dropped=self.drops.total(),
         )
 
     def _receive_media(self, datagram: bytes, source: Address, now: float) -> None:
-        if self.inbound is None or not self._ice.is_valid(source) or not self._open_media(datagram):
-            self._dropped += 1
+        if self.inbound is None or not self._ice.is_valid(source):
+            self.drops.unvalidated += 1
+            return
+        if not self._open_media(datagram, self.drops):
             return
         self._speak(source, now)
 
@@ -348,8 +390,8 @@ class Session:
             if self._ice.outgoing or self._ice.selected != self.remote:
                 self._follow_ice(now)
 
-    def _open_media(self, datagram: bytes) -> bool:
-        """Hand on an SRTP or SRTCP packet in plaintext; False when it is not authentic, or malformed."""
+    def _open_media(self, datagram: bytes, drops: Drops) -> bool:
+        """Hand on an SRTP or SRTCP packet in plaintext; False, and counted in `drops`, where that fails."""
         inbound = self.inbound
         assert inbound is not None
         try:
@@ -360,7 +402,11 @@ class Session:
             else:
                 self._queue.append(RtpPacket(inbound.unprotect(datagram)))
                 speaker = datagram[8:12]
-        except (SrtpError, ParseError):
+        except ParseError:
+            drops.malformed += 1
+            return False
+        except SrtpError as error:
+            drops.by_srtp(error.code)
             return False
         if not self._media_heard:
             self._media_heard = True

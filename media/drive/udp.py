@@ -120,7 +120,7 @@ class UdpEndpoint:
         self._on_drained = on_drained
         self._six = sock.family == socket.AF_INET6
         self.port: int = sock.getsockname()[1]
-        self.sender = FanoutSender(sock, gso=kernel_has_gso(sock))
+        self.sender = FanoutSender(sock, gso=kernel_has_gso(sock), clock=loop.time)
         self.bytes_received = 0
         self.datagrams_received = 0
         self._on_run = on_run

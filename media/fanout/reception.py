@@ -46,6 +46,26 @@ class Reception:
         self._last_sr = middle(ntp)
         self._last_sr_at = now
 
+    @property
+    def highest(self) -> int:
+        """Extended sequence number."""
+        return self._highest
+
+    @property
+    def received(self) -> int:
+        """Packets."""
+        return self._received
+
+    @property
+    def jitter(self) -> float:
+        """Seconds."""
+        return self._jitter / self._clock_rate
+
+    @property
+    def lost(self) -> int:
+        """Packets that never came at first, those that came when asked for among them."""
+        return 0 if self._base is None else self._highest - self._base + 1 - self._received
+
     def report(self, now: float) -> ReceptionReport | None:
         """The block for now; the fraction counts from the last call. None before the first packet."""
         if self._base is None:

@@ -55,12 +55,18 @@ class Source:
                 track.take_codec(agreed.codec)
         self.rtt: float | None = None  # seconds, by RRTR and DLRR or as the driver knows it
         self.bytes_received = 0
+        self.nacks_sent = 0  # packets
+        self.plis_sent = 0
         self.last_at: float | None = None  # anything authentic
         self._reference_sent: dict[int, float] = {}
 
     @property
     def tracks(self) -> list[Track]:
         return self._tracks
+
+    def reception(self, track: Track) -> Reception | None:
+        """How the track's SSRC arrives; None before its first packet."""
+        return self._reception.get(self._media_ssrc.get(track.kind, -1))
 
     def receive_rtp(self, data: bytes, now: float) -> None:
         self.last_at = now
@@ -161,8 +167,12 @@ class Source:
             return
         packets: list[rtcp.RtcpPacket] = []
         if wishes.keyframe:
+            track.counters.plis_sent += 1
+            self.plis_sent += 1
             packets.append(rtcp.Pli(self._ssrc, ssrc))
         if wishes.sequences:
+            track.counters.nacks_sent += len(wishes.sequences)
+            self.nacks_sent += len(wishes.sequences)
             packets.append(rtcp.Nack(self._ssrc, ssrc, tuple(wishes.sequences)))
         if packets:
             self._send([rtcp.ReceiverReport(self._ssrc), *packets], now)

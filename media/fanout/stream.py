@@ -18,6 +18,7 @@ from media.fanout.viewer import Subscription, Viewer
 
 VIDEO_CLOCK, AUDIO_CLOCK = 90_000, 48_000
 STALLED_AFTER = 2.0  # seconds without a packet
+DLRR_MAX = 8  # reference times of one datagram that are answered: a receiver has one
 LSR_KEPT = 8.0  # seconds for which a viewer's round trip may refer to a sender report of ours
 
 
@@ -163,27 +164,39 @@ class LiveStream:
 
     def feedback(self, viewer: Viewer, packets: Iterable[rtcp.RtcpPacket], now: float) -> None:
         """What a viewer says in RTCP."""
+        reference_times: list[rtcp.Dlrr] = []
         for packet in packets:
             if isinstance(packet, rtcp.Nack):
                 self._nack(viewer, packet, now)
             elif isinstance(packet, rtcp.Pli | rtcp.Fir):
                 viewer.plis += 1
+                self.video.counters.plis += 1
                 started = viewer.video is not None and viewer.video.start is not None
                 if started and self.video.keyframes.want(now):
                     self._ask_keyframe(now)
             elif isinstance(packet, rtcp.ReceiverReport | rtcp.SenderReport):
                 self._reception(viewer, packet.reports, now)
             elif isinstance(packet, rtcp.Remb):
-                viewer.remb = packet.bitrate
+                if self.video.ssrc in packet.ssrcs or self.audio.ssrc in packet.ssrcs:
+                    viewer.estimate.remb(packet.bitrate, now)
             elif isinstance(packet, rtcp.ExtendedReport) and packet.reference_time is not None:
-                answer = rtcp.Dlrr(packet.ssrc, rtcp.middle(packet.reference_time), 0)
-                self._send_rtcp(
-                    viewer.destination,
-                    [
-                        rtcp.ReceiverReport(self.video.ssrc),
-                        rtcp.ExtendedReport(self.video.ssrc, dlrr=(answer,)),
-                    ],
-                )
+                reference_times.append(rtcp.Dlrr(packet.ssrc, rtcp.middle(packet.reference_time), 0))
+        if reference_times:
+            self._answer_reference_times(viewer, reference_times[-DLRR_MAX:])
+
+    def _answer_reference_times(self, viewer: Viewer, answers: list[rtcp.Dlrr]) -> None:
+        """So that a receiver, which sends no reports of its own, knows the round trip (RFC 3611 4.4, 4.5).
+
+        At once, so without a delay to tell; and once a datagram, however many it asks with.
+        """
+        viewer.reference_times += len(answers)
+        self._send_rtcp(
+            viewer.destination,
+            [
+                rtcp.ReceiverReport(self.video.ssrc),
+                rtcp.ExtendedReport(self.video.ssrc, dlrr=tuple(answers)),
+            ],
+        )
 
     def _nack(self, viewer: Viewer, packet: rtcp.Nack, now: float) -> None:
         viewer.nacks += len(packet.sequences)
@@ -191,10 +204,16 @@ class LiveStream:
             if subscription is not None and packet.media_ssrc == track.ssrc:
                 track.resend(subscription, packet.sequences, now, viewer.rtt)
 
+    def main_track(self, viewer: Viewer) -> Track:
+        """The track whose reports tell how a viewer fares: the picture, or the sound where it has none."""
+        return self.audio if viewer.video is None else self.video
+
     def _reception(self, viewer: Viewer, reports: Iterable[rtcp.ReceptionReport], now: float) -> None:
+        main = self.main_track(viewer)
         for report in reports:
-            if report.ssrc == self.video.ssrc or (viewer.video is None and report.ssrc == self.audio.ssrc):
-                viewer.loss = report.fraction_lost / 256
+            if report.ssrc == main.ssrc:
+                viewer.heard, viewer.heard_at = report, now
+                viewer.estimate.report(report, viewer.destination.bytes_sent, now)
             sent = self._reports_sent.get(report.last_sr)
             if sent is not None and report.ssrc in (self.video.ssrc, self.audio.ssrc):
                 viewer.rtt = max(0.0, now - sent - report.delay_since_last_sr / 65536)

@@ -63,9 +63,20 @@ class TrackCounters:
     received_bytes: int = 0  # RTP header and payload
     frames: int = 0
     keyframes: int = 0
-    dropped: int = 0  # before the first key frame of a source, too long, or too late
-    resent: int = 0
+    # Packets that were not forwarded, and why:
+    keyless: int = 0  # before the first key frame of a source
+    too_long: int = 0
+    too_late: int = 0
+    duplicates: int = 0
     stalls: int = 0  # times a viewer over TCP had no room for a batch
+    # What viewers asked for, and what came of it:
+    nacked: int = 0  # packets
+    resent: int = 0
+    resend_refused: int = 0  # beyond a viewer's budget
+    plis: int = 0
+    # What was asked for upstream:
+    nacks_sent: int = 0  # packets
+    plis_sent: int = 0
 
 
 @dataclass(slots=True)
@@ -167,13 +178,13 @@ class Track:
             self.change_source()
         payload = packet[header.payload_offset : len(packet) - header.padding]
         if len(payload) + 12 > MAX_PACKET:
-            self.counters.dropped += 1
+            self.counters.too_long += 1
             return
         begins_keyframe = self._begins_keyframe
         keyframe = begins_keyframe is not None and begins_keyframe(payload)
         if self._gated:
             if not keyframe:
-                self.counters.dropped += 1
+                self.counters.keyless += 1
                 self.last_packet_at = now
                 if self._gate_wish_at is None:
                     self._gate_wish_at = now
@@ -185,13 +196,14 @@ class Track:
         before = continuity.newest
         number = continuity.map(header.sequence, header.timestamp, now)
         if number < continuity.floor:
-            self.counters.dropped += 1
+            self.counters.too_late += 1
             return
         timestamp = continuity.map_timestamp(header.timestamp)
         out = (
             _HEADER.pack(0x80, 0x80 if header.marker else 0, number & 0xFFFF, timestamp, self.ssrc) + payload
         )
         if not self.ring.insert(number, out):
+            self.counters.duplicates += 1
             return
         self.missing.arrived(number, before, now, again=again)
         counters = self.counters
@@ -435,6 +447,8 @@ class Track:
     ) -> int:
         """Answer a viewer's NACK from the ring; returns how many packets went out again."""
         packets: list[bytes] = []
+        self.counters.nacked += len(sequences)
+        refused_before = subscription.budget.refused
         rate = self._packet_rate(now)
         sent = self._continuity.newest - self._batcher.held  # what is gathered still may be padded
         for sequence in sequences[:NACKS_READ]:
@@ -461,6 +475,7 @@ class Track:
             elif not subscription.may_repeat or number < self._continuity.newest - _REPLAY_HORIZON:
                 continue
             packets.append(packet)
+        self.counters.resend_refused += subscription.budget.refused - refused_before
         if packets:
             payload_type = 0 if subscription.rtx_payload_type is not None else subscription.payload_type
             self._sender.send_packets(packets, payload_type, subscription.destination, now)
@@ -513,6 +528,11 @@ class Track:
         return wishes
 
     # -- figures
+
+    @property
+    def newest_sent(self) -> int:
+        """The extended number of the last packet that viewers who are live were sent."""
+        return self._continuity.newest - self._batcher.held
 
     @property
     def viewers_live(self) -> int:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 from media.core.codecs import VideoCodec
+from media.core.rtcp import ReceptionReport
+from media.fanout.estimate import KEPT, BandwidthEstimate
 from media.fanout.loss import ResendBudget
 from media.fanout.sender import Destination
 
@@ -44,8 +46,24 @@ class Viewer:
     destination: Destination
     video: Subscription | None = None
     audio: Subscription | None = None
-    loss: float | None = None  # fraction, of its last receiver report about the picture
+    heard: ReceptionReport | None = None  # its last report about the picture; sound, where it has no picture
+    heard_at: float = 0.0
     rtt: float | None = None  # seconds
-    remb: int | None = None  # bits per second
+    estimate: BandwidthEstimate = field(default_factory=BandwidthEstimate)
     nacks: int = 0  # packets it asked for again
     plis: int = 0
+    reference_times: int = 0  # of its own that were answered (RRTR, DLRR)
+
+    def latest(self, now: float) -> ReceptionReport | None:
+        """Its last report; None where that is so old that it says nothing of now."""
+        return self.heard if now - self.heard_at <= KEPT else None
+
+    def loss(self, now: float) -> float | None:
+        """The fraction lost on the way to it, by its last report."""
+        latest = self.latest(now)
+        return None if latest is None else latest.fraction_lost / 256
+
+    def jitter(self, now: float, clock_rate: int) -> float | None:
+        """Interarrival jitter there, in seconds (RFC 3550 section 6.4.1), by its last report."""
+        latest = self.latest(now)
+        return None if latest is None else latest.jitter / clock_rate

@@ -7,12 +7,15 @@ tried again each second. Its workers do not outlive it: each ends when its pipe 
 import asyncio
 import contextlib
 import errno
+import hashlib
+import hmac
 import os
 import secrets
 import signal
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +27,7 @@ import structlog
 import uvicorn
 
 from controlplane.wire import processes
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import (
     EnrolAnswer,
     EnrolRequest,
@@ -37,9 +41,11 @@ from controlplane.wire.nodes import (
 )
 from controlplane.wire.reaching import control_url
 from media.core.certificate import Certificate
+from media.node import metrics
 from media.node.control import ControlError, application
 from media.node.crew import Crew
 from media.node.manager import ManagerAway, ManagerClient, ManagerRefused, ManagerUntrusted
+from media.node.memory import resident_bytes
 from media.node.reports import ReportBuilder
 from media.node.trust import server_context
 from media.node.workers import Launched, Message, Worker, WorkerFailed, WorkerGone
@@ -95,6 +101,9 @@ class Agent:
         self._stop_reason = ""
         self._started = time.time()
         self._rejected_since: float | None = None
+        self._delivered = Counter({"delivered": 0, "unanswered": 0, "rejected": 0})  # reports
+        self._refused: Counter[str] = Counter()  # sessions, by the code of our refusal
+        self._metrics_sha256: str | None = None  # of the token that may read metrics, as the manager says
         self._sessions_due = 0.0
 
     # -- life
@@ -239,12 +248,16 @@ class Agent:
             answer = await self._manager.report(report)
         except ManagerAway as error:
             self._rejected_since = None
+            self._delivered["unanswered"] += 1
             log.warning("report_not_delivered", reason=str(error))
             return
         except ManagerRefused as error:
+            self._delivered["rejected"] += 1
             self._rejected(error)
             return
         self._rejected_since = None
+        self._delivered["delivered"] += 1
+        self._metrics_sha256 = answer.metrics_sha256
         del self._crew.ended[: len(sent)]
         for order in answer.orders:
             await self._obey(order)
@@ -316,9 +329,36 @@ class Agent:
         }
 
     async def create_session(self, request: SessionRequest) -> SessionAnswer:
-        if self._stop.is_set():
-            raise ControlError(503, "ending", "The node is ending", "Choose another node.")
-        return await self._crew.create_on(self._crew.choose(request), request)
+        try:
+            if self._stop.is_set():
+                raise ControlError(503, "ending", "The node is ending", "Choose another node.")
+            worker = self._crew.choose(request)
+        except ControlError as error:
+            self._refused[error.problem.code] += 1
+            raise
+        return await self._crew.create_on(worker, request)
+
+    def may_read_metrics(self, token: str) -> bool:
+        shown = hashlib.sha256(token.encode()).hexdigest()
+        return self._metrics_sha256 is not None and hmac.compare_digest(shown, self._metrics_sha256)
+
+    async def metrics(self) -> bytes:
+        return metrics.text(
+            metrics.NodeCounts(
+                name=self._crew.name or "",
+                role=self._options.role.value,
+                version=_version(),
+                started_at=self._started,
+                capacity=self._options.capacity,
+                cpu_s=time.process_time(),
+                memory=resident_bytes(),
+                workers_restarted=self._crew.restarted,
+                reports=self._delivered,
+                refused=self._refused,
+                workers=await self._crew.counts(),
+                up=self._crew.up,
+            )
+        )
 
     async def end_session(self, session_id: str, reason: str) -> None:
         await self._crew.ask_owner(session_id, {"op": "close", "reason": reason})
@@ -329,6 +369,9 @@ class Agent:
         if answer["ev"] != "restarted":
             return None
         return SessionPatch(etag=answer["etag"], fragment=answer["fragment"])
+
+    async def inspect(self, session_id: str) -> SessionInside:
+        return await self._crew.inspect(session_id)
 
     async def end_channel(self, channel: str, reason: str) -> None:
         self._crew.home.pop(channel, None)

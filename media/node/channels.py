@@ -22,6 +22,7 @@ from media.drive.timers import Timers
 from media.fanout.sender import FanoutSender
 from media.fanout.stream import LiveStream
 from media.fanout.viewer import Viewer
+from media.node.counts import Counts
 from media.node.errors import Refused
 from media.node.peer import Peer
 from media.node.relay import Relay
@@ -89,8 +90,10 @@ class Channels:
         sender: FanoutSender,
         emit: Emit,
         random: Callable[[int], bytes],
+        counts: Counts,
     ) -> None:
         """`emit` tells the agent; what it is told is in ipc.py."""
+        self._counts = counts
         self._loop = loop
         self._role = role
         self._timers = timers
@@ -226,6 +229,7 @@ class Channels:
         if entry is not None:
             self._timers.cancel(entry.stream)
             self._touched.discard(entry.stream)
+            self._counts.stream_ended(entry.stream)
             self._emit({"ev": "dropped", "channel": channel})
 
     def _end_misfits(self, channel: str, now: float) -> None:

@@ -1,7 +1,8 @@
 """The node's control endpoint, where the stream manager makes and ends sessions.
 
 Served over TLS with a certificate of the node's own, which the manager has pinned (trust.py). Who asks shows
-the secret of the enrolment as bearer.
+the secret of the enrolment as bearer. Metrics may also be read, and nothing else done, with a token that the
+manager has for that (docs/decisions/0017); only its SHA-256 is known here.
 """
 
 import hmac
@@ -16,7 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from controlplane.wire.base import Problem
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
+from media.node.metrics import CONTENT_TYPE
 
 MAX_BODY = 256 * 1024  # a 64 KiB offer, escaped
 
@@ -45,9 +48,18 @@ class NodeControl(Protocol):
     async def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
         """None where nothing but candidates came."""
 
+    async def inspect(self, session_id: str) -> SessionInside:
+        """What is inside a session, for support."""
+
     async def end_channel(self, channel: str, reason: str) -> None: ...
 
     async def resubscribe(self, channel: str, reason: str) -> None: ...
+
+    def may_read_metrics(self, token: str) -> bool:
+        """Whether this is the token that reads metrics and nothing else."""
+
+    async def metrics(self) -> bytes:
+        """As Prometheus reads them; see metrics.py."""
 
     def terminate(self, reason: str) -> None:
         """End soon; returns at once."""
@@ -92,6 +104,10 @@ def application(node: NodeControl) -> Starlette:
         restarted = await node.patch(request.path_params["id"], fragment, request.headers.get("if-match"))
         return Response(status_code=204) if restarted is None else JSONResponse(restarted.model_dump())
 
+    async def inspect(request: Request) -> Response:
+        found = await node.inspect(request.path_params["id"])
+        return JSONResponse(found.model_dump(mode="json"))
+
     async def end_channel(request: Request) -> Response:
         await node.end_channel(request.path_params["channel"], await _reason(request, "the stream has ended"))
         return Response(status_code=204)
@@ -103,6 +119,14 @@ def application(node: NodeControl) -> Starlette:
     async def health(request: Request) -> Response:
         return JSONResponse(node.health())
 
+    async def metrics(request: Request) -> Response:
+        if not node.may_read_metrics(_bearer(request)):
+            try:
+                _authorise(request, node.control_secret)
+            except ControlError as error:
+                return _problem(error.problem)
+        return Response(await node.metrics(), media_type=None, headers={"Content-Type": CONTENT_TYPE})
+
     async def terminate(request: Request) -> Response:
         node.terminate(await _reason(request, "the stream manager says so"))
         return Response(status_code=202)
@@ -112,9 +136,11 @@ def application(node: NodeControl) -> Starlette:
             Route("/v1/sessions", guarded(create), methods=["POST"]),
             Route("/v1/sessions/{id}", guarded(end), methods=["DELETE"]),
             Route("/v1/sessions/{id}", guarded(patch), methods=["PATCH"]),
+            Route("/v1/sessions/{id}", guarded(inspect), methods=["GET"]),
             Route("/v1/channels/{channel}/end", guarded(end_channel), methods=["POST"]),
             Route("/v1/channels/{channel}/resubscribe", guarded(resubscribe), methods=["POST"]),
             Route("/v1/health", guarded(health), methods=["GET"]),
+            Route("/metrics", metrics, methods=["GET"]),
             Route("/v1/terminate", guarded(terminate), methods=["POST"]),
         ]
     )
@@ -123,9 +149,14 @@ def application(node: NodeControl) -> Starlette:
 def _authorise(request: Request, secret: str | None) -> None:
     if secret is None:
         raise ControlError(503, "not_enrolled", "The node has not enrolled yet", "Try again in a moment.")
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), secret.encode()):
+    if not hmac.compare_digest(_bearer(request).encode(), secret.encode()):
         raise ControlError(401, "bad_credential", "The bearer token is missing or wrong")
+
+
+def _bearer(request: Request) -> str:
+    """The bearer token of a request, or nothing."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return given if scheme.lower() == "bearer" else ""
 
 
 async def _body(request: Request) -> bytes:

@@ -5,6 +5,7 @@ Other workers of the node take it from there, over the same kind of relay that j
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import structlog
 
 from controlplane.wire import processes
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import Role, SessionAnswer, SessionKind, SessionRequest, WorkerInfo
 from media.node.control import ControlError
 from media.node.workers import Launched, Message, Worker, WorkerFailed, WorkerGone, launch
@@ -43,6 +45,8 @@ class Crew:
         self._subscribe = subscribe
         self._workers: dict[int, Worker] = {}  # by index
         self._answers: dict[int, dict[str, Any]] = {}  # each worker's last report
+        self._counts: dict[int, dict[str, Any]] = {}  # and what it last counted
+        self.restarted = 0  # workers that were replaced
         self._missed: dict[int, int] = {}
         self._where: dict[str, int] = {}  # session -> index of its worker
         self._connections: set[str] = set()  # sessions of publishers and viewers, as capacity counts them
@@ -95,6 +99,7 @@ class Crew:
         self.ended += lost
         self.home = {channel: where for channel, where in self.home.items() if where != index}
         self._answers.pop(index, None)
+        self._counts.pop(index, None)
         if not self._stopping:
             code = worker.process.returncode
             log.error("worker_died", worker=index, pid=worker.pid, code=code, sessions=len(lost))
@@ -118,6 +123,7 @@ class Crew:
                 continue
             worker.on_gone = self._gone
             self._take(worker)
+            self.restarted += 1
             log.info("worker_restarted", worker=dead.plan.index, pid=worker.pid, port=worker.port)
             return
 
@@ -175,6 +181,22 @@ class Crew:
         else:
             self._answers[index] = self._answers.get(index, {"sessions": []}) | said  # those last told of
             self._missed[index] = 0
+
+    @property
+    def up(self) -> dict[int, bool]:
+        """By index: whether the worker runs."""
+        return {index: worker.alive and worker.port > 0 for index, worker in self._workers.items()}
+
+    async def counts(self) -> dict[int, dict[str, Any]]:
+        """What each worker that runs has counted, now or when it answered last, by index."""
+        await asyncio.gather(*(self._ask_counts(worker) for worker in list(self._workers.values())))
+        return dict(self._counts)
+
+    async def _ask_counts(self, worker: Worker) -> None:
+        with contextlib.suppress(WorkerGone):
+            said = await worker.ask({"op": "counts"}, ASK_REPORT_WITHIN)
+            if said["ev"] == "counts" and self._workers.get(worker.plan.index) is worker and worker.alive:
+                self._counts[worker.plan.index] = said
 
     # -- sessions
 
@@ -260,6 +282,22 @@ class Crew:
         if worker is None:
             raise ControlError(404, "no_such_session", "No such session on this node", session)
         return await self._ask(worker, message | {"id": session})
+
+    async def inspect(self, session: str) -> SessionInside:
+        """What is inside a session. All workers are asked: one's relay from another is known to it alone."""
+        workers = [worker for worker in self._workers.values() if worker.alive]
+        asked = (self._ask(worker, {"op": "inspect", "id": session}) for worker in workers)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = ControlError(404, "no_such_session", "No such session on this node", session)
+        for worker, answer in zip(workers, answers, strict=True):
+            if isinstance(answer, ControlError):
+                refused = refused if answer.problem.status == 404 else answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                found = SessionInside.model_validate(answer["session"])
+                return found.model_copy(update={"worker": worker.plan.index, "node": self.name or ""})
+        raise refused
 
     async def ask_all(self, message: Message) -> None:
         workers = [worker for worker in self._workers.values() if worker.alive]

@@ -25,6 +25,7 @@ from typing import Any
 
 import structlog
 
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import Role, SessionKind, SessionPatch, ice_etag
 from media.core.address import Address
 from media.core.certificate import Certificate
@@ -44,8 +45,9 @@ from media.drive.tcp import TcpEndpoint
 from media.drive.timers import Timers
 from media.drive.udp import OnRun, UdpEndpoint, bind
 from media.drive.ways import Ways
-from media.node import figures
+from media.node import figures, inside
 from media.node.channels import Channel, Channels, Emit
+from media.node.counts import Counts
 from media.node.errors import Refused
 from media.node.negotiation import OurSide, new_remote_credentials
 from media.node.peer import Identity, Peer
@@ -103,7 +105,8 @@ class Engine:
         self._ours = OurSide(
             addresses, self.certificate, random, self.endpoint.port, tcp_ports=tuple(self.tcp.ports)
         )
-        self._channels = Channels(loop, role, self.timers, self.endpoint.sender, emit, random)
+        self._counts = Counts()
+        self._channels = Channels(loop, role, self.timers, self.endpoint.sender, emit, random, self._counts)
         self._peers: dict[str, Peer] = {}
         self._joining: set[str] = set()  # publishers and viewers that are not connected yet
         self._endpoints: list[UdpEndpoint] = [self.endpoint]  # relays' too, while open
@@ -124,6 +127,15 @@ class Engine:
 
         `codec` is the name of what is on air, for a receiver, where the stream manager knows it.
         """
+        try:
+            return self._create(session_id, kind, channel, offer, codec)
+        except Refused as refused:
+            self._counts.refused[refused.code] += 1
+            raise
+
+    def _create(
+        self, session_id: str, kind: SessionKind, channel: str, offer: str, codec: str | None
+    ) -> Agreed:
         if session_id in self._peers:
             raise Refused(409, "session_exists", "This session exists already", session_id)
         if kind is SessionKind.WHIP and self._role is Role.EDGE:
@@ -258,6 +270,7 @@ class Engine:
             self._endpoints.remove(endpoint)
             self._closed_bytes[0] += endpoint.sender.counters.sent_bytes
             self._closed_bytes[1] += endpoint.bytes_received
+            self._counts.relay_closed(endpoint)
         sock = bind(None, dual_stack=self._dual_stack)
         endpoint = UdpEndpoint(self._loop, sock, on_datagram, self._drained, on_run=on_run)
         self._endpoints.append(endpoint)
@@ -280,11 +293,13 @@ class Engine:
 
     def peer_ready(self, peer: Peer, now: float) -> None:
         self._joining.discard(peer.identity.id)
+        self._counts.connected(peer, now)
         self._channels.ready(peer, now)
         log.info("session_connected", session=peer.identity.id, kind=peer.identity.kind.value)
 
     def peer_closed(self, peer: Peer, reason: str, now: float) -> None:
         identity = peer.identity
+        self._counts.ended(peer)
         self._routing.remove(peer)
         self._peers.pop(identity.id, None)
         self._joining.discard(identity.id)
@@ -319,6 +334,7 @@ class Engine:
     def _measure_delay(self) -> None:
         now = self._loop.time()
         self._loop_delay = max(self._loop_delay, now - self._probe_due)
+        self._counts.loop_delay.observe(max(0.0, now - self._probe_due))
         self._probe_due = now + PROBE_EVERY
         self._probe = self._loop.call_at(self._probe_due, self._measure_delay)
 
@@ -335,7 +351,7 @@ class Engine:
         meter.begin()
         peers = list(self._peers.values())
         delay, self._loop_delay = self._loop_delay, 0.0
-        result = figures.totals(peers)
+        result = figures.totals(peers, now)
         result |= {
             "sent": self._closed_bytes[0]
             + sum(e.sender.counters.sent_bytes for e in self._endpoints)
@@ -359,6 +375,26 @@ class Engine:
             some = [peer for peer in peers[first : first + ROWS_AT_ONCE] if peer.state != "closed"]
             yield [figures.session_row(peer, meter, now) for peer in some]
         meter.end()
+
+    def inspect(self, session_id: str) -> SessionInside:
+        """What is inside one session, for support. Raises Refused."""
+        peer = self._peers.get(session_id)
+        if peer is None:
+            raise Refused(404, "no_such_session", "No such session", session_id)
+        return inside.session(peer, self.certificate, self._loop.time())
+
+    def counts(self) -> dict[str, Any]:
+        """What has been counted since the start; see counts.py."""
+        relays = [endpoint for endpoint in self._endpoints if endpoint is not self.endpoint]
+        return self._counts.reading(
+            self._peers.values(),
+            [entry.stream for entry in self._channels],
+            self.endpoint,
+            relays,
+            self.tcp,
+            self._routing,
+            self._loop.time(),
+        )
 
     def _stream_row(self, entry: Channel, now: float) -> dict[str, Any]:
         session = entry.publisher.identity.id if entry.publisher is not None else None

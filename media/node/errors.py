@@ -9,4 +9,5 @@ class Refused(Exception):
 
     def __init__(self, status: int, code: str, title: str, detail: str = "") -> None:
         super().__init__(detail or title)
+        self.code = code
         self.problem = {"status": status, "code": code, "title": title, "detail": detail}

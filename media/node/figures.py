@@ -58,14 +58,14 @@ def _bits(rate: float | None) -> float | None:
     return None if rate is None else round(rate * 8, 1)
 
 
-def _remote(address: Address | None) -> str | None:
+def spelled(address: Address | None) -> str | None:
     if address is None:
         return None
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _transport(address: Address | None) -> str | None:
+def transport(address: Address | None) -> str | None:
     if address is None:
         return None
     return f"{'tcp' if isinstance(address, TcpAddress) else 'udp'}{6 if ':' in address[0] else 4}"
@@ -79,8 +79,8 @@ def session_row(peer: Peer, meter: Meter, now: float) -> dict[str, Any]:
         "kind": identity.kind.value,
         "channel": identity.channel,
         "state": peer.state,
-        "remote": _remote(peer.session.remote),
-        "transport": _transport(peer.session.remote),
+        "remote": spelled(peer.session.remote),
+        "transport": transport(peer.session.remote),
     }
     rtt = peer.session.stats(now).rtt
     if peer.source is not None:
@@ -96,7 +96,10 @@ def session_row(peer: Peer, meter: Meter, now: float) -> dict[str, Any]:
     if viewer is not None:
         rtt = viewer.rtt if viewer.rtt is not None else rtt
         row["bitrate_bps"] = _bits(meter.rate(f"{identity.id}/out", viewer.destination.bytes_sent, now))
-        row["loss"] = viewer.loss
+        row["loss"] = viewer.loss(now)
+        jitter = viewer.jitter(now, peer.stream.main_track(viewer).clock_rate)
+        row["jitter_ms"] = None if jitter is None else round(jitter * 1000, 3)
+        row["estimate_bps"] = viewer.estimate.value(now)
         row["nacks"] = viewer.nacks
         row["plis"] = viewer.plis
     row["rtt_ms"] = None if rtt is None else round(rtt * 1000, 3)
@@ -137,19 +140,20 @@ def stream_row(
     }
 
 
-def totals(peers: list[Peer]) -> dict[str, Any]:
-    """Connections, mean loss and median round trip of a worker's peers."""
+def totals(peers: list[Peer], now: float) -> dict[str, Any]:
+    """Connections of a worker's peers; the mean loss of its viewers, all their round trips and estimates."""
     connected = [peer for peer in peers if peer.state == "connected"]
     viewers = [
         peer.viewer
         for peer in connected
         if peer.identity.kind is SessionKind.WHEP and peer.viewer is not None
     ]
-    losses = [viewer.loss for viewer in viewers if viewer.loss is not None]
+    losses = [loss for viewer in viewers if (loss := viewer.loss(now)) is not None]
     trips = [viewer.rtt for viewer in viewers if viewer.rtt is not None]
     return {
         "connections": sum(p.identity.kind in (SessionKind.WHIP, SessionKind.WHEP) for p in connected),
         "losses": [statistics.fmean(losses), len(losses)] if losses else None,
         "rtts_ms": [round(trip * 1000, 3) for trip in trips],
+        "estimates_bps": [bps for viewer in viewers if (bps := viewer.estimate.value(now)) is not None],
         "cpu_s": time.process_time(),
     }

@@ -9,6 +9,8 @@ Agent -> worker (`op`)
     subscribed   channel, attempt, session, origin, answer   a subscribe went well
     refused      channel, attempt, problem                it did not
     report       ref, sessions (whether each is wanted)   answered by report
+    counts       ref                                      answered by counts
+    inspect      ref, id                                  answered by inspected or problem
     shutdown                                              close all sessions, then end
 
 Worker -> agent (`ev`)
@@ -18,6 +20,8 @@ Worker -> agent (`ev`)
     restarted    ref, etag, fragment                      ICE has new credentials
     problem      ref, problem {status, code, title, detail}
     report       ref, ...                                 see figures.py
+    counts       ref, ...                                 see counts.py
+    inspected    ref, session                             a wire.inside.SessionInside
     subscribe    channel, attempt, offer                  ask who has the channel
     ended        id, kind, channel, reason
     dropped      channel                              it is not on this worker any more

@@ -83,6 +83,9 @@ class Peer:
         self.state = "new"
         self._speakers = 0  # of the session's, so many has the owner been told of
         self.made_at = now
+        self.reached_at: float | None = None  # when ICE first had an address that works
+        self.ready_at: float | None = None  # when DTLS was done
+        self.given_up = False  # we were told to close it, or another took its place
         self._contested_at: float | None = None  # its address was named by another session
         self._description = description
         self._owner = owner
@@ -149,6 +152,7 @@ class Peer:
         self._pump(now)
 
     def close(self, now: float, reason: str) -> None:
+        self.given_up = True
         self.session.close(now, reason)
         self._pump(now)
 
@@ -178,6 +182,7 @@ class Peer:
             elif isinstance(item, Connected | RemoteChanged):
                 if self.state == "new":
                     self.state = "connecting"
+                    self.reached_at = now
                 self._owner.peer_bound(self, item.remote, now)
                 if self.viewer is not None:
                     self.stream.move(self.viewer, self.endpoint.where(item.remote))
@@ -196,6 +201,7 @@ class Peer:
 
     def _ready(self, event: DtlsReady, now: float) -> None:
         self.state = "connected"
+        self.ready_at = now
         if self._description is None:
             video, audio = self.agreed.video, self.agreed.audio
             self.source = Source(

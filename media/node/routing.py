@@ -26,6 +26,8 @@ class Routing:
         self._tcp = tcp
         self._demux: Demux[Peer] = Demux()
         self._strays_left = STRAYS_A_SECOND  # until the next `second`
+        self.strays_tried = 0
+        self.strays_refused = 0  # too many in one second
 
     @property
     def strangers(self) -> int:
@@ -52,8 +54,10 @@ class Routing:
         """Media from an address nobody is known at: a NAT may have given a peer of ours another one."""
         for suspect in self._demux.suspects(data, source):
             if self._strays_left <= 0:
+                self.strays_refused += 1
                 return
             self._strays_left -= 1
+            self.strays_tried += 1
             if suspect.receive_stray(data, source, now):
                 return
 

@@ -118,6 +118,10 @@ class Worker:
                         rows += some
                         await asyncio.sleep(0)
                     answer["sessions"] = rows
+            case "inspect":
+                answer = {"ev": "inspected", "session": engine.inspect(message["id"]).model_dump(mode="json")}
+            case "counts":
+                answer = {"ev": "counts"} | engine.counts()
             case other:
                 log.warning("unknown_message", op=other)
         if "ref" in message:

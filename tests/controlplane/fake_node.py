@@ -79,6 +79,7 @@ class FakeNode:
         self.failure: tuple[int, str] | None = None  # status and code for the next offers
         self.restarts: dict[str, list[str]] = {}  # session -> the peer's ufrags, of each ICE restart
         self.answer_delay_s = 0.0
+        self.metrics_sha256: str | None = None  # as the manager said it last
         self.terminated = threading.Event()
         self._codecs: dict[str, str | None] = {}
         self._ended: list[str] = []
@@ -176,7 +177,9 @@ class FakeNode:
         path = f"/api/v1/nodes/{self.enrolled.node_id}/report"
         body = self.call("POST", path, report.model_dump_json(), self.enrolled.credential)
         del self._ended[: len(ended)]
-        return ReportAnswer.model_validate_json(body)
+        answer = ReportAnswer.model_validate_json(body)
+        self.metrics_sha256 = answer.metrics_sha256
+        return answer
 
     def _streams(self, sessions: dict[str, SessionRequest]) -> list[StreamReport]:
         found: dict[str, StreamReport] = {}
@@ -239,11 +242,15 @@ class FakeNode:
         self.calls.append(f"{method} {parts.path}")
         if method == "GET" and parts.path == "/v1/health":
             return 200, {"status": "ok"}
+        if method == "GET" and parts.path == "/metrics":
+            return 200, f'showcaller_node_info{{node="{self.name}"}} 1\n'.encode()
         if method == "POST" and parts.path == "/v1/sessions":
             return self._create(SessionRequest.model_validate_json(body))
         if found := re.fullmatch(r"/v1/sessions/([^/]+)", parts.path):
             if found[1] not in self.sessions:
                 return 404, _problem(404, "no_such_session")
+            if method == "GET":
+                return 200, inside(self.sessions[found[1]])
             if method == "PATCH":
                 return self._patch(found[1], body.decode(), if_match)
             self.end_session(found[1])
@@ -302,7 +309,9 @@ class FakeNode:
                     self.headers.get("Authorization", ""),
                     self.headers.get("If-Match"),
                 )
-                content = b"" if answer is None else json.dumps(answer).encode()
+                content = answer if isinstance(answer, bytes) else b""
+                if answer is not None and not isinstance(answer, bytes):
+                    content = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.send_header("Connection", "close")  # so that a stopped node refuses at once
@@ -316,6 +325,36 @@ class FakeNode:
                 """Quiet."""
 
         return Handler
+
+
+def inside(session: SessionRequest) -> dict[str, Any]:
+    """As a node would tell of a session that nobody has come to yet."""
+    return {
+        "id": session.id,
+        "kind": session.kind,
+        "channel": session.channel,
+        "node": "as it calls itself",
+        "state": "new",
+        "age_s": 0.5,
+        "ice": {
+            "role": "lite",
+            "ufrag": "ours",
+            "remote_ufrag": "theirs",
+            "restarts": 0,
+            "restarting": False,
+            "nominated": False,
+            "reached": False,
+        },
+        "dtls": {
+            "state": "waiting",
+            "role": "server",
+            "fingerprint": "AB:CD",
+            "connection": "none",
+            "parting": False,
+        },
+        "srtp": {},
+        "rtcp": {},
+    }
 
 
 def _problem(status: int, code: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ COLUMNS = (
     Column("bitrate", "bitrate", 9, right=True),
     Column("loss", "loss", 7, right=True, rank=1),
     Column("round", "round trip", 10, right=True, rank=3),
+    Column("jitter", "jitter", 7, right=True, rank=5),
+    Column("takes", "can take", 9, right=True, rank=3),
     Column("nacks", "nacks", 6, right=True, rank=4),
     Column("plis", "plis", 5, right=True, rank=4),
     Column("remote", "remote", 15, rank=2, grows=True),
@@ -43,6 +45,8 @@ def row(session: SessionReport) -> Row:
         "bitrate": [(figures.rate(session.bitrate_bps), "")],
         "loss": [(figures.loss(session.loss), "bold $warn" if (session.loss or 0.0) > 0.01 else "")],
         "round": [(figures.milliseconds(session.rtt_ms), "")],
+        "jitter": [(figures.milliseconds(session.jitter_ms), "")],
+        "takes": [(figures.rate(session.estimate_bps), "")],
         "nacks": [(figures.count(session.nacks), "")],
         "plis": [(figures.count(session.plis), "")],
         "remote": [(remote(session), "$muted")],
@@ -79,6 +83,7 @@ def node_lines(node: NodeDetail, view: View, inside: NodeInside | None, width: i
             (full, words.load(fraction)),
             (empty, "$muted"),
             (f"   reserved {node.reserved}", "$muted"),
+            (can_take(node, width), "$muted"),
         ],
         [
             ("egress ", "$muted"),
@@ -109,6 +114,13 @@ def node_lines(node: NodeDetail, view: View, inside: NodeInside | None, width: i
         )
         lines.append([(figures.clip(text, width), "")])
     return lines
+
+
+def can_take(node: NodeDetail, width: int) -> str:
+    """What the ways of its viewers can take; where there is room to say it."""
+    if node.estimate_p10_bps is None or width < 100:
+        return ""
+    return f"   nine viewers in ten can take {figures.rate(node.estimate_p10_bps)}"
 
 
 def stream_lines(inside: NodeInside, width: int) -> list[Line]:

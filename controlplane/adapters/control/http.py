@@ -7,6 +7,7 @@ address. Connections are kept while a node is spoken with: a handshake costs mor
 import ssl
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -15,9 +16,11 @@ from controlplane.adapters.control.pinned import PinnedContext
 from controlplane.domain.nodes.model import Node
 from controlplane.ports.control import NodeRefused, NodeUnreachable
 from controlplane.wire.base import Problem
+from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
 
 TIMEOUT = httpx.Timeout(5.0, connect=1.0)
+ASKED = httpx.Timeout(3.0, connect=1.0)  # somebody waits for what the node knows
 QUICK = httpx.Timeout(1.0)
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
 
@@ -65,6 +68,14 @@ class HttpNodeControl:
         except NodeRefused as error:
             if error.problem.status != 404:
                 raise
+
+    async def inspect(self, node: Node, session: str) -> SessionInside:
+        path = f"/v1/sessions/{quote(session, safe='')}"
+        response = await self._call(node, "GET", path, timeout=ASKED)
+        return _read(node, SessionInside, response)
+
+    async def metrics(self, node: Node) -> bytes:
+        return (await self._call(node, "GET", "/metrics", timeout=ASKED)).content
 
     async def terminate(self, node: Node) -> None:
         await self._call(node, "POST", "/v1/terminate")
@@ -128,6 +139,8 @@ def _read(node: Node, kind: type[Answer], response: httpx.Response) -> Answer:
 
 def _unreachable(node: Node, error: Exception) -> NodeUnreachable:
     """Only a refused connection says that the node has gone: a network that is away says nothing of it."""
+    if isinstance(error, httpx.TimeoutException):  # what it was waiting for is no reason
+        return NodeUnreachable(node.id, "it does not answer in time", refused=False)
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):

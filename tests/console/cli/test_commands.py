@@ -309,6 +309,37 @@ def test_logs_are_listed_shown_and_followed(stage: Stage, follow: Callable[..., 
     assert following.end() == 0
 
 
+def test_a_session_of_a_node_is_looked_into(stage: Stage) -> None:
+    stage.run("publish", "test", "--channel", "looked-at", "--detach")
+    found = stage.json("node", "inspect", "origin-1")
+    assert set(found) == {"node", "reported_at", "workers", "sessions", "streams"}
+
+    def publisher() -> str | None:
+        rows = stage.json("node", "inspect", "origin-1")["sessions"]
+        return next((row["id"] for row in rows if row["channel"] == "looked-at"), None)
+
+    session = wait_until(publisher, 15, "the node tells of the publisher")
+    whole = stage.json("node", "inspect", "origin-1", session)
+    assert (whole["id"], whole["node"], whole["kind"]) == (session, "origin-1", "whip")
+    assert whole["dtls"]["matched"] is True
+    plain = stage.run("node", "inspect", session[:8]).stdout
+    assert plain.startswith("publisher of looked-at on origin-1 (worker 0), connected for ")
+    assert f"session {session}" in plain
+    assert "its certificate is the one that its SDP names" in plain
+    for words, message in (
+        (
+            ("nothing-here",),
+            "there is no node and no session nothing-here. Nodes: edge-1, origin-1. Sessions: ",
+        ),
+        (("edge-77", session), "There is no node edge-77. Nodes: edge-1, origin-1."),
+        (("edge-1", session), f"There is no session {session} on edge-1. Sessions: "),
+    ):
+        refused = stage.run("node", "inspect", *words, check=False)
+        assert refused.returncode == 1
+        assert message in refused.stderr
+    stage.run("streams", "stop", "looked-at", "--yes")
+
+
 def test_a_probe_watches_a_channel_by_its_name(stage: Stage) -> None:
     stage.publish_test("probed", "--bitrate", "1M")
     try:

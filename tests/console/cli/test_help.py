@@ -32,7 +32,9 @@ def modules_after(*words: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("words", [["--help"], ["stage", "--help"], ["publish", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["stage", "--help"], ["publish", "--help"], ["node", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     assert modules_after(*words).isdisjoint(HEAVY)
 

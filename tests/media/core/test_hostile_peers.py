@@ -55,6 +55,7 @@ def test_ten_thousand_forged_requests_move_nothing_and_are_told_nothing() -> Non
     assert pair.origin.events[before:] == []
     assert not [item for item in pair.origin.sent if item.to[0] == ATTACKER[0]]
     assert origin.stats(pair.network.now).datagrams_dropped >= 10_000
+    assert origin.drops.unauthentic >= 10_000
     outbound = origin.outbound
     assert outbound is not None
     pair.network.run_for(5)

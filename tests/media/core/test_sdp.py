@@ -91,6 +91,27 @@ def test_a_chromium_viewer_gets_its_own_payload_types() -> None:
     assert len(agreed.remote.fingerprints[0].value) == 95
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("chromium-viewer", H264), ("chromium-viewer", VP8), ("firefox-viewer", VP8)]
+)
+def test_no_viewer_is_ever_answered_with_transport_wide_feedback(name: str, codec: VideoCodec) -> None:
+    """Its numbering belongs to one connection, and would end the plaintext that viewers share."""
+    offer = offer_text(name)
+    assert "transport-cc" in offer
+    assert "transport-wide-cc" in offer
+    answer = sdp.answer_viewer(sdp.parse_offer(offer), local(), STREAM, codec).answer
+    assert "transport-cc" not in answer
+    assert "a=extmap" not in answer  # nor the header extension that carries its numbers
+
+
+def test_a_viewer_that_asks_for_answers_to_its_reference_times_is_promised_them() -> None:
+    """RFC 3611 section 4.4: a browser sends them only where the answer has the feedback `rrtr`."""
+    offer = offer_text("chromium-viewer")
+    assert "rrtr" not in view(offer).answer
+    asks = offer.replace("a=rtcp-fb:108 nack\r\n", "a=rtcp-fb:108 nack\r\na=rtcp-fb:108 rrtr\r\n")
+    assert "a=rtcp-fb:108 rrtr" in view(asks).answer.splitlines()
+
+
 def test_a_chromium_publisher_is_received() -> None:
     agreed = publish(offer_text("chromium-publisher"))
     check_transport(agreed.answer)

@@ -342,6 +342,28 @@ def test_of_a_run_with_a_forged_packet_the_others_are_taken_and_none_twice() -> 
     assert isinstance(event, RtpPacket)  # the one that had been spoilt; the others are replays
     assert event.data[2:4] == b"\0\2"
     assert pair.edge.session.stats(pair.network.now).datagrams_dropped == 4
+    drops = pair.edge.session.drops
+    assert (drops.unauthentic, drops.replayed, drops.malformed, drops.unvalidated) == (1, 3, 0, 0)
+
+
+def test_what_is_not_taken_is_counted_by_its_reason() -> None:
+    pair = connect()
+    now, edge, origin = pair.network.now, pair.edge.session, pair.origin.session
+    assert origin.outbound is not None
+    genuine = origin.outbound.protect(video(7))
+    edge.receive(genuine, ("192.0.2.66", 6), now)  # from where ICE knows nobody
+    assert (edge.drops.unvalidated, edge.drops.total()) == (1, 1)
+    edge.receive(genuine, ORIGIN, now)
+    assert edge.drops.total() == 1
+    edge.receive(genuine, ORIGIN, now)
+    assert (edge.drops.replayed, edge.drops.total()) == (1, 2)
+    edge.receive(genuine[:-1] + bytes((genuine[-1] ^ 1,)), ORIGIN, now)
+    edge.receive(b"\x80\x60" + bytes(40), ORIGIN, now)
+    assert edge.drops.total() == 4
+    unreadable = origin.outbound.protect_rtcp(b"\x81\xc9\x00\x01" + bytes(4))  # a report that is cut short
+    edge.receive(unreadable, ORIGIN, now)
+    assert (edge.drops.malformed, edge.drops.total()) == (1, 5)
+    assert edge.drops.unauthentic + edge.drops.replayed == 3
 
 
 def test_a_run_from_anywhere_else_or_of_anything_else_is_left_alone() -> None:

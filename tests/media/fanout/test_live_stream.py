@@ -436,11 +436,63 @@ def test_reports_carry_the_publishers_clock_and_answer_for_round_trips(stage: St
     reference = rtcp.ExtendedReport(5, reference_time=0x1122334455667788)
     stage.stream.feedback(viewer, [rtcp.ReceiverReport(5, (block,)), reference], stage.now)
     assert viewer.rtt == pytest.approx(0.02, abs=0.001)
-    assert viewer.loss == pytest.approx(0.25)
+    assert viewer.loss(stage.now) == pytest.approx(0.25)
     (answer,) = receiver.rtcp(stage.socket)
     extended = rtcp.parse_compound(answer)[1]
     assert isinstance(extended, rtcp.ExtendedReport)
     assert extended.dlrr[0].last_rr == 0x33445566
+
+
+def test_what_a_viewer_reports_makes_its_loss_jitter_and_estimate(stage: Stage) -> None:
+    _, viewer = stage.join(1)
+    stage.frames(1, key=True)
+    video, audio = stage.stream.video.ssrc, stage.stream.audio.ssrc
+
+    def say(ssrc: int, highest: int, fraction: int = 0, jitter: int = 0) -> None:
+        block = rtcp.ReceptionReport(ssrc, fraction, 0, highest, jitter, 0, 0)
+        stage.stream.feedback(viewer, [rtcp.ReceiverReport(5, (block,))], stage.now)
+
+    say(video, 1000)
+    stage.frames(40)
+    for stranger in (audio, 0, video ^ 1):  # what it says of the sound, and of what nobody sends
+        say(stranger, 9000, fraction=255, jitter=90_000)
+    assert (viewer.loss(stage.now), viewer.jitter(stage.now, 90_000)) == (0, 0)
+    say(video, 1200, fraction=64, jitter=1800)
+    assert viewer.loss(stage.now) == 0.25
+    assert viewer.jitter(stage.now, 90_000) == pytest.approx(0.02)
+    estimate = viewer.estimate.value(stage.now)
+    sent = 8 * viewer.destination.bytes_sent / stage.now
+    assert estimate is not None
+    assert estimate > sent
+    assert viewer.estimate.upper_bound(stage.now) is None
+    stage.stream.feedback(viewer, [rtcp.Remb(5, 77_000, (123, 456))], stage.now)
+    assert viewer.estimate.value(stage.now) == estimate  # about somebody else's media
+    stage.stream.feedback(viewer, [rtcp.Remb(5, 77_000, (123, video))], stage.now)
+    assert viewer.estimate.value(stage.now) == 77_000
+    stage.advance(16)
+    assert (viewer.loss(stage.now), viewer.jitter(stage.now, 90_000)) == (None, None)
+    assert viewer.estimate.value(stage.now) is None
+
+
+def test_who_only_listens_is_judged_by_the_sound(stage: Stage) -> None:
+    _, viewer = stage.join(1, replace(AGREED, video=None))
+    block = rtcp.ReceptionReport(stage.stream.audio.ssrc, 32, 1, 1, 480, 0, 0)
+    stage.stream.feedback(viewer, [rtcp.ReceiverReport(5, (block,))], stage.now)
+    assert viewer.loss(stage.now) == 0.125
+    assert viewer.jitter(stage.now, stage.stream.main_track(viewer).clock_rate) == pytest.approx(0.01)
+
+
+def test_every_reference_time_is_answered_but_a_datagram_of_them_once(stage: Stage) -> None:
+    receiver, viewer = stage.join(1)
+    asked = [rtcp.ExtendedReport(n, reference_time=n << 32) for n in range(1, 61)]
+    stage.stream.feedback(viewer, asked[:1], stage.now)
+    stage.stream.feedback(viewer, asked, stage.now)
+    first, second = receiver.rtcp(stage.socket)
+    for compound, numbers in ((first, [1]), (second, list(range(53, 61)))):
+        answer = rtcp.parse_compound(compound)[1]
+        assert isinstance(answer, rtcp.ExtendedReport)
+        assert [(d.ssrc, d.last_rr, d.delay) for d in answer.dlrr] == [(n, n << 16, 0) for n in numbers]
+    assert len(second) < len(rtcp.build_compound(asked))  # never more than was asked with
 
 
 def test_a_storm_of_joiners_hides_nobodys_round_trip(stage: Stage) -> None:

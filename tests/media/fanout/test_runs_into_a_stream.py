@@ -162,7 +162,7 @@ def test_packets_too_long_for_us_are_dropped_from_a_run_too() -> None:
     stage = Stage()
     stage.feed(stage.camera.frame(key=True))
     feed_runs(stage, stage.camera.frame(packets=3, size=2100))
-    assert stage.stream.video.counters.dropped == 3
+    assert stage.stream.video.counters.too_long == 3
 
 
 def test_a_run_of_lies_about_padding_is_dropped() -> None:

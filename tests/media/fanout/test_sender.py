@@ -112,7 +112,7 @@ def test_a_full_send_buffer_is_a_counted_drop_and_the_others_go_on() -> None:
     blocked, free = Receiver(1), Receiver(2)
     sock.refuse = lambda how, to: BlockingIOError(errno.EAGAIN, "") if to == blocked.address else None
     sender.send_batch(Batch(1, packets([1200] * 4)), [viewers(blocked, free)], 0.0)
-    assert (blocked.destination.drops, sender.counters.dropped) == (4, 4)
+    assert (blocked.destination.drops, sender.counters.full) == (4, 4)
     assert len(free.packets(sock)) == 4
     assert sender.uses_gso(0.0)
 
@@ -128,7 +128,7 @@ def test_no_plaintext_ever_leaves_when_libsrtp_refuses_a_packet() -> None:
     raw = sock.take()
     assert len(raw) == 2
     assert all(b"pppp" not in data for data in raw)
-    assert sender.counters.refused == 1
+    assert sender.counters.unprotected == 1
 
 
 def test_without_segmentation_in_the_kernel_every_packet_is_sent_plainly() -> None:

@@ -130,7 +130,7 @@ def test_who_has_no_room_is_named_and_the_others_get_everything() -> None:
     viewers.add(free.destination)
     assert sender.send_batch(Batch(1, packets([1200] * 4)), [viewers], 0.0) == [full.destination]
     assert full.pipe.writes == [], "all or nothing"
-    assert (full.destination.drops, sender.counters.dropped) == (4, 4)
+    assert (full.destination.drops, sender.counters.no_room) == (4, 4)
     assert len(free.headers()) == 4
 
 
@@ -144,7 +144,7 @@ def test_no_plaintext_ever_leaves_when_libsrtp_refuses_a_packet() -> None:
     sender.send_packets(first, 96, receiver.destination, 0.0)  # the middle one was sent already
     assert all(b"pppp" not in data for data in receiver.pipe.writes)
     assert [parse_header(packet).sequence for packet in receiver.take()] == [1, 3]
-    assert sender.counters.refused == 1
+    assert sender.counters.unprotected == 1
     sender.send_packets(first, 96, receiver.destination, 0.0)
     assert receiver.pipe.writes == []
 

@@ -84,6 +84,7 @@ class Manager:
         self.tells_codec = True  # to viewers' edges
         self.refused = 0
         self.report_interval = 0.25
+        self.metrics_sha256: str | None = None  # of the token that may read nodes' metrics
         self.url = ""
         self._server: uvicorn.Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -146,7 +147,7 @@ class Manager:
         node.reports.append(report)
         node.ended += report.ended
         orders, node.orders = node.orders, []
-        return JSONResponse({"orders": orders})
+        return JSONResponse({"orders": orders, "metrics_sha256": self.metrics_sha256})
 
     async def _subscribe(self, request: Request) -> Response:
         self._node(request)

@@ -37,6 +37,18 @@ async def test_a_viewer_at_an_edge_sees_and_hears_what_is_published_at_the_origi
         assert origin.last.connections == 1
         await until(lambda: {s.kind.value for s in edge.sessions} == {"whep", "relay_in"}, "edge sessions")
         await until(lambda: {s.kind.value for s in origin.sessions} == {"whip", "relay_out"}, "and origin")
+        for node, kind in ((edge, "whep"), (origin, "relay_out")):
+
+            def told(node=node, kind=kind):
+                row = next((s for s in node.sessions if s.kind.value == kind), None)
+                return row if row and row.estimate_bps is not None else None
+
+            row = await until(told, f"what the {kind} can take is known")
+            assert (row.loss, row.nacks) == (0, 0)
+            assert row.rtt_ms < 1000
+            assert 0 <= row.jitter_ms < 200
+            assert row.estimate_bps > 100_000
+        await until(lambda: edge.last and edge.last.estimate_p10_bps, "and what nine in ten viewers can take")
         (stream,) = edge.last.streams
         assert (stream.kind, stream.state, stream.viewers) == ("relayed", "live", 1)
         assert (stream.width, stream.height, stream.video_codec) == (640, 360, "H264")
@@ -172,7 +184,8 @@ async def test_two_workers_of_an_edge_share_one_relay_from_the_origin(nodes: Sta
         assert edge.last is not None
         assert origin.last is not None
         assert len({worker.udp_port for worker in edge.last.workers}) == 2
-        assert [s.kind.value for s in origin.sessions].count("relay_out") == 1
+        relays = lambda: [s.kind.value for s in origin.sessions].count("relay_out")  # noqa: E731
+        await until(lambda: relays() == 1, "one relay of the two")
         assert [(s.channel, s.state) for s in edge.last.streams] == [("main", "live")]
     finally:
         await publisher.close()

@@ -62,6 +62,9 @@ async def test_five_in_a_hundred_lost_at_both_ends_cost_hardly_a_frame(
 
         edge, origin = nodes.manager.nodes["edge-1"], nodes.manager.nodes["origin-1"]
         await until(lambda: any(s.nacks for s in edge.sessions), "the viewer's NACKs count")
+        await until(
+            lambda: any(s.loss and s.kind == "whep" for s in edge.sessions), "and what it lost is told"
+        )
         assert origin.last is not None
         (stream,) = origin.last.streams
         assert stream.loss is None or stream.loss < 0.02  # what is lost on the way in is got back

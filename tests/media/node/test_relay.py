@@ -39,4 +39,4 @@ async def test_a_relay_let_go_while_it_connects_asks_for_nothing_more(engines) -
     edge.subscribed("main", asked["attempt"], "relay", answer)
     assert edge.end_channel("main", "the stream has ended")
     assert len(edge.timers) == 1  # the worker's own reports; nothing of the relay's
-    assert said[-1] == {"ev": "dropped", "channel": "main"}  # so that the agent forgets where it was
+    assert {"ev": "dropped", "channel": "main"} in said  # so that the agent forgets where it was

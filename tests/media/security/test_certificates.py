@@ -10,6 +10,7 @@ from OpenSSL import SSL, crypto
 
 from media.core import dtls, srtp
 from media.core.certificate import Certificate
+from media.core.description import Fingerprint
 from tests.media.security.stand import Show, until
 
 WITHIN_S = 1.0
@@ -43,13 +44,13 @@ async def test_the_answer_names_the_certificate_of_the_worker_which_is_ecdsa(
     show: Show, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[crypto.X509] = []
-    real = dtls._Expected.matches
+    real = dtls._Expected.match
 
-    def matches(self: dtls._Expected, certificate: crypto.X509) -> bool:
+    def match(self: dtls._Expected, certificate: crypto.X509) -> Fingerprint | None:
         shown.append(certificate)
         return real(self, certificate)
 
-    monkeypatch.setattr(dtls._Expected, "matches", matches)
+    monkeypatch.setattr(dtls._Expected, "match", match)
     viewer = show.peer()
     answer = await viewer.ask(show.worker)
     assert set(re.findall(r"a=fingerprint:sha-256 (\S+)", answer)) == {show.worker.fingerprint}

@@ -1,0 +1,41 @@
+"""What the inside of a node says of its sessions."""
+
+from console.screens.inside import widgets
+from controlplane.wire.nodes import SessionReport
+from tests.console.screens.stand import node
+
+
+def text(session: SessionReport) -> dict[str, str]:
+    return {name: "".join(part for part, _ in line) for name, line in widgets.row(session).cells.items()}
+
+
+def session(**more: object) -> SessionReport:
+    return SessionReport.model_validate(
+        {"id": "abcdefghij", "kind": "whep", "channel": "main", "state": "connected"} | more
+    )
+
+
+def test_a_viewers_row_tells_how_its_way_is() -> None:
+    row = text(session(loss=0.125, rtt_ms=23.4, jitter_ms=4.6, estimate_bps=6_750_000, nacks=7, plis=1))
+    told = {name: row[name] for name in ("loss", "round", "jitter", "takes", "nacks", "plis")}
+    assert told == {
+        "loss": "12.5 %",
+        "round": "23 ms",
+        "jitter": "5 ms",
+        "takes": "6.75 Mbps",
+        "nacks": "7",
+        "plis": "1",
+    }
+
+
+def test_what_a_viewer_has_not_reported_is_a_dash() -> None:
+    row = text(session())
+    assert {row[name] for name in ("loss", "round", "jitter", "takes")} == {"-"}
+    assert {column.key for column in widgets.COLUMNS} == row.keys()
+
+
+def test_what_nine_viewers_in_ten_can_take_is_told_where_there_is_room() -> None:
+    said = node("edge-1").model_copy(update={"estimate_p10_bps": 2_500_000.0})
+    assert widgets.can_take(said, 120) == "   nine viewers in ten can take 2.50 Mbps"
+    assert widgets.can_take(said, 80) == ""
+    assert widgets.can_take(node("edge-1"), 120) == ""
