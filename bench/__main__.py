@@ -30,14 +30,15 @@ def row_names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(bench.rows.__path__) if not m.name.startswith("_"))
 
 
-async def measure(name: str) -> dict[str, Any]:
-    """Run one row; its figures or why there are none."""
+async def measure(name: str, rounds: int | None = None) -> dict[str, Any]:
+    """Run one row; its figures or why there are none. `rounds`: so many, where a row has rounds."""
     module = importlib.import_module(f"bench.rows.{name}")
     print(f"{name}: {module.TITLE} ...", file=sys.stderr, flush=True)
     began = time.monotonic()
     result: dict[str, Any] = {"row": name, "title": module.TITLE, "figures": [], "problem": None}
     try:
-        outcome = module.run()
+        takes = rounds is not None and "rounds" in inspect.signature(module.run).parameters
+        outcome = module.run(rounds=rounds) if takes else module.run()
         figures = await outcome if inspect.isawaitable(outcome) else outcome
     except NotRun as reason:
         result["problem"] = f"not run: {reason}"
@@ -82,6 +83,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("row", nargs="*", help="only these (default: all)")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
+    parser.add_argument("--rounds", type=int, metavar="N", help="a short try: N rounds, and no record of it")
     options = parser.parse_args(arguments)
     names = row_names()
     if options.list:
@@ -91,12 +93,19 @@ def main(arguments: list[str]) -> int:
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}. There are: {', '.join(names)}.")
 
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds must be at least 1.")
+
     async def all_rows() -> list[dict[str, Any]]:
-        return [await measure(name) for name in options.row or names]
+        return [await measure(name, options.rounds) for name in options.row or names]
 
     load_before = os.getloadavg()[0]
     results = asyncio.run(all_rows())
     print(table(results))
+    held = all(figure["held"] for result in results for figure in result["figures"])
+    code = 0 if held and not any(result["problem"] for result in results) else 1
+    if options.rounds is not None:
+        return code
     rows = [{key: value for key, value in result.items() if key != "shown"} for result in results]
     if options.row:  # the rows that were not measured now stay as they were
         rows = sorted(kept_rows(options.row) + rows, key=lambda row: str(row["row"]))
@@ -113,8 +122,7 @@ def main(arguments: list[str]) -> int:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(record, indent=2) + "\n")
     print(f"written to {RESULTS.relative_to(ROOT)}", file=sys.stderr)
-    held = all(figure["held"] for result in results for figure in result["figures"])
-    return 0 if held and not any(result["problem"] for result in results) else 1
+    return code
 
 
 if __name__ == "__main__":

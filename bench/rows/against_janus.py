@@ -19,14 +19,14 @@ RAMP = 10  # what Janus takes
 ROUNDS, ROUND_S = 5, 4
 
 
-async def run() -> list[Figure]:
+async def run(rounds: int = ROUNDS) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = clip(folder)
         with janus(folder, source) as (process, url):
             crowd = [sys.executable, "-m", "bench.rows._janus", url, str(VIEWERS), str(RAMP)]
-            theirs = await cost(process, crowd, VIEWERS, rounds=ROUNDS, round_s=ROUND_S)
-        ours = await edge_cost(VIEWERS, ROUNDS, ROUND_S, source)
+            theirs = await cost(process, crowd, VIEWERS, rounds=rounds, round_s=ROUND_S)
+        ours = await edge_cost(VIEWERS, rounds, ROUND_S, source)
     return [
         Figure("janus_us", theirs.us, "us", "percentile"),
         Figure("our_us", ours.us, "us", "percentile"),

@@ -37,13 +37,13 @@ async def edge_cost(viewers: int, rounds: int, round_s: int, source: Path) -> Co
         return await cost(worker, crowd, viewers, rounds=rounds, round_s=round_s)
 
 
-async def run() -> list[Figure]:
+async def run(rounds: int = ROUNDS) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
-        edge = await edge_cost(VIEWERS, ROUNDS, ROUND_S, clip(Path(folder)))
+        edge = await edge_cost(VIEWERS, rounds, ROUND_S, clip(Path(folder)))
     tag = AEAD_AES_128_GCM.tag_length
     with limit(VIEWERS, edge.packets_a_frame, edge.packet_bytes - tag, SOUND_BYTES - tag) as least:
         await asyncio.to_thread(least.microseconds, 1.0)
-        floor = [await asyncio.to_thread(least.microseconds, float(ROUND_S)) for _ in range(ROUNDS)]
+        floor = [await asyncio.to_thread(least.microseconds, float(ROUND_S)) for _ in range(rounds)]
     return [
         Figure("edge_us", edge.us, "us", "percentile"),
         Figure("limit_us", median(floor), "us", "percentile"),

@@ -51,3 +51,27 @@ def test_a_missed_limit_or_a_row_that_cannot_run_fails_the_run(
     written = json.loads((tmp_path / "results" / "latest.json").read_text())
     assert written["rows"][0]["row"] == "row"
     assert {"cpus", "python", "system"} <= set(written["machine"])
+
+
+def test_a_short_try_has_the_rounds_asked_for_and_leaves_the_record_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Row:
+        TITLE = "a row"
+
+        @staticmethod
+        async def run(rounds: int = 5) -> list[Figure]:
+            asked.append(rounds)
+            return [Figure("speed", 3.0, "x", "ratio", at_least=2.0)]
+
+    monkeypatch.setattr(harness, "row_names", lambda: ["row"])
+    monkeypatch.setattr(harness.importlib, "import_module", lambda name: Row)
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results" / "latest.json")
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    assert harness.main(["--rounds", "2"]) == 0
+    assert not harness.RESULTS.exists()
+    assert harness.main([]) == 0
+    assert asked == [2, 5]
+    assert harness.RESULTS.exists()
