@@ -58,9 +58,13 @@ class Display:
 
 def _words(tally: Tally, plan: Plan) -> str:
     now = tally.now
+    failed = f", {now.failed} failed" if now.failed else ""
     if now.viewers < plan.viewers:
-        return f"{plan.ramp:g} a second come"
-    return f"{now.failed} failed" if now.failed else "everybody is here"
+        return f"{tally.joins_now:.0f} joined this second, {plan.ramp:g} come{failed}"
+    if plan.stay is not None:
+        wanted = plan.viewers / plan.stay
+        return f"{tally.joins_now:.0f} joined this second, {wanted:g} come and go{failed}"
+    return failed.removeprefix(", ") or "everybody is here"
 
 
 def _table(tally: Tally) -> Table:
@@ -94,8 +98,10 @@ def _each(second: Second) -> float:
 
 def for_people(figures: dict[str, Any]) -> str:
     """The figures at the end."""
+    left = f", {figures['left']} came and went" if figures["left"] else ""
     rows = {
-        "viewers": f"{figures['playing']} of {figures['viewers']} watching, {figures['failed']} failed",
+        "viewers": f"{figures['playing']} of {figures['viewers']} watching{left}, {figures['failed']} failed",
+        "joins": f"{figures['joined']}, {figures['joins_per_s'] or 0:g} a second",
         "bitrate": "-" if figures["bitrate_bps"] is None else f"{_rate(figures['bitrate_bps'])} each",
         "loss": f"{_share(figures['loss'])}, {figures['recovered']} recovered of {figures['nacks']} asked",
         "join": _spread(figures["join_ms"]),

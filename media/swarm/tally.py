@@ -31,7 +31,10 @@ class Tally:
     latency_ms: list[float] = field(default_factory=list)
     lateness_ms: list[float] = field(default_factory=list)
     longest_gap_ms: float = 0.0
+    joins_now: float = 0.0  # a second, of late
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    _first_join: float | None = None  # the seconds in which anybody joined begin and end here
+    _last_join: float = 0.0
     _steady_since: float | None = None
     _steady_bits: int = 0
     _steady_watched_s: float = 0.0
@@ -39,7 +42,12 @@ class Tally:
     def feed(self, second: Second, took: float) -> None:
         """A second of everybody, and how long it really was."""
         self.now = second
+        if second.join_ms and self._first_join is None:
+            self._first_join = self.elapsed
         self.elapsed += took
+        if second.join_ms:
+            self._last_join = self.elapsed
+        self.joins_now = len(second.join_ms) / took if took > 0 else 0.0
         self.join_ms += second.join_ms
         self.first_frame_ms += second.first_frame_ms
         for name in COUNTS:
@@ -55,6 +63,13 @@ class Tally:
         self.longest_gap_ms = max([self.longest_gap_ms, *second.gap_ms])
         self._steady_bits += 8 * second.bytes
         self._steady_watched_s += second.watched_s
+
+    @property
+    def joins_per_s(self) -> float | None:
+        """Viewers whose DTLS was done, from the first to the last second in which there were any."""
+        if self._first_join is None:
+            return None
+        return round(len(self.join_ms) / (self._last_join - self._first_join), 1)
 
     @property
     def bitrate_bps(self) -> float | None:
@@ -77,6 +92,9 @@ class Tally:
             "connected": now.connected,
             "playing": now.playing,
             "failed": now.failed,
+            "left": now.left,
+            "joined": len(self.join_ms),
+            "joins_per_s": self.joins_per_s,
             "reasons": now.reasons,
             "seconds": round(self.elapsed, 1),
             "bitrate_bps": self.bitrate_bps,

@@ -27,17 +27,22 @@ from media.core.session import (
 from media.swarm.arrivals import Arrivals
 
 SAMPLE = 64  # of so many reads of the socket one is decrypted
-LATE_S = 0.15  # a frame later than this after the quickest one is counted
+LATE_S = 0.15  # a frame later than this is counted; see Frames
 
 _SEQUENCE = struct.Struct("!BHII")  # marker and payload type, sequence, timestamp, SSRC; from the second byte
 
 
 @dataclass
 class Frames:
-    """The video frames of one viewer by their last packets. Times in seconds of the clock it is given."""
+    """The video frames of one viewer by their last packets. Times in seconds of the clock it is given.
 
+    A frame is as late as its way took longer than that of the viewer's quickest frame so far: its arrival
+    against its RTP timestamp, so whatever held it up on the way from the publisher's clock on counts.
+    """
+
+    late_after: float = LATE_S
     seen: int = 0
-    late: int = 0  # later than LATE_S after the quickest
+    late: int = 0  # later than `late_after`
     latest: float = 0.0  # the worst lateness since it was last asked for
     gap: float = 0.0  # the longest time between two frames since it was last asked for
     last_at: float | None = None
@@ -60,7 +65,7 @@ class Frames:
             self._quickest = transit
         lateness = transit - self._quickest
         self.latest = max(self.latest, lateness)
-        if lateness > LATE_S:
+        if lateness > self.late_after:
             self.late += 1
 
     def take_worst(self) -> tuple[float, float]:
@@ -73,7 +78,9 @@ class Frames:
 class Viewer:
     """After every call, send what `outgoing` holds and look at `next_timeout`."""
 
-    def __init__(self, session: Session, agreed: Agreed, ssrc: int, now: float) -> None:
+    def __init__(
+        self, session: Session, agreed: Agreed, ssrc: int, now: float, late_after: float = LATE_S
+    ) -> None:
         """`ssrc` is our name in RTCP. Times are of one steady clock."""
         self.session = session
         self.outgoing: list[tuple[bytes, Address]] = []
@@ -82,12 +89,13 @@ class Viewer:
         self.remote: Address | None = None
         self.connected_at: float | None = None
         self.first_frame_at: float | None = None  # a whole key frame is here
+        self.closed_at: float | None = None
         self.bytes = 0  # SRTP, headers included
         self.datagrams = 0
         self.unauthentic = 0  # of those decrypted
         self.decrypted = 0
         self.reports_sent = self.nacks_sent = 0
-        self.frames = Frames()
+        self.frames = Frames(late_after)
         self.started_at = now
         self._ssrc = ssrc
         self._arrivals: dict[int, Arrivals] = {}
@@ -195,6 +203,12 @@ class Viewer:
             self.nacks_sent += len(missing)
             self._pump(now)
 
+    def watched(self, now: float) -> float:
+        """Seconds since its first picture, as long as its session stands or stood."""
+        if self.first_frame_at is None:
+            return 0.0
+        return (now if self.closed_at is None else self.closed_at) - self.first_frame_at
+
     def latency(self, unix: float) -> float | None:
         """Seconds from capture to the newest frame's arrival, if both ends' clocks agree.
 
@@ -224,6 +238,7 @@ class Viewer:
                 self.connected_at = now
             elif isinstance(item, Closed):
                 self.state = "closed"
+                self.closed_at = now
                 self.reason = item.reason
 
     def _opened(self, packet: bytes, now: float) -> None:

@@ -35,6 +35,14 @@ def test_bitrate_is_one_viewers_while_all_are_there() -> None:
     assert figures["join_ms"] == {"p50": None, "p95": None, "p99": None, "max": None}
 
 
+def test_joins_a_second_are_those_that_were_done_while_any_were() -> None:
+    tally = Tally("http://x/whep/main", 30)
+    assert tally.figures()["joins_per_s"] is None
+    for joined in (0, 8, 12, 10, 0):  # nobody was let in during the first second; nobody came in the last one
+        tally.feed(Second(viewers=30, join_ms=[9.0] * joined), 1.0)
+    assert (tally.figures()["joined"], tally.figures()["joins_per_s"], tally.joins_now) == (30, 10.0, 0.0)
+
+
 def test_nothing_seen_is_unknown_and_not_zero() -> None:
     figures = Tally("http://x/whep/main", 2).figures()
     assert figures["bitrate_bps"] is None
