@@ -3,6 +3,9 @@
 import asyncio
 import shutil
 import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -65,40 +68,76 @@ class Cost:
 
 
 def cpu(process: psutil.Process) -> float:
+    """Seconds, user and system."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
-async def cost(server: psutil.Process, crowd: list[str], viewers: int, *, rounds: int, round_s: int) -> Cost:
-    """Runs `crowd`, a command that prints a Second a second until its stdin closes, against `server`."""
-    pipe = asyncio.subprocess.PIPE
-    empty = server.memory_info().rss
-    process = await asyncio.create_subprocess_exec(*crowd, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    lines = process.stdout
-    first_frames: list[float] = []
-    try:
-        second = Second()
+def swarm(whep: str, viewers: int, ramp: float, *more: str) -> list[str]:
+    """The command of a crowd of `media.swarm`."""
+    words = [sys.executable, "-m", "media.swarm", "part", "--whep", whep]
+    return [*words, "--viewers", str(viewers), "--ramp", f"{ramp:g}", *more]
+
+
+class CrowdProcess:
+    """A crowd that runs: a command that prints a Second a second until its stdin closes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.first_frame_ms: list[float] = []  # so far
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, command: list[str]) -> "AsyncIterator[CrowdProcess]":
+        """Everybody has left when the block is left."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
+        try:
+            yield cls(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            await process.wait()
+
+    async def second(self) -> Second:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the crowd has ended; see its words above")
+        second = Second(**orjson.loads(line))
+        self.first_frame_ms += second.first_frame_ms
+        return second
+
+    async def seconds(self, count: int) -> list[Second]:
+        return [await self.second() for _ in range(count)]
+
+    async def all_play(self, viewers: int) -> None:
+        """Returns some seconds after each of them has seen its first picture."""
         async with asyncio.timeout(CONNECT_S):
-            while second.playing < viewers:
-                second = await _second(lines)
-                first_frames += second.first_frame_ms
+            playing = 0
+            while playing < viewers:
+                second = await self.second()
+                playing = second.playing
                 if second.failed:
                     raise RuntimeError(f"viewers failed: {second.reasons}")
-        for _ in range(SETTLE_S):
-            await _second(lines)
+        await self.seconds(SETTLE_S)
+
+
+async def cost(
+    server: psutil.Process, command: list[str], viewers: int, *, rounds: int, round_s: int
+) -> Cost:
+    """What `server` spends on a crowd that all stays."""
+    empty = server.memory_info().rss
+    async with CrowdProcess.start(command) as crowd:
+        await crowd.all_play(viewers)
         full = server.memory_info().rss
         spent: list[float] = []
         seconds: list[Second] = []
         for _ in range(rounds):
             before = cpu(server)
-            window = [await _second(lines) for _ in range(round_s)]
+            window = await crowd.seconds(round_s)
             spent.append(1e6 * (cpu(server) - before) / sum(second.packets for second in window))
             seconds += window
-    finally:
-        process.stdin.close()
-        await process.wait()
     return Cost(
         us=median(spent),
         packets=sum(second.packets for second in seconds),
@@ -108,12 +147,5 @@ async def cost(server: psutil.Process, crowd: list[str], viewers: int, *, rounds
         sound=round(SOUND_RATE * viewers * len(seconds)),
         lateness_ms=[value for second in seconds for value in second.lateness_ms],
         kb_per_viewer=(full - empty) / 1000 / viewers,
-        first_frame_ms=first_frames,
+        first_frame_ms=crowd.first_frame_ms,
     )
-
-
-async def _second(lines: asyncio.StreamReader) -> Second:
-    line = await lines.readline()
-    if not line:
-        raise RuntimeError("the crowd has ended; see its words above")
-    return Second(**orjson.loads(line))

@@ -28,11 +28,11 @@ async def run(rounds: int = ROUNDS) -> list[Figure]:
             theirs = await cost(process, crowd, VIEWERS, rounds=rounds, round_s=ROUND_S)
         ours = await edge_cost(VIEWERS, rounds, ROUND_S, source)
     return [
-        Figure("janus_us", theirs.us, "us", "percentile"),
-        Figure("our_us", ours.us, "us", "percentile"),
+        Figure("janus_us", theirs.us, "us", "cost"),
+        Figure("our_us", ours.us, "us", "cost"),
         Figure("janus_ratio", ours.us / theirs.us, "x", "ratio", at_most=0.25),
-        Figure("janus_kb_per_viewer", theirs.kb_per_viewer, "kB", "percentile"),
-        Figure("our_kb_per_viewer", ours.kb_per_viewer, "kB", "percentile"),
+        Figure("janus_kb_per_viewer", theirs.kb_per_viewer, "kB", "cost"),
+        Figure("our_kb_per_viewer", ours.kb_per_viewer, "kB", "cost"),
         Figure(
             "memory a viewer, ours over Janus's", ours.kb_per_viewer / theirs.kb_per_viewer, "x", "ratio",
             at_most=0.6,

@@ -285,11 +285,11 @@ async def run(rounds: int = ROUNDS) -> list[Figure]:
                 relayed.close()
                 plain.close()
     return [
-        Figure("relay_us", median(cost.out + cost.into for cost in ours), "us", "percentile"),
-        Figure("relay_out_us", median(cost.out for cost in ours), "us", "percentile"),
-        Figure("relay_in_us", median(cost.into for cost in ours), "us", "percentile"),
-        Figure("plain_us", median(cost.out + cost.into for cost in theirs), "us", "percentile"),
-        Figure("plain_recv_us", median(cost.into for cost in theirs), "us", "percentile"),
+        Figure("relay_us", median(cost.out + cost.into for cost in ours), "us", "cost"),
+        Figure("relay_out_us", median(cost.out for cost in ours), "us", "cost"),
+        Figure("relay_in_us", median(cost.into for cost in ours), "us", "cost"),
+        Figure("plain_us", median(cost.out + cost.into for cost in theirs), "us", "cost"),
+        Figure("plain_recv_us", median(cost.into for cost in theirs), "us", "cost"),
         Figure(
             "relay_ratio",
             median((a.out + a.into) / (b.out + b.into) for a, b in zip(ours, theirs, strict=True)),
