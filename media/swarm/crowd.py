@@ -5,7 +5,9 @@ server that is slow is not asked less often. Who has seen no picture by then has
 
 Each viewer has a socket of its own, as a browser has, connected to the edge's address once ICE has found it.
 The kernel hands over what an edge sent at once in one read (UDP_GRO) and stamps it with the moment of its
-arrival (SO_TIMESTAMPNS), so that a busy swarm does not take its own delay for the edge's.
+arrival (SO_TIMESTAMPNS), so that a busy swarm does not take its own delay for the edge's. Who has something to
+read is asked of a selector of our own, of which the event loop only hears that there is somebody: a callback of
+the loop's, or a read too many, for each would cost as much as counting what came.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import contextlib
 import itertools
 import os
 import secrets
+import selectors
 import socket
 import struct
 import time
@@ -34,12 +37,12 @@ SOL_UDP, UDP_GRO = 17, 104
 SO_TIMESTAMPNS = 35
 BUFFER = 65536
 RECEIVE_BYTES = 1 << 20
-READS_A_TURN = 16
 JOINING_AT_ONCE = 64  # offers under way: more only wait in the server's queue
 LEAVE_S = 2.0
 BEAT_S = 0.05
 BEATS_A_REPORT = 20  # a receiver report a second
 _TIMESPEC = struct.Struct("@qq")
+_INT = struct.Struct("@i")
 
 
 class Door(Protocol):
@@ -120,36 +123,30 @@ class Member:
                 sock.setsockopt(level, option, 1)
         sock.bind(("0.0.0.0", 0))
         self._socket = sock
-        self._crowd.loop.add_reader(sock.fileno(), self._read)
+        self._crowd.watch(sock, self)
         port: int = sock.getsockname()[1]
         return port
 
-    def _read(self) -> None:
-        sock, viewer, loop = self._socket, self.viewer, self._crowd.loop
+    def read(self, now: float) -> None:
+        """One read of the socket: if there is more, the selector says so again."""
+        sock, viewer, view = self._socket, self.viewer, self._buffer
         if sock is None:
             return
-        if viewer is None:  # a check of a full ICE agent that is quicker than its answer: it comes again
-            with contextlib.suppress(OSError):
-                sock.recv_into(self._buffer)
+        try:
+            size, ancillary, _, source = sock.recvmsg_into([view], 128)
+        except OSError:  # an ICMP error of an earlier send, or nothing there after all
             return
-        view = self._buffer
-        now = loop.time()
-        for _ in range(READS_A_TURN):
-            try:
-                size, ancillary, _, source = sock.recvmsg_into([view], 128)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError:
-                continue  # an ICMP error of an earlier send
-            segment, at = size, now
-            for level, kind, value in ancillary:
-                if level == SOL_UDP:
-                    segment = struct.unpack_from("@i", value)[0]
-                elif kind == SO_TIMESTAMPNS:
-                    seconds, nanoseconds = _TIMESPEC.unpack(value)
-                    at = min(seconds + nanoseconds / 1e9 - self._crowd.unix, now)
-            viewer.receive(view[:size], segment or size, source[:2], at)
-        self._flush(now)
+        if viewer is None:  # a check of a full ICE agent that is quicker than its answer: it comes again
+            return
+        segment, at = size, now
+        for level, kind, value in ancillary:
+            if level == SOL_UDP:
+                segment = _INT.unpack_from(value)[0]
+            elif kind == SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIMESPEC.unpack(value)
+                at = min(seconds + nanoseconds / 1e9 - self._crowd.unix, now)
+        if viewer.receive(view[:size], segment or size, source[:2], at):
+            self._flush(now)
 
     def _flush(self, now: float) -> None:
         viewer, sock = self.viewer, self._socket
@@ -182,8 +179,7 @@ class Member:
             self._flush(now)
 
     def ask(self, now: float) -> None:
-        if self.viewer is not None and self.viewer.state == "connected":
-            self.viewer.ask(now)
+        if self.viewer is not None and self.viewer.ask(now):
             self._flush(now)
 
     async def leave(self) -> None:
@@ -198,7 +194,7 @@ class Member:
     def _close_socket(self) -> None:
         self._crowd.timers.cancel(self)
         if self._socket is not None:
-            self._crowd.loop.remove_reader(self._socket.fileno())
+            self._crowd.forget(self._socket)
             self._socket.close()
             self._socket = None
 
@@ -231,6 +227,8 @@ class Crowd:
         self.addresses = own_addresses(door.url)
         self.buffer = memoryview(bytearray(BUFFER))
         self.unix = time.time() - self.loop.time()
+        self._selector = selectors.DefaultSelector()
+        self.loop.add_reader(self._selector.fileno(), self._read)
         self.members: dict[int, Member] = {}  # by number, those whose time is not over
         self._asked = 0
         self._gone = Second()  # of those whose time is over
@@ -240,6 +238,17 @@ class Crowd:
         self._places = asyncio.Semaphore(JOINING_AT_ONCE)
         self._joining: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
+
+    def watch(self, sock: socket.socket, member: Member) -> None:
+        """Have the member read whenever there is something in its socket."""
+        self._selector.register(sock, selectors.EVENT_READ, member.read)
+
+    def forget(self, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+
+    def _read(self) -> None:
+        for key, _ in self._selector.select(0):
+            key.data(self.loop.time())
 
     async def come(self) -> None:
         """All of them, at the pace of the ramp; returns when the last has asked for its session.
@@ -311,6 +320,8 @@ class Crowd:
 
         await asyncio.gather(*self._leaving, *(go(member) for member in self.members.values()))
         self.timers.close()
+        self.loop.remove_reader(self._selector.fileno())
+        self._selector.close()
         await self.door.close()
 
     def _beat(self, now: float) -> None:

@@ -113,28 +113,38 @@ class Viewer:
 
     # -- in
 
-    def receive(self, data: memoryview, segment: int, source: Address, now: float) -> None:
-        """One read of the socket: datagrams of `segment` bytes, the last may be shorter (UDP_GRO)."""
+    def receive(self, data: memoryview, segment: int, source: Address, now: float) -> bool:
+        """One read of the socket: datagrams of `segment` bytes, the last may be shorter (UDP_GRO).
+
+        False when it was only counted: then there is nothing to send, and the next timeout is what it was.
+        """
         size = len(data)
         self._reads += 1
         sampled = self.first_frame_at is None or self._reads % SAMPLE == 0
-        if not sampled and size > segment and self._whole_run(data, size, segment, now):
-            return
+        if not sampled and self._whole_run(data, size, segment, now):
+            return False
         for at in range(0, size, segment):
             self._datagram(data[at : at + segment], sampled, source, now)
         self._pump(now)
+        return True
 
     def _whole_run(self, data: memoryview, size: int, segment: int, now: float) -> bool:
-        """Count packets of one frame that came in one read, without looking at each."""
+        """Count packets of one frame that came in one read (or one packet), without looking at each.
+
+        False when it is anything else.
+        """
         count = -(-size // segment)
         tail = (count - 1) * segment
-        if size - tail < 12:
+        if size - tail < 12 or data[0] < 128:
             return False
-        _, first, timestamp, ssrc = _SEQUENCE.unpack_from(data, 1)
-        kind, last, last_timestamp, last_ssrc = _SEQUENCE.unpack_from(data, tail + 1)
+        kind, first, timestamp, ssrc = _SEQUENCE.unpack_from(data, 1)
+        last, last_timestamp, last_ssrc = first, timestamp, ssrc
+        if tail:
+            kind, last, last_timestamp, last_ssrc = _SEQUENCE.unpack_from(data, tail + 1)
         arrivals = self._arrivals.get(ssrc)
         if (
             arrivals is None
+            or 192 <= kind <= 223  # RTCP
             or last_ssrc != ssrc
             or last_timestamp != timestamp
             or (last - first) % 0x10000 != count - 1
@@ -191,17 +201,18 @@ class Viewer:
             self.reports_sent += 1
             self._pump(now)
 
-    def ask(self, now: float) -> None:
-        """Some times a second: NACK what is missing."""
+    def ask(self, now: float) -> bool:
+        """Some times a second: NACK what is missing. Whether there was anything to ask for."""
         arrivals = self._video_arrivals
-        if self.state != "connected" or arrivals is None:
-            return
+        if self.state != "connected" or arrivals is None or not arrivals.missing:
+            return False
         missing = arrivals.to_ask(now)
         if missing:
             nack = rtcp.Nack(self._ssrc, arrivals.ssrc, missing)
             self.session.send_rtcp([rtcp.ReceiverReport(self._ssrc), nack], now)
             self.nacks_sent += len(missing)
             self._pump(now)
+        return bool(missing)
 
     def watched(self, now: float) -> float:
         """Seconds since its first picture, as long as its session stands or stood."""
