@@ -83,8 +83,11 @@ class CrowdProcess:
     """A crowd that runs: a command that prints a Second a second until its stdin closes."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+        self.pid = process.pid
         self.first_frame_ms: list[float] = []  # so far
+        self._process = process
+        self._said: asyncio.Queue[Second | None] = asyncio.Queue()
+        self._reader = asyncio.create_task(self._read())
 
     @classmethod
     @asynccontextmanager
@@ -92,34 +95,49 @@ class CrowdProcess:
         """Everybody has left when the block is left."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
+        crowd = cls(process)
         try:
-            yield cls(process)
+            yield crowd
         finally:
             assert process.stdin is not None
             process.stdin.close()
+            await crowd._reader
             await process.wait()
 
-    async def second(self) -> Second:
+    async def _read(self) -> None:
         assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        if not line:
+        async for line in self._process.stdout:
+            second = Second(**orjson.loads(line))
+            self.first_frame_ms += second.first_frame_ms
+            self._said.put_nowait(second)
+        self._said.put_nowait(None)
+
+    async def second(self) -> Second:
+        """The next one, or the oldest that nobody has asked for."""
+        second = await self._said.get()
+        if second is None:
             raise RuntimeError("the crowd has ended; see its words above")
-        second = Second(**orjson.loads(line))
-        self.first_frame_ms += second.first_frame_ms
         return second
 
     async def seconds(self, count: int) -> list[Second]:
+        """The next ones from now on."""
+        while not self._said.empty():
+            await self.second()
         return [await self.second() for _ in range(count)]
+
+    async def all_there(self, viewers: int) -> Second:
+        """Returns when each of them has seen its first picture, or failed; how it is then."""
+        async with asyncio.timeout(CONNECT_S):
+            while True:
+                second = await self.second()
+                if second.playing + second.failed >= viewers:
+                    return second
 
     async def all_play(self, viewers: int) -> None:
         """Returns some seconds after each of them has seen its first picture."""
-        async with asyncio.timeout(CONNECT_S):
-            playing = 0
-            while playing < viewers:
-                second = await self.second()
-                playing = second.playing
-                if second.failed:
-                    raise RuntimeError(f"viewers failed: {second.reasons}")
+        second = await self.all_there(viewers)
+        if second.failed:
+            raise RuntimeError(f"viewers failed: {second.reasons}")
         await self.seconds(SETTLE_S)
 
 

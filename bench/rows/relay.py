@@ -27,7 +27,7 @@ from statistics import median
 from typing import Any
 
 from bench.figures import Figure
-from bench.rows._cores import apart
+from bench.rows._cores import cores, on
 from bench.rows._crowds import SOUND_BYTES
 from bench.rows._relay_ends import say_nothing_of_sessions
 from controlplane.wire.nodes import Role, SessionKind
@@ -128,11 +128,11 @@ class End:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, kind: str) -> "AsyncIterator[End]":
+    async def start(cls, kind: str, core: int) -> "AsyncIterator[End]":
         pipe = asyncio.subprocess.PIPE
         words = ["-m", "bench.rows._relay_ends", kind]
-        with apart(1):
-            process = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe)
+        process = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe)
+        os.sched_setaffinity(process.pid, {core})
         try:
             yield cls(process)
         finally:
@@ -273,8 +273,9 @@ async def run(rounds: int = ROUNDS) -> list[Figure]:
     ours: list[Cost] = []
     theirs: list[Cost] = []
     say_nothing_of_sessions()
-    with apart(0):
-        async with End.start("edge") as edge, End.start("plain") as reader:
+    other = cores()[1]
+    with on(0):
+        async with End.start("edge", other) as edge, End.start("plain", other) as reader:
             relayed, plain = Relayed(edge), Plain(reader, (await reader.next("port"))["port"])
             try:
                 await relayed.subscribe()

@@ -5,9 +5,9 @@ server that is slow is not asked less often. Who has seen no picture by then has
 
 Each viewer has a socket of its own, as a browser has, connected to the edge's address once ICE has found it.
 The kernel hands over what an edge sent at once in one read (UDP_GRO) and stamps it with the moment of its
-arrival (SO_TIMESTAMPNS), so that a busy swarm does not take its own delay for the edge's. Who has something to
-read is asked of a selector of our own, of which the event loop only hears that there is somebody: a callback of
-the loop's, or a read too many, for each would cost as much as counting what came.
+arrival (SO_TIMESTAMPNS), so that a busy swarm does not take its own delay for the edge's. Who has something
+to read is asked of a selector of our own, of which the event loop only hears that there is somebody: one of
+its callbacks for each viewer, or a read too many, would cost as much as counting what came.
 """
 
 import asyncio
