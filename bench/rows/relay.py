@@ -175,8 +175,8 @@ class Relayed:
         loop, sock = asyncio.get_running_loop(), bind(None, dual_stack=False)
         self._engine = Engine(loop, Role.ORIGIN, sock, ["127.0.0.1"], lambda said: None)
         self._channels = [f"channel-{number}" for number in range(CHANNELS)]
-        self._sources = [self._source(self._engine._channel(name).stream) for name in self._channels]
-        self._streams = [self._engine._channel(name).stream for name in self._channels]
+        self._streams = [self._engine._channels.publish(name).stream for name in self._channels]
+        self._sources = [self._source(stream) for stream in self._streams]
         sender = self._engine.endpoint.sender
         self._twins = [self._source(LiveStream("twin", sender, os.urandom)) for _ in self._channels]
         self._broadcasts = [Broadcast() for _ in self._channels]
