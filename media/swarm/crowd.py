@@ -282,6 +282,8 @@ class Crowd:
 
     async def _join(self, member: Member) -> None:
         async with self._places:
+            if member.number not in self.members:  # its time was over before it had its turn
+                return
             await member.join()
         if member.over:
             await member.leave()
