@@ -1,10 +1,12 @@
 """`python -m bench [ROW ...]`: measure, print a table, write bench/results/latest.json.
 
-Rows are the modules of bench/rows. Exit 1 when a limit is not held or a row fails or cannot be run.
+Rows are the modules of bench/rows; bench/README.md says what their figures mean. Exit 1 when a limit is not
+held or a row fails or cannot be run. The record has each row with its figures, and all figures by name.
 """
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import inspect
 import json
@@ -19,11 +21,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import bench.rows
 from bench.figures import Figure, NotRun
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "latest.json"
+ROW_S = 420.0  # at most; the longest takes half of that
 
 
 def row_names() -> list[str]:
@@ -39,12 +44,15 @@ async def measure(name: str, rounds: int | None = None) -> dict[str, Any]:
     try:
         takes = rounds is not None and "rounds" in inspect.signature(module.run).parameters
         outcome = module.run(rounds=rounds) if takes else module.run()
-        figures = await outcome if inspect.isawaitable(outcome) else outcome
+        async with asyncio.timeout(ROW_S):
+            figures = await outcome if inspect.isawaitable(outcome) else outcome
     except NotRun as reason:
         result["problem"] = f"not run: {reason}"
     except Exception as error:
         traceback.print_exc()
-        result["problem"] = f"failed: {type(error).__name__}: {error}".splitlines()[0][:100]
+        took = time.monotonic() - began
+        words = f"it took longer than {ROW_S:g} s" if took >= ROW_S else f"{type(error).__name__}: {error}"
+        result["problem"] = f"failed: {words}".splitlines()[0][:100]
     else:
         result["figures"] = [asdict(figure) | {"held": figure.held} for figure in figures]
         result["shown"] = figures
@@ -79,6 +87,21 @@ def kept_rows(measured: list[str]) -> list[dict[str, Any]]:
     return [row for row in rows if row["row"] in row_names() and row["row"] not in measured]
 
 
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    processor = platform.processor()
+    with contextlib.suppress(OSError, StopIteration):  # Linux tells more
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {
+        "processor": processor,
+        "cpus": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("row", nargs="*", help="only these (default: all)")
@@ -111,12 +134,8 @@ def main(arguments: list[str]) -> int:
         rows = sorted(kept_rows(options.row) + rows, key=lambda row: str(row["row"]))
     record = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cpus": os.cpu_count(),
-            "system": f"{platform.system()} {platform.release()}",
-            "python": platform.python_version(),
-            "load_before": round(load_before, 2),
-        },
+        "machine": machine() | {"load_before": round(load_before, 2)},
+        "figures": {figure["name"]: figure["value"] for row in rows for figure in row["figures"]},
         "rows": rows,
     }
     RESULTS.parent.mkdir(exist_ok=True)

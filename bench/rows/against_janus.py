@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.figures import Figure, percentile
+from bench.figures import Figure
 from bench.rows._crowds import clip, cost
 from bench.rows._janus import janus
 from bench.rows.edge_worker import edge_cost
@@ -34,9 +34,10 @@ async def run(rounds: int = ROUNDS) -> list[Figure]:
         Figure("janus_kb_per_viewer", theirs.kb_per_viewer, "kB", "cost"),
         Figure("our_kb_per_viewer", ours.kb_per_viewer, "kB", "cost"),
         Figure(
-            "memory a viewer, ours over Janus's", ours.kb_per_viewer / theirs.kb_per_viewer, "x", "ratio",
+            "memory_ratio", ours.kb_per_viewer / theirs.kb_per_viewer, "x", "ratio",
             at_most=0.6,
         ),
-        Figure("janus_lost_share", theirs.lost / theirs.packets, "x", "ratio"),
-        Figure("our_last_viewer_p99_ms", percentile(ours.lateness_ms, 99), "ms", "percentile"),
+        # What loses is not compared: it spares itself the sending.
+        Figure("janus_lost_share", theirs.lost / theirs.packets, "x", "ratio", at_most=0.01),
+        Figure("our_last_viewer_p99_ms", ours.late_p99_ms, "ms", "percentile"),
     ]  # fmt: skip
