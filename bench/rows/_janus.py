@@ -148,7 +148,7 @@ def janus(folder: Path, source: Path) -> Iterator[tuple[psutil.Process, str]]:
         raise NotRun("no Janus here: apt-get install janus")
     if ffmpeg is None:
         raise NotRun("no ffmpeg here: apt-get install ffmpeg")
-    # As it goes out, with parameter sets at each key frame: a filter on the way would end with the first round.
+    # As it goes out, parameter sets at each key frame: a filter on the way would end with the first round.
     stream = folder / "clip.ts"
     filters = "h264_mp4toannexb,dump_extra=freq=keyframe"
     copy = ["-i", str(source), "-c", "copy", "-bsf:v", filters, "-f", "mpegts", str(stream)]
