@@ -126,7 +126,7 @@ def _crowd(whep: str, args: argparse.Namespace) -> int:
     with show.Display(plan) as display:
         tally = asyncio.run(load.run(plan, display))
     figures = tally.figures()
-    print(json.dumps(figures) if args.json else show.for_people(figures))
+    print(json.dumps(figures) if args.json else show.for_people(figures, args.late))
     return 0 if tally.now.playing and not tally.now.failed else 1
 
 
