@@ -18,6 +18,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,9 +34,15 @@ from media.node.engine import Engine
 RECEIVE_BYTES = 4 << 20
 
 
-def say_nothing_of_sessions() -> None:
-    """What engines would write to a node's log."""
+@contextmanager
+def no_log() -> Iterator[None]:
+    """What engines would write to a node's log is not written."""
+    before = structlog.get_config()["wrapper_class"]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(wrapper_class=before)
 
 
 def _say(message: dict[str, Any]) -> None:
@@ -68,7 +76,7 @@ async def edge() -> None:
             case "subscribed":
                 engine.subscribed(order["channel"], order["attempt"], order["session"], order["answer"])
             case "count":
-                report = engine.report(sessions=False)
+                report = engine.report()
                 whole = all(row["state"] == "live" and not row["loss"] for row in report["streams"])
                 _say(_count(report["received"]) | {"whole": whole, "streams": len(report["streams"])})
     engine.shutdown("the bench is over")
@@ -98,7 +106,7 @@ def plain() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "edge":
-        say_nothing_of_sessions()
-        asyncio.run(edge())
+        with no_log():
+            asyncio.run(edge())
     else:
         plain()

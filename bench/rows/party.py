@@ -156,7 +156,7 @@ def _schedule(seconds: float, fps: int, sounds: int, phase: float) -> list[list[
     """For each tick, what comes: 0 for a frame, 1 for a sound."""
     ticks: list[list[int]] = [[] for _ in range(round(seconds / TICK_S))]
     for kind, rate in enumerate((fps, sounds)):
-        for number in range(round(seconds * rate)):
+        for number in range(int(seconds * rate)):
             ticks[int((number + phase) / rate / TICK_S)].append(kind)
     return ticks
 

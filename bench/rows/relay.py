@@ -29,7 +29,7 @@ from typing import Any
 from bench.figures import Figure
 from bench.rows._cores import cores, on
 from bench.rows._crowds import SOUND_BYTES
-from bench.rows._relay_ends import say_nothing_of_sessions
+from bench.rows._relay_ends import no_log
 from controlplane.wire.nodes import Role, SessionKind
 from media.core.codecs import H264
 from media.core.rtp import build
@@ -272,9 +272,8 @@ class Plain:
 async def run(rounds: int = ROUNDS) -> list[Figure]:
     ours: list[Cost] = []
     theirs: list[Cost] = []
-    say_nothing_of_sessions()
     other = cores()[1]
-    with on(0):
+    with no_log(), on(0):
         async with End.start("edge", other) as edge, End.start("plain", other) as reader:
             relayed, plain = Relayed(edge), Plain(reader, (await reader.next("port"))["port"])
             try:
