@@ -49,7 +49,11 @@ fmt: $(VENV)/.dev  ## formats the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: test-packages $(VENV)/.dev  ## measures, as ratios and percentiles of one run; writes bench/results/latest.json
+.PHONY: bench-packages
+bench-packages:
+	@PYTHON=$(PYTHON) .ci/system-packages bench
+
+bench: bench-packages $(VENV)/.dev  ## measures, as ratios and percentiles of one run; writes bench/results/latest.json
 	@$(BIN)/python -m bench
 
 soak: test-packages $(VENV)/.dev  ## thirty minutes of 300 viewers: memory stays flat, no descriptor is left; DURATION=5m VIEWERS=50

@@ -2,13 +2,15 @@
 
 A figure is a ratio of two measurements of the same run, or a percentile. Absolute costs differ by 30 % from
 run to run and by more from machine to machine; a ratio does not, and a percentile is what a viewer feels.
+Costs (CPU, memory) and counts stand beside them where somebody plans with them: read them with the machine in
+mind.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["ratio", "percentile"]
+Kind = Literal["ratio", "percentile", "cost", "count"]
 
 
 @dataclass(frozen=True, slots=True)

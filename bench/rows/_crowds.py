@@ -3,6 +3,9 @@
 import asyncio
 import shutil
 import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -10,7 +13,7 @@ from statistics import median
 import orjson
 import psutil
 
-from bench.figures import NotRun
+from bench.figures import NotRun, percentile
 from media.swarm.second import Second
 
 CONNECT_S = 90.0
@@ -50,7 +53,7 @@ class Cost:
     frames: int
     bytes: int
     sound: int  # packets of sound, of all packets
-    lateness_ms: list[float]  # each viewer's worst frame in each second
+    late_p99_ms: float  # of each viewer's latest frame in each second, median of the rounds
     kb_per_viewer: float
     first_frame_ms: list[float]
 
@@ -65,40 +68,96 @@ class Cost:
 
 
 def cpu(process: psutil.Process) -> float:
+    """Seconds, user and system."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
-async def cost(server: psutil.Process, crowd: list[str], viewers: int, *, rounds: int, round_s: int) -> Cost:
-    """Runs `crowd`, a command that prints a Second a second until its stdin closes, against `server`."""
-    pipe = asyncio.subprocess.PIPE
-    empty = server.memory_info().rss
-    process = await asyncio.create_subprocess_exec(*crowd, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    lines = process.stdout
-    first_frames: list[float] = []
-    try:
-        second = Second()
+def swarm(whep: str, viewers: int, ramp: float, *more: str) -> list[str]:
+    """The command of a crowd of `media.swarm`."""
+    words = [sys.executable, "-m", "media.swarm", "part", "--whep", whep]
+    return [*words, "--viewers", str(viewers), "--ramp", f"{ramp:g}", *more]
+
+
+class CrowdProcess:
+    """A crowd that runs: a command that prints a Second a second until its stdin closes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.pid = process.pid
+        self.first_frame_ms: list[float] = []  # so far
+        self._process = process
+        self._said: asyncio.Queue[Second | None] = asyncio.Queue()
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, command: list[str]) -> "AsyncIterator[CrowdProcess]":
+        """Everybody has left when the block is left."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
+        crowd = cls(process)
+        try:
+            yield crowd
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            await crowd._reader
+            await process.wait()
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            second = Second(**orjson.loads(line))
+            self.first_frame_ms += second.first_frame_ms
+            self._said.put_nowait(second)
+        self._said.put_nowait(None)
+
+    async def second(self) -> Second:
+        """The next one, or the oldest that nobody has asked for."""
+        second = await self._said.get()
+        if second is None:
+            raise RuntimeError("the crowd has ended; see its words above")
+        return second
+
+    async def seconds(self, count: int) -> list[Second]:
+        """The next ones from now on."""
+        while not self._said.empty():
+            await self.second()
+        return [await self.second() for _ in range(count)]
+
+    async def all_there(self, viewers: int) -> Second:
+        """Returns when each of them has seen its first picture, or failed; how it is then."""
         async with asyncio.timeout(CONNECT_S):
-            while second.playing < viewers:
-                second = await _second(lines)
-                first_frames += second.first_frame_ms
-                if second.failed:
-                    raise RuntimeError(f"viewers failed: {second.reasons}")
-        for _ in range(SETTLE_S):
-            await _second(lines)
+            while True:
+                second = await self.second()
+                if second.playing + second.failed >= viewers:
+                    return second
+
+    async def all_play(self, viewers: int) -> None:
+        """Returns some seconds after each of them has seen its first picture."""
+        second = await self.all_there(viewers)
+        if second.failed:
+            raise RuntimeError(f"viewers failed: {second.reasons}")
+        await self.seconds(SETTLE_S)
+
+
+async def cost(
+    server: psutil.Process, command: list[str], viewers: int, *, rounds: int, round_s: int
+) -> Cost:
+    """What `server` spends on a crowd that all stays."""
+    empty = server.memory_info().rss
+    async with CrowdProcess.start(command) as crowd:
+        await crowd.all_play(viewers)
         full = server.memory_info().rss
         spent: list[float] = []
+        late: list[float] = []
         seconds: list[Second] = []
         for _ in range(rounds):
             before = cpu(server)
-            window = [await _second(lines) for _ in range(round_s)]
+            window = await crowd.seconds(round_s)
             spent.append(1e6 * (cpu(server) - before) / sum(second.packets for second in window))
+            late.append(percentile([value for second in window for value in second.lateness_ms], 99))
             seconds += window
-    finally:
-        process.stdin.close()
-        await process.wait()
     return Cost(
         us=median(spent),
         packets=sum(second.packets for second in seconds),
@@ -106,14 +165,7 @@ async def cost(server: psutil.Process, crowd: list[str], viewers: int, *, rounds
         frames=sum(second.frames for second in seconds),
         bytes=sum(second.bytes for second in seconds),
         sound=round(SOUND_RATE * viewers * len(seconds)),
-        lateness_ms=[value for second in seconds for value in second.lateness_ms],
+        late_p99_ms=median(late),
         kb_per_viewer=(full - empty) / 1000 / viewers,
-        first_frame_ms=first_frames,
+        first_frame_ms=crowd.first_frame_ms,
     )
-
-
-async def _second(lines: asyncio.StreamReader) -> Second:
-    line = await lines.readline()
-    if not line:
-        raise RuntimeError("the crowd has ended; see its words above")
-    return Second(**orjson.loads(line))

@@ -148,6 +148,11 @@ def janus(folder: Path, source: Path) -> Iterator[tuple[psutil.Process, str]]:
         raise NotRun("no Janus here: apt-get install janus")
     if ffmpeg is None:
         raise NotRun("no ffmpeg here: apt-get install ffmpeg")
+    # As it goes out, parameter sets at each key frame: a filter on the way would end with the first round.
+    stream = folder / "clip.ts"
+    filters = "h264_mp4toannexb,dump_extra=freq=keyframe"
+    copy = ["-i", str(source), "-c", "copy", "-bsf:v", filters, "-f", "mpegts", str(stream)]
+    subprocess.run([ffmpeg, "-v", "error", *copy], check=True)
     port = free_port(socket.SOCK_STREAM)
     video, audio = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
     configure(folder, port, video, audio)
@@ -162,9 +167,9 @@ def janus(folder: Path, source: Path) -> Iterator[tuple[psutil.Process, str]]:
         wait_for_janus(url, server, log)
         feed = subprocess.Popen(
             [
-                *(ffmpeg, "-v", "error", "-re", "-stream_loop", "-1", "-i", str(source)),
-                *("-map", "0:v", "-c:v", "copy", "-bsf:v", "h264_mp4toannexb,dump_extra=freq=keyframe"),
-                *("-payload_type", str(VIDEO), "-f", "rtp", f"rtp://127.0.0.1:{video}?pkt_size=1200"),
+                *(ffmpeg, "-v", "error", "-re", "-stream_loop", "-1", "-i", str(stream)),
+                *("-map", "0:v", "-c:v", "copy", "-payload_type", str(VIDEO)),
+                *("-f", "rtp", f"rtp://127.0.0.1:{video}?pkt_size=1200"),
                 *("-map", "0:a", "-c:a", "libopus", "-b:a", "96k", "-payload_type", str(AUDIO)),
                 *("-f", "rtp", f"rtp://127.0.0.1:{audio}?pkt_size=1200"),
             ],

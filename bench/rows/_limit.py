@@ -1,7 +1,6 @@
 """What an edge is held against: bench/native/fanout_limit.c, over libsrtp as our own code uses it."""
 
 import ctypes
-import json
 import os
 import shutil
 import socket
@@ -15,8 +14,8 @@ from pathlib import Path
 from pylibsrtp._binding import ffi, lib
 
 from bench.figures import NotRun
+from bench.rows._sink import sinks
 from media.core.srtp import AEAD_AES_128_GCM, OutboundSrtp, SrtpKeys
-from media.swarm.part import allow_sockets
 
 SOURCE = Path(__file__).parents[1] / "native" / "fanout_limit.c"
 FPS = 30.0
@@ -31,7 +30,7 @@ class Limit:
     ) -> None:
         self._run = library.fanout_limit
         self._run.restype = ctypes.c_double
-        self._outbound = [OutboundSrtp(_keys()) for _ in ports]
+        self._outbound = [OutboundSrtp(keys()) for _ in ports]
         self._contexts = (ctypes.c_void_p * len(ports))(*(_pointer(it) for it in self._outbound))
         raw = b"".join(_loopback(port) for port in ports)
         self._addresses = ctypes.create_string_buffer(raw, len(raw))
@@ -63,7 +62,8 @@ class Limit:
         return 1e6 * cpu / sent.value
 
 
-def _keys() -> SrtpKeys:
+def keys() -> SrtpKeys:
+    """Some of one's own, for a side that only sends."""
     key, salt = os.urandom(16), os.urandom(12)
     return SrtpKeys(AEAD_AES_128_GCM, key, salt, key, salt)
 
@@ -84,17 +84,8 @@ def limit(viewers: int, packets: int, size: int, sound_size: int) -> Iterator[Li
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise NotRun("no C compiler here: apt-get install gcc libc6-dev")
-    allow_sockets(viewers)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "limit.so"
         subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", path, SOURCE], check=True)
-        words = [sys.executable, "-m", "bench.rows._sink", str(viewers)]
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sink:
-            assert sink.stdin is not None
-            assert sink.stdout is not None
-            try:
-                ports = json.loads(sink.stdout.readline())
-                yield Limit(ctypes.CDLL(str(path)), ports, packets, size, sound_size)
-            finally:
-                sink.stdin.close()
-                sink.wait(10)
+        with sinks(viewers) as ports:
+            yield Limit(ctypes.CDLL(str(path)), ports, packets, size, sound_size)

@@ -8,9 +8,27 @@ import contextlib
 import json
 import select
 import socket
+import subprocess
 import sys
+from collections.abc import Iterator
 
 from media.swarm.crowd import RECEIVE_BYTES, SO_TIMESTAMPNS, SOL_UDP, UDP_GRO
+from media.swarm.part import allow_sockets
+
+
+@contextlib.contextmanager
+def sinks(count: int) -> Iterator[list[int]]:
+    """The ports of so many sockets of a process of its own."""
+    allow_sockets(count)
+    words = [sys.executable, "-m", "bench.rows._sink", str(count)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sink:
+        assert sink.stdin is not None
+        assert sink.stdout is not None
+        try:
+            yield json.loads(sink.stdout.readline())
+        finally:
+            sink.stdin.close()
+            sink.wait(10)
 
 
 def main(count: int) -> None:

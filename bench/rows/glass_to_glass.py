@@ -41,6 +41,6 @@ async def run() -> list[Figure]:
         Figure("glass_to_glass_p50_ms", percentile(pixels, 50), "ms", "percentile"),
         Figure("glass_to_glass_p95_ms", percentile(pixels, 95), "ms", "percentile", at_most=200),
         Figure("by_sender_reports_p95_ms", percentile(reports, 95), "ms", "percentile"),
-        Figure("first_frame_p95_ms", percentile(first_frames, 95), "ms", "percentile", at_most=1000),
+        Figure("browser_first_frame_p95_ms", percentile(first_frames, 95), "ms", "percentile", at_most=1000),
         Figure("frozen_share", frozen / (WATCH_S * 1000), "x", "ratio", at_most=0.01),
     ]

@@ -60,6 +60,10 @@ def swarm(
     seconds: float = typer.Option(
         30.0, "--seconds", metavar="N", min=1, max=86_400, help="How long, once all are there."
     ),
+    stay: float | None = typer.Option(
+        None, "--stay", metavar="SECONDS", help="Each leaves after so long, and another takes its place."
+    ),
+    late: float = typer.Option(150.0, "--late", metavar="MS", help="A frame later than this is counted."),
     processes: int | None = typer.Option(
         None, "--processes", min=1, help="How many (one a 500 viewers).", metavar="N"
     ),
@@ -69,7 +73,9 @@ def swarm(
 ) -> int:
     """Watch as a crowd of cheap, real WebRTC viewers, and tell how they fare. For your own servers only."""
     words = ["crowd", "--whep", _whep(what, api, token_file), "--viewers", str(viewers)]
-    words += ["--ramp", f"{ramp:g}", "--seconds", f"{seconds:g}"]
+    words += ["--ramp", f"{ramp:g}", "--seconds", f"{seconds:g}", "--late", f"{late:g}"]
+    if stay is not None:
+        words += ["--stay", f"{stay:g}"]
     if processes is not None:
         words += ["--processes", str(processes)]
     return context.become("media.swarm", [*words, "--json"] if json else words, {})

@@ -265,13 +265,13 @@ class FanoutSender:
         try:
             self._socket.sendto(data, address)
         except OSError as error:
-            self._count_refusal(error, 1)
+            self.count_refusal(error, 1)
             return False
         self.counters.packets += 1
         self.counters.sent_bytes += len(data)
         return True
 
-    def _count_refusal(self, error: OSError, packets: int) -> None:
+    def count_refusal(self, error: OSError, packets: int) -> None:
         if error.errno in FULL:
             self.counters.full += packets
         else:
@@ -368,16 +368,22 @@ class FanoutSender:
 
     def _refused(self, error: OSError, run: "_Run", destination: Destination, slot: int, now: float) -> None:
         """React to a message that the kernel refused; its packets are still in their slot, protected."""
-        if run.count > 1 and error.errno in (errno.EMSGSIZE, errno.EINVAL, errno.EIO):
-            if error.errno == errno.EIO:
-                self._gso_after = now + GSO_RETRY_AFTER
-            else:
-                self._narrow_until = destination.gso_after = now + GSO_RETRY_AFTER
-            self.counters.gso_refused += 1
+        if run.count > 1 and self.refuses_gso(error, destination, now):
             self._send_each(run, destination, slot, None)
             return
         destination.drops += run.count
-        self._count_refusal(error, run.count)
+        self.count_refusal(error, run.count)
+
+    def refuses_gso(self, error: OSError, destination: Destination, now: float) -> bool:
+        """Whether it was UDP_SEGMENT that the kernel refused; then it is not used there for a while."""
+        if error.errno not in (errno.EMSGSIZE, errno.EINVAL, errno.EIO):
+            return False
+        if error.errno == errno.EIO:
+            self._gso_after = now + GSO_RETRY_AFTER
+        else:
+            self._narrow_until = destination.gso_after = now + GSO_RETRY_AFTER
+        self.counters.gso_refused += 1
+        return True
 
     def _send_each(
         self, run: "_Run", destination: Destination, slot: int, refusals: list[int] | None

@@ -34,7 +34,9 @@ class _IoVector(ctypes.Structure):
 
 #: struct mmsghdr: name and its length, vectors and how many, control and its length, flags; what was sent
 _MESSAGE = struct.Struct("@PIPNPNi0PI0P")
+_VECTOR = struct.Struct("@PN")  # struct iovec
 _Name = ctypes.c_char * _NAME_BYTES  # a type that stays: see Headers
+_Control = ctypes.c_char * _CONTROL_BYTES
 
 
 class PackedAddress:
@@ -141,3 +143,62 @@ class Headers:
     def at(self, number: int, *, segmented: bool) -> int:
         """The place in memory of a recipient's header."""
         return ctypes.addressof(self._places[segmented]) + number * _MESSAGE.size
+
+
+class Outbox:
+    """Messages of any length to anybody in one sendmmsg(2), each with its own UDP_SEGMENT or none.
+
+    Put some in with `add`, then `send` them; what lies at their places must stay until then.
+    """
+
+    def __init__(self, sock: Any, most: int = 256) -> None:
+        """`most` messages at once: at most 1024 (UIO_MAXIOV)."""
+        self._descriptor: int = sock.fileno()
+        self._most = most
+        self._messages = bytearray(most * _MESSAGE.size)
+        self._vectors = bytearray(most * _VECTOR.size)
+        # As long as these are there, the memory stays where it is.
+        self._kept = [ctypes.c_char.from_buffer(memory) for memory in (self._messages, self._vectors)]
+        self._first_message, self._first_vector = (ctypes.addressof(it) for it in self._kept)
+        self._controls: dict[int, Any] = {}  # by size of segment: not more than there are sizes
+        self._call = ctypes.PyDLL(None, use_errno=True).sendmmsg  # see SendMany
+        self._call.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+        self.count = 0
+
+    @property
+    def full(self) -> bool:
+        return self.count == self._most
+
+    def add(self, to: PackedAddress, place: int, length: int, segment: int) -> None:
+        """`length` bytes at `place`, to be cut into datagrams of `segment` bytes (0: one datagram)."""
+        number = self.count
+        vector = number * _VECTOR.size
+        _VECTOR.pack_into(self._vectors, vector, place, length)
+        control, control_bytes = (self._control(segment), _CONTROL_BYTES) if segment else (0, 0)
+        _MESSAGE.pack_into(
+            *(self._messages, number * _MESSAGE.size, to.place, to.length, self._first_vector + vector, 1),
+            *(control, control_bytes, 0, 0),
+        )
+        self.count = number + 1
+
+    def _control(self, segment: int) -> int:
+        control = self._controls.get(segment)
+        if control is None:
+            control = self._controls[segment] = _Control()
+            _CONTROL.pack_into(control, 0, _CONTROL.size, SOL_UDP, UDP_SEGMENT, segment)
+        return ctypes.addressof(control)
+
+    def send(self, first: int) -> int:
+        """Send the messages from number `first` on; how many the kernel took, at least one.
+
+        Raises OSError when it refuses the first. When all are sent or given up, `clear`.
+        """
+        at = self._first_message + first * _MESSAGE.size
+        taken: int = self._call(self._descriptor, at, self.count - first, 0)
+        if taken < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return taken
+
+    def clear(self) -> None:
+        self.count = 0

@@ -15,6 +15,7 @@ from media.publisher.options import parse_url
 
 VIEWERS_A_PROCESS = 500  # about half a core
 MOST_VIEWERS = 20_000
+LATE_MS = 150.0  # of a frame
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     crowd.add_argument(
         "--seconds", type=float, default=30.0, help="how long to watch (30), from the last join on"
     )
+    for each in (crowd, part):
+        each.add_argument(
+            "--stay", type=float, help="each leaves after so many seconds, and another takes its place"
+        )
+        each.add_argument(
+            "--late", type=float, default=LATE_MS, help=f"a frame later than so many ms counts ({LATE_MS:g})"
+        )
     crowd.add_argument("--processes", type=int, help=f"how many (one a {VIEWERS_A_PROCESS} viewers)")
     for each in (crowd, part):
         each.add_argument("--viewers", type=int, default=100, help="how many (100)")
@@ -83,7 +91,8 @@ def _part(whep: str, args: argparse.Namespace) -> int:
     from media.swarm.whep import WhepDoor
 
     async def run() -> None:
-        await part.run(WhepDoor(whep), args.viewers, args.ramp)
+        door, late_after = WhepDoor(whep), args.late / 1000
+        await part.run(door, args.viewers, args.ramp, stay=args.stay, late_after=late_after)
 
     asyncio.run(run())
     return 0
@@ -94,17 +103,30 @@ def _crowd(whep: str, args: argparse.Namespace) -> int:
         raise UsageError(f"--viewers must be 1 to {MOST_VIEWERS}", "Give one such as 100.")
     if not 0 < args.ramp <= 1000:
         raise UsageError("--ramp must be above 0 and at most 1000 a second", "Give one such as 20.")
+    if not 0 < args.late <= 60_000:
+        raise UsageError("--late must be above 0 and at most 60000 ms", f"Give one such as {LATE_MS:g}.")
+    least = args.viewers / args.ramp
+    if args.stay is not None and not least <= args.stay <= 86_400:
+        raise UsageError(
+            f"--stay must be at least --viewers / --ramp, which is {least:g} s: the first would leave before "
+            "the last have come",
+            "Give a longer one, fewer viewers, or a quicker ramp.",
+        )
     processes = args.processes or -(-args.viewers // VIEWERS_A_PROCESS)
     if not 0 < processes <= 4 * (os.cpu_count() or 1):
         raise UsageError(f"{processes} processes are too many for this machine", "Give fewer --processes.")
 
     from media.swarm import load, show
 
-    plan = load.Plan(whep, args.viewers, args.ramp, args.seconds, min(processes, args.viewers))
+    plan = load.Plan(
+        *(whep, args.viewers, args.ramp, args.seconds, min(processes, args.viewers)),
+        stay=args.stay,
+        late_after=args.late / 1000,
+    )
     with show.Display(plan) as display:
         tally = asyncio.run(load.run(plan, display))
     figures = tally.figures()
-    print(json.dumps(figures) if args.json else show.for_people(figures))
+    print(json.dumps(figures) if args.json else show.for_people(figures, args.late))
     return 0 if tally.now.playing and not tally.now.failed else 1
 
 

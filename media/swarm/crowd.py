@@ -1,18 +1,26 @@
 """A crowd in one process: viewers come at a steady pace, watch, and leave; it says how they fare.
 
+Where each stays only so long, the next one takes its place at that very moment, whatever has become of it: a
+server that is slow is not asked less often. Who has seen no picture by then has failed.
+
 Each viewer has a socket of its own, as a browser has, connected to the edge's address once ICE has found it.
 The kernel hands over what an edge sent at once in one read (UDP_GRO) and stamps it with the moment of its
-arrival (SO_TIMESTAMPNS), so that a busy swarm does not take its own delay for the edge's.
+arrival (SO_TIMESTAMPNS), so that a busy swarm does not take its own delay for the edge's. Who has something
+to read is asked of a selector of our own, of which the event loop only hears that there is somebody: one of
+its callbacks for each viewer, or a read too many, would cost as much as counting what came.
 """
 
 import asyncio
 import contextlib
+import itertools
 import os
 import secrets
+import selectors
 import socket
 import struct
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -22,19 +30,19 @@ from media.core.sdp import Agreed, LocalDescription, new_credentials
 from media.core.session import Address, Session, SessionConfig
 from media.drive.timers import Timers
 from media.publisher.errors import PublishError
-from media.swarm.second import Second
-from media.swarm.viewer import Viewer
+from media.swarm.second import LISTS, Second
+from media.swarm.viewer import LATE_S, Viewer
 
 SOL_UDP, UDP_GRO = 17, 104
 SO_TIMESTAMPNS = 35
 BUFFER = 65536
 RECEIVE_BYTES = 1 << 20
-READS_A_TURN = 16
 JOINING_AT_ONCE = 64  # offers under way: more only wait in the server's queue
 LEAVE_S = 2.0
 BEAT_S = 0.05
 BEATS_A_REPORT = 20  # a receiver report a second
 _TIMESPEC = struct.Struct("@qq")
+_INT = struct.Struct("@i")
 
 
 class Door(Protocol):
@@ -65,13 +73,16 @@ def own_addresses(url: str) -> list[str]:
 class Member:
     """A viewer, its socket and its session."""
 
-    def __init__(self, crowd: "Crowd", number: int) -> None:
+    def __init__(self, crowd: "Crowd", number: int, now: float) -> None:
+        """It comes now; when it is let in is another matter."""
         self.number = number
         self._crowd = crowd
         self._socket: socket.socket | None = None
         self._connected_to: Address | None = None
         self.viewer: Viewer | None = None
-        self.asked_at = 0.0
+        self.came_at = now
+        self.joining = True
+        self.over = False  # its time is
         self.ticket: str | None = None
         self.failure = ""
         self.told_join = self.told_frame = False
@@ -81,7 +92,6 @@ class Member:
         """Ask for a session and begin ICE. A failure is kept in words."""
         crowd = self._crowd
         loop = crowd.loop
-        self.asked_at = loop.time()
         try:
             port = self._open()
             local = LocalDescription(
@@ -99,8 +109,9 @@ class Member:
         else:
             config = SessionConfig.offered(agreed, local, crowd.certificate, os.urandom)
             now = loop.time()
-            self.viewer = Viewer(Session(config, now), agreed, secrets.randbits(32), now)
+            self.viewer = Viewer(Session(config, now), agreed, secrets.randbits(32), now, crowd.late_after)
             self._flush(now)
+        self.joining = False
 
     def _open(self) -> int:
         """A socket on a port of its own, which is returned. Raises OSError."""
@@ -112,36 +123,30 @@ class Member:
                 sock.setsockopt(level, option, 1)
         sock.bind(("0.0.0.0", 0))
         self._socket = sock
-        self._crowd.loop.add_reader(sock.fileno(), self._read)
+        self._crowd.watch(sock, self)
         port: int = sock.getsockname()[1]
         return port
 
-    def _read(self) -> None:
-        sock, viewer, loop = self._socket, self.viewer, self._crowd.loop
+    def read(self, now: float) -> None:
+        """One read of the socket: if there is more, the selector says so again."""
+        sock, viewer, view = self._socket, self.viewer, self._buffer
         if sock is None:
             return
-        if viewer is None:  # a check of a full ICE agent that is quicker than its answer: it comes again
-            with contextlib.suppress(OSError):
-                sock.recv_into(self._buffer)
+        try:
+            size, ancillary, _, source = sock.recvmsg_into([view], 128)
+        except OSError:  # an ICMP error of an earlier send, or nothing there after all
             return
-        view = self._buffer
-        now = loop.time()
-        for _ in range(READS_A_TURN):
-            try:
-                size, ancillary, _, source = sock.recvmsg_into([view], 128)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError:
-                continue  # an ICMP error of an earlier send
-            segment, at = size, now
-            for level, kind, value in ancillary:
-                if level == SOL_UDP:
-                    segment = struct.unpack_from("@i", value)[0]
-                elif kind == SO_TIMESTAMPNS:
-                    seconds, nanoseconds = _TIMESPEC.unpack(value)
-                    at = min(seconds + nanoseconds / 1e9 - self._crowd.unix, now)
-            viewer.receive(view[:size], segment or size, source[:2], at)
-        self._flush(now)
+        if viewer is None:  # a check of a full ICE agent that is quicker than its answer: it comes again
+            return
+        segment, at = size, now
+        for level, kind, value in ancillary:
+            if level == SOL_UDP:
+                segment = _INT.unpack_from(value)[0]
+            elif kind == SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIMESPEC.unpack(value)
+                at = min(seconds + nanoseconds / 1e9 - self._crowd.unix, now)
+        if viewer.receive(view[:size], segment or size, source[:2], at):
+            self._flush(now)
 
     def _flush(self, now: float) -> None:
         viewer, sock = self.viewer, self._socket
@@ -174,8 +179,7 @@ class Member:
             self._flush(now)
 
     def ask(self, now: float) -> None:
-        if self.viewer is not None and self.viewer.state == "connected":
-            self.viewer.ask(now)
+        if self.viewer is not None and self.viewer.ask(now):
             self._flush(now)
 
     async def leave(self) -> None:
@@ -190,7 +194,7 @@ class Member:
     def _close_socket(self) -> None:
         self._crowd.timers.cancel(self)
         if self._socket is not None:
-            self._crowd.loop.remove_reader(self._socket.fileno())
+            self._crowd.forget(self._socket)
             self._socket.close()
             self._socket = None
 
@@ -198,47 +202,114 @@ class Member:
 class Crowd:
     """Ramps up, watches, leaves. `second()` says what happened since it was last called."""
 
-    def __init__(self, door: Door, viewers: int, ramp: float) -> None:
-        """`ramp`: viewers a second."""
+    def __init__(
+        self,
+        door: Door,
+        viewers: int,
+        ramp: float,
+        *,
+        stay: float | None = None,
+        late_after: float = LATE_S,
+    ) -> None:
+        """`viewers`: how many at once; `ramp`: how many come in a second until they are all there.
+
+        `stay`: seconds after which each leaves and another comes, at least viewers / ramp; None: all stay.
+        `late_after`: seconds; see media.swarm.viewer.Frames.
+        """
         self.loop = asyncio.get_running_loop()
         self.door = door
         self.viewers = viewers
         self.ramp = ramp
+        self.stay = stay
+        self.late_after = late_after
         self.certificate = Certificate.generate(datetime.now(UTC))
         self.timers = Timers(self.loop)
         self.addresses = own_addresses(door.url)
         self.buffer = memoryview(bytearray(BUFFER))
         self.unix = time.time() - self.loop.time()
-        self.members: list[Member] = []
+        self._selector = selectors.DefaultSelector()
+        self.loop.add_reader(self._selector.fileno(), self._read)
+        self.members: dict[int, Member] = {}  # by number, those whose time is not over
+        self._asked = 0
+        self._gone = Second()  # of those whose time is over
+        self._reasons: Counter[str] = Counter()  # why those of them failed that did
         self._before = Second()
-        self._watched_s, self._counted_at = 0.0, self.loop.time()
         self._beats = 0
+        self._places = asyncio.Semaphore(JOINING_AT_ONCE)
         self._joining: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def watch(self, sock: socket.socket, member: Member) -> None:
+        """Have the member read whenever there is something in its socket."""
+        self._selector.register(sock, selectors.EVENT_READ, member.read)
+
+    def forget(self, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+
+    def _read(self) -> None:
+        for key, _ in self._selector.select(0):
+            key.data(self.loop.time())
 
     async def come(self) -> None:
-        """All of them, at the pace of the ramp; returns when the last has asked for its session."""
+        """All of them, at the pace of the ramp; returns when the last has asked for its session.
+
+        Never, where they come and go.
+        """
         start = self.loop.time()
-        places = asyncio.Semaphore(JOINING_AT_ONCE)
         self.timers.set("beat", start + BEAT_S, self._beat)
-
-        async def join(member: Member) -> None:
-            async with places:
-                await member.join()
-
-        for number in range(self.viewers):
-            wait = start + number / self.ramp - self.loop.time()
+        for number in range(self.viewers) if self.stay is None else itertools.count():
+            wait = start + self._comes_after(number) - self.loop.time()
             if wait > 0:
                 await asyncio.sleep(wait)
-            member = Member(self, number)
-            self.members.append(member)
-            task = asyncio.create_task(join(member))
-            self._joining.add(task)
-            task.add_done_callback(self._joining.discard)
+            self._let_come(Member(self, number, self.loop.time()))
         if self._joining:
             await asyncio.wait(self._joining)
 
+    def _comes_after(self, number: int) -> float:
+        """Seconds from the start on."""
+        turn, place = divmod(number, self.viewers)
+        return place / self.ramp + turn * (self.stay or 0.0)
+
+    def _let_come(self, member: Member) -> None:
+        self.members[member.number] = member
+        self._asked += 1
+        task = asyncio.create_task(self._join(member))
+        self._joining.add(task)
+        task.add_done_callback(self._joining.discard)
+        if self.stay is not None:
+            leaves_at = member.came_at + self.stay
+            self.timers.set(("stay", member.number), leaves_at, lambda at: self._part(member))
+
+    async def _join(self, member: Member) -> None:
+        async with self._places:
+            if member.number not in self.members:  # its time was over before it had its turn
+                return
+            await member.join()
+        if member.over:
+            await member.leave()
+
+    def _part(self, member: Member) -> None:
+        """A member's time is over: what it saw is put down, and it leaves."""
+        member.over = True
+        del self.members[member.number]
+        if not member.failure and (member.viewer is None or member.viewer.first_frame_at is None):
+            member.failure = f"no picture within {self.stay:g} s"
+        gone = self._gone
+        self._count(member, gone)
+        gone.connected = gone.playing = 0
+        if member.failure:
+            self._reasons[member.failure] += 1
+        else:
+            gone.left += 1
+        if not member.joining:  # or it leaves when it has been let in
+            task = asyncio.create_task(member.leave())
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
     async def leave(self) -> None:
         """Everybody says good-bye."""
+        for number in self.members:
+            self.timers.cancel(("stay", number))
         if self._joining:  # a session that is being made is to be given back, too
             _, late = await asyncio.wait(self._joining, timeout=LEAVE_S)
             for task in late:
@@ -249,15 +320,17 @@ class Crowd:
             async with places:
                 await member.leave()
 
-        await asyncio.gather(*(go(member) for member in self.members))
+        await asyncio.gather(*self._leaving, *(go(member) for member in self.members.values()))
         self.timers.close()
+        self.loop.remove_reader(self._selector.fileno())
+        self._selector.close()
         await self.door.close()
 
     def _beat(self, now: float) -> None:
         """Twenty times a second: who misses packets asks; a twentieth reports, so that not all do at once."""
         self.timers.set("beat", now + BEAT_S, self._beat)
         self._beats += 1
-        for member in self.members:
+        for member in self.members.values():
             if member.number % BEATS_A_REPORT == self._beats % BEATS_A_REPORT:
                 member.report(now)
             else:
@@ -267,22 +340,25 @@ class Crowd:
         """What happened since the last call; counts of packets and frames are of this time only."""
         now = self.loop.time()
         self.unix = time.time() - now
-        total = Second(viewers=len(self.members))
-        reasons: Counter[str] = Counter()
-        for member in self.members:
+        gone = self._gone
+        total = replace(gone, viewers=self._asked)
+        for name in LISTS:  # these are of this time only
+            setattr(gone, name, [])
+        reasons = Counter(self._reasons)
+        for member in self.members.values():
             if member.failure:
-                total.failed += 1
                 reasons[member.failure] += 1
-            if member.viewer is not None:
-                self._count(member, member.viewer, total)
+            self._count(member, total)
         total.reasons = dict(reasons.most_common(5))
-        self._watched_s += total.playing * (now - self._counted_at)
-        self._counted_at = now
-        total.watched_s = self._watched_s
         before, self._before = self._before, total
         return total.since(before)
 
-    def _count(self, member: Member, viewer: Viewer, total: Second) -> None:
+    def _count(self, member: Member, total: Second) -> None:
+        viewer = member.viewer
+        total.failed += bool(member.failure)
+        if viewer is None:
+            return
+        total.watched_s += viewer.watched(self.loop.time())
         total.bytes += viewer.bytes
         total.packets += viewer.datagrams
         total.nacks += viewer.nacks_sent
@@ -296,13 +372,13 @@ class Crowd:
         if viewer.connected_at is not None:
             if not member.told_join:
                 member.told_join = True
-                total.join_ms.append(_ms(viewer.connected_at - member.asked_at))
+                total.join_ms.append(_ms(viewer.connected_at - member.came_at))
             if viewer.state == "connected":
                 total.connected += 1
         if viewer.first_frame_at is not None:
             if not member.told_frame:
                 member.told_frame = True
-                total.first_frame_ms.append(_ms(viewer.first_frame_at - member.asked_at))
+                total.first_frame_ms.append(_ms(viewer.first_frame_at - member.came_at))
             if viewer.state == "connected":
                 total.playing += 1
                 lateness, gap = viewer.frames.take_worst()

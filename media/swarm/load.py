@@ -16,6 +16,7 @@ import orjson
 from media.publisher.errors import Refused
 from media.swarm.second import Second, add_up, in_turn
 from media.swarm.tally import Tally
+from media.swarm.viewer import LATE_S
 
 LEAVE_S = 20.0
 MAX_LINE = 4 << 20
@@ -28,6 +29,8 @@ class Plan:
     ramp: float  # viewers a second
     seconds: float  # after the last viewer came
     processes: int
+    stay: float | None = None  # seconds after which each viewer leaves and another one comes
+    late_after: float = LATE_S  # seconds
 
     def parts(self) -> list[tuple[int, float]]:
         """Viewers and ramp of each process."""
@@ -48,18 +51,11 @@ class _Part:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, whep: str, viewers: int, ramp: float) -> "_Part":
-        words = [
-            "-m",
-            "media.swarm",
-            "part",
-            "--whep",
-            whep,
-            "--viewers",
-            str(viewers),
-            "--ramp",
-            f"{ramp:g}",
-        ]
+    async def start(cls, plan: Plan, viewers: int, ramp: float) -> "_Part":
+        words = ["-m", "media.swarm", "part", "--whep", plan.whep, "--viewers", str(viewers)]
+        words += ["--ramp", f"{ramp!r}", "--late", f"{plan.late_after * 1000:g}"]
+        if plan.stay is not None:
+            words += ["--stay", f"{plan.stay!r}"]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             sys.executable, *words, stdin=pipe, stdout=pipe, limit=MAX_LINE, start_new_session=True
@@ -127,7 +123,7 @@ async def run(plan: Plan, show: Callable[[Tally], None]) -> Tally:
         raise Refused(
             "a swarm needs Linux or macOS", "Run it there, or watch as one viewer: showcaller probe"
         ) from None
-    parts = [await _Part.start(plan.whep, count, ramp) for count, ramp in plan.parts()]
+    parts = [await _Part.start(plan, count, ramp) for count, ramp in plan.parts()]
     fed_at, ends_at = loop.time(), None
 
     def feed(now: float) -> None:
@@ -145,7 +141,8 @@ async def run(plan: Plan, show: Callable[[Tally], None]) -> Tally:
             everybody = tally.now.viewers >= plan.viewers
             if everybody and ends_at is None:
                 ends_at = loop.time() + plan.seconds
-            if (everybody and tally.now.failed >= plan.viewers) or all(part.ended for part in parts):
+            nobody = everybody and tally.now.failed >= tally.now.viewers
+            if nobody or all(part.ended for part in parts):
                 break
     finally:
         stopped = loop.time()

@@ -10,17 +10,20 @@ import orjson
 
 from media.swarm.crowd import Crowd, Door
 from media.swarm.second import Second
+from media.swarm.viewer import LATE_S
 
 
-async def run(door: Door, viewers: int, ramp: float) -> None:
-    """Ramp up, watch until stdin ends or a signal comes, leave."""
-    allow_sockets(viewers)
+async def run(
+    door: Door, viewers: int, ramp: float, *, stay: float | None = None, late_after: float = LATE_S
+) -> None:
+    """Ramp up, watch until stdin ends or a signal comes, leave. See Crowd for what the figures mean."""
+    allow_sockets(2 * viewers if stay else viewers)  # who leaves and who comes may overlap
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     loop.add_reader(sys.stdin.fileno(), over.set)  # nothing is ever written to it: it has closed
-    crowd = Crowd(door, viewers, ramp)
+    crowd = Crowd(door, viewers, ramp, stay=stay, late_after=late_after)
     coming = asyncio.create_task(crowd.come())
     next_at = loop.time() + 1.0
     while not over.is_set():

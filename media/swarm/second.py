@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 #: as they are at its end
-GAUGES = ("viewers", "connected", "playing", "failed")
+GAUGES = ("viewers", "connected", "playing", "failed", "left")
 #: how many in this time
 COUNTS = (
     "watched_s",
@@ -28,7 +28,8 @@ class Second:
     viewers: int = 0  # asked for so far
     connected: int = 0
     playing: int = 0  # connected, and a whole key frame has come
-    failed: int = 0
+    failed: int = 0  # so far
+    left: int = 0  # so far, when their time was over
     reasons: dict[str, int] = field(default_factory=dict)  # why they failed, the most frequent ones
     watched_s: float = 0.0  # seconds of viewers who saw the stream: two in one second are two
     bytes: int = 0  # RTP with its headers

@@ -1,5 +1,6 @@
 """A swarm on the terminal while it runs, and its figures in words at the end."""
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -57,10 +58,13 @@ class Display:
 
 
 def _words(tally: Tally, plan: Plan) -> str:
-    now = tally.now
-    if now.viewers < plan.viewers:
-        return f"{plan.ramp:g} a second come"
-    return f"{now.failed} failed" if now.failed else "everybody is here"
+    now, joins = tally.now, f"{tally.joins_now:.0f}"
+    words = f"{now.failed} failed, " if now.failed else ""
+    if tally.complete_for is None:
+        return f"{words}{joins} of {_plain(plan.ramp)} joins a second"
+    if plan.stay is not None:
+        words += f"{joins} of {_plain(plan.viewers / plan.stay)} joins a second, "
+    return f"{words}{max(0.0, plan.seconds - tally.complete_for):.0f} s left"
 
 
 def _table(tally: Tally) -> Table:
@@ -68,23 +72,26 @@ def _table(tally: Tally) -> Table:
     table = Table(box=None, padding=(0, 2), show_header=True, header_style="dim")
     for name in ("", "p50", "p95", "p99", "worst"):
         table.add_column(name, justify="left" if not name else "right")
+    for name, spread in (("join, ms", tally.join_ms), ("first picture, ms", tally.first_frame_ms)):
+        table.add_row(name, *_cells(spread.figures().values()))
     for name, values in (
-        ("join, ms", tally.join_ms),
-        ("first picture, ms", tally.first_frame_ms),
         ("latency, ms", now.latency_ms),
         ("frame late by, ms", now.lateness_ms),
         ("between frames, ms", now.gap_ms),
     ):
-        cells = [percentile(values, percent) for percent in (50, 95, 99, 100)]
-        table.add_row(name, *("-" if cell is None else f"{cell:.0f}" for cell in cells))
+        table.add_row(name, *_cells(percentile(values, percent) for percent in (50, 95, 99, 100)))
     table.add_row("")
     table.add_row("bitrate each", _rate(_each(now)))
     table.add_row("bitrate in all", _rate(_each(now) * now.playing))
     table.add_row("loss", _share(tally.loss))
-    table.add_row("recovered", str(tally.totals["recovered"]))
+    table.add_row("recovered", f"{tally.totals['recovered']:.0f}")
     for reason, count in now.reasons.items():
         table.add_row(f"[red]{count} failed[/]", reason)
     return table
+
+
+def _cells(values: Iterable[float | None]) -> list[str]:
+    return ["-" if value is None else f"{value:.0f}" for value in values]
 
 
 def _each(second: Second) -> float:
@@ -92,16 +99,19 @@ def _each(second: Second) -> float:
     return 8.0 * second.bytes / second.watched_s if second.watched_s else 0.0
 
 
-def for_people(figures: dict[str, Any]) -> str:
+def for_people(figures: dict[str, Any], late_ms: float) -> str:
     """The figures at the end."""
+    left = f", {figures['left']} came and went" if figures["left"] else ""
     rows = {
-        "viewers": f"{figures['playing']} of {figures['viewers']} watching, {figures['failed']} failed",
+        "viewers": f"{figures['playing']} of {figures['viewers']} watching{left}, {figures['failed']} failed",
+        "joins": f"{figures['joined']}, {figures['joins_per_s'] or 0:g} a second",
         "bitrate": "-" if figures["bitrate_bps"] is None else f"{_rate(figures['bitrate_bps'])} each",
         "loss": f"{_share(figures['loss'])}, {figures['recovered']} recovered of {figures['nacks']} asked",
         "join": _spread(figures["join_ms"]),
         "first picture": _spread(figures["first_frame_ms"]),
         "latency": _spread(figures["latency_ms"]),
         "frames late by": _spread(figures["lateness_ms"]),
+        "late frames": f"{figures['late_frames']} of {figures['frames']} came later than {late_ms:g} ms",
     }
     lines = [f"{name:15} {value}" for name, value in rows.items()]
     return "\n".join([*lines, *(f"{count} failed: {why}" for why, count in figures["reasons"].items())])
@@ -116,6 +126,10 @@ def _spread(values: dict[str, float | None]) -> str:
 def _middle(values: list[float]) -> str:
     middle = percentile(values, 50)
     return "-" if middle is None else f"{middle:.0f} ms"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def _share(value: float | None) -> str:

@@ -27,17 +27,22 @@ from media.core.session import (
 from media.swarm.arrivals import Arrivals
 
 SAMPLE = 64  # of so many reads of the socket one is decrypted
-LATE_S = 0.15  # a frame later than this after the quickest one is counted
+LATE_S = 0.15  # a frame later than this is counted; see Frames
 
 _SEQUENCE = struct.Struct("!BHII")  # marker and payload type, sequence, timestamp, SSRC; from the second byte
 
 
 @dataclass
 class Frames:
-    """The video frames of one viewer by their last packets. Times in seconds of the clock it is given."""
+    """The video frames of one viewer by their last packets. Times in seconds of the clock it is given.
 
+    A frame is as late as its way took longer than that of the viewer's quickest frame so far: its arrival
+    against its RTP timestamp, so whatever held it up on the way from the publisher's clock on counts.
+    """
+
+    late_after: float = LATE_S
     seen: int = 0
-    late: int = 0  # later than LATE_S after the quickest
+    late: int = 0  # later than `late_after`
     latest: float = 0.0  # the worst lateness since it was last asked for
     gap: float = 0.0  # the longest time between two frames since it was last asked for
     last_at: float | None = None
@@ -60,7 +65,7 @@ class Frames:
             self._quickest = transit
         lateness = transit - self._quickest
         self.latest = max(self.latest, lateness)
-        if lateness > LATE_S:
+        if lateness > self.late_after:
             self.late += 1
 
     def take_worst(self) -> tuple[float, float]:
@@ -73,7 +78,9 @@ class Frames:
 class Viewer:
     """After every call, send what `outgoing` holds and look at `next_timeout`."""
 
-    def __init__(self, session: Session, agreed: Agreed, ssrc: int, now: float) -> None:
+    def __init__(
+        self, session: Session, agreed: Agreed, ssrc: int, now: float, late_after: float = LATE_S
+    ) -> None:
         """`ssrc` is our name in RTCP. Times are of one steady clock."""
         self.session = session
         self.outgoing: list[tuple[bytes, Address]] = []
@@ -82,12 +89,13 @@ class Viewer:
         self.remote: Address | None = None
         self.connected_at: float | None = None
         self.first_frame_at: float | None = None  # a whole key frame is here
+        self.closed_at: float | None = None
         self.bytes = 0  # SRTP, headers included
         self.datagrams = 0
         self.unauthentic = 0  # of those decrypted
         self.decrypted = 0
         self.reports_sent = self.nacks_sent = 0
-        self.frames = Frames()
+        self.frames = Frames(late_after)
         self.started_at = now
         self._ssrc = ssrc
         self._arrivals: dict[int, Arrivals] = {}
@@ -105,28 +113,38 @@ class Viewer:
 
     # -- in
 
-    def receive(self, data: memoryview, segment: int, source: Address, now: float) -> None:
-        """One read of the socket: datagrams of `segment` bytes, the last may be shorter (UDP_GRO)."""
+    def receive(self, data: memoryview, segment: int, source: Address, now: float) -> bool:
+        """One read of the socket: datagrams of `segment` bytes, the last may be shorter (UDP_GRO).
+
+        False when it was only counted: then there is nothing to send, and the next timeout is what it was.
+        """
         size = len(data)
         self._reads += 1
         sampled = self.first_frame_at is None or self._reads % SAMPLE == 0
-        if not sampled and size > segment and self._whole_run(data, size, segment, now):
-            return
+        if not sampled and self._whole_run(data, size, segment, now):
+            return False
         for at in range(0, size, segment):
             self._datagram(data[at : at + segment], sampled, source, now)
         self._pump(now)
+        return True
 
     def _whole_run(self, data: memoryview, size: int, segment: int, now: float) -> bool:
-        """Count packets of one frame that came in one read, without looking at each."""
+        """Count packets of one frame that came in one read (or one packet), without looking at each.
+
+        False when it is anything else.
+        """
         count = -(-size // segment)
         tail = (count - 1) * segment
-        if size - tail < 12:
+        if size - tail < 12 or data[0] < 128:
             return False
-        _, first, timestamp, ssrc = _SEQUENCE.unpack_from(data, 1)
-        kind, last, last_timestamp, last_ssrc = _SEQUENCE.unpack_from(data, tail + 1)
+        kind, first, timestamp, ssrc = _SEQUENCE.unpack_from(data, 1)
+        last, last_timestamp, last_ssrc = first, timestamp, ssrc
+        if tail:
+            kind, last, last_timestamp, last_ssrc = _SEQUENCE.unpack_from(data, tail + 1)
         arrivals = self._arrivals.get(ssrc)
         if (
             arrivals is None
+            or 192 <= kind <= 223  # RTCP
             or last_ssrc != ssrc
             or last_timestamp != timestamp
             or (last - first) % 0x10000 != count - 1
@@ -183,17 +201,24 @@ class Viewer:
             self.reports_sent += 1
             self._pump(now)
 
-    def ask(self, now: float) -> None:
-        """Some times a second: NACK what is missing."""
+    def ask(self, now: float) -> bool:
+        """Some times a second: NACK what is missing. Whether there was anything to ask for."""
         arrivals = self._video_arrivals
-        if self.state != "connected" or arrivals is None:
-            return
+        if self.state != "connected" or arrivals is None or not arrivals.missing:
+            return False
         missing = arrivals.to_ask(now)
         if missing:
             nack = rtcp.Nack(self._ssrc, arrivals.ssrc, missing)
             self.session.send_rtcp([rtcp.ReceiverReport(self._ssrc), nack], now)
             self.nacks_sent += len(missing)
             self._pump(now)
+        return bool(missing)
+
+    def watched(self, now: float) -> float:
+        """Seconds since its first picture, as long as its session stands or stood."""
+        if self.first_frame_at is None:
+            return 0.0
+        return (now if self.closed_at is None else self.closed_at) - self.first_frame_at
 
     def latency(self, unix: float) -> float | None:
         """Seconds from capture to the newest frame's arrival, if both ends' clocks agree.
@@ -224,6 +249,7 @@ class Viewer:
                 self.connected_at = now
             elif isinstance(item, Closed):
                 self.state = "closed"
+                self.closed_at = now
                 self.reason = item.reason
 
     def _opened(self, packet: bytes, now: float) -> None:

@@ -184,6 +184,36 @@ def test_make_run_installs_no_more_than_it_needs(machine: Machine) -> None:
     assert [word for word in machine.orders()[1].split()[1:] if not word.startswith("-")] == ["python3-venv"]
 
 
+def test_make_bench_gets_a_peer_to_compare_with_that_is_no_service(machine: Machine) -> None:
+    machine.user(0)
+    policy = machine.folder / "policy-rc.d"
+    for name in ("rm", "chmod"):
+        (machine.bin / name).symlink_to(shutil.which(name) or f"/bin/{name}")
+    starts = '[ "$1" != install ] || "$POLICY_RC_D" || echo "$?" >>"$ASKED"'
+    machine.program("apt-get", f'echo "$*" >>"$ASKED"\n{starts}')
+    machine.program("systemctl", 'echo "systemctl $*" >>"$ASKED"')
+    done = machine.make("bench", ASKED=str(machine.asked), POLICY_RC_D=str(policy))
+    assert (done.returncode, done.stderr) == (0, "")
+    _, install, told, disabled = machine.orders()
+    words = [word for word in install.split()[1:] if not word.startswith("-")]
+    assert words == ["tmux", "ffmpeg", "gcc", "libc6-dev", "janus", "libatomic1", "chromium"]
+    assert told == "101", "while it is installed no service may be started"
+    assert not policy.exists()
+    assert disabled == "systemctl --quiet disable janus"
+    machine.asked.unlink()
+    for name in ("tmux", "ffmpeg", "cc", "janus", "chromium"):
+        machine.program(name)
+    machine.program("ldconfig", "echo '	libatomic.so.1 (libc6,x86-64) => /lib/libatomic.so.1'")
+    assert machine.make("bench", ASKED=str(machine.asked)).returncode == 0
+    assert machine.orders() == []
+
+
+def test_what_make_bench_lacks_is_said_of_its_rows(machine: Machine) -> None:
+    done = machine.make("bench")
+    assert done.returncode == 0
+    assert "Rows that need them will be reported as not run" in done.stderr
+
+
 def test_a_python_that_is_too_old_or_not_there_is_named(machine: Machine) -> None:
     done = machine.make("run", PYTHON="python-nobody-has")
     assert done.returncode == 1

@@ -33,6 +33,19 @@ async def test_every_viewer_sees_the_picture_and_leaves_again(server: WhepServer
     assert server.deleted == 3
 
 
+async def test_viewers_come_and_go(server: WhepServer) -> None:
+    words = ["--viewers", "2", "--ramp", "2", "--stay", "1.5", "--seconds", "4", "--json"]
+    code, out, _ = await crowd("--whep", server.whep, *words)
+    seen = json.loads(out)
+    assert code == 0, seen
+    assert (seen["viewers"], seen["failed"], seen["reasons"]) == (2, 0, {})
+    assert seen["asked"] >= 6  # two at once for five seconds, 1.5 s each
+    assert seen["asked"] - 2 <= seen["left"] <= seen["asked"]
+    assert 0 < seen["playing"] + seen["left"] <= seen["joined"] <= seen["asked"]
+    assert seen["first_frame_ms"]["max"] < 1500
+    assert server.deleted == len(server.pcs) == seen["asked"]
+
+
 async def test_it_speaks_to_people_too(server: WhepServer) -> None:
     code, out, err = await crowd("--whep", server.whep, "--viewers", "1", "--seconds", "1")
     assert code == 0
@@ -80,7 +93,15 @@ async def test_an_interrupt_ends_it_cleanly_with_the_figures_so_far(server: Whep
 
 @pytest.mark.parametrize(
     "words",
-    [["--viewers", "0"], ["--ramp", "0"], ["--seconds", "0"], ["--processes", "99"], ["--viewers", "many"]],
+    [
+        ["--viewers", "0"],
+        ["--ramp", "0"],
+        ["--seconds", "0"],
+        ["--processes", "99"],
+        ["--viewers", "many"],
+        ["--late", "0"],
+        ["--viewers", "100", "--ramp", "10", "--stay", "9"],  # the first would leave before the last come
+    ],
 )
 async def test_words_that_make_no_sense(words: list[str]) -> None:
     code, _, err = await crowd("--whep", "http://127.0.0.1:9/whep/main", *words)
