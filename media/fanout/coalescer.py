@@ -237,7 +237,7 @@ class Coalescer:
             size = self._sizes[number] + destination.tag_length
             if said is not None and said[number]:
                 destination.drops += 1
-                self._sender.counters.refused += 1
+                self._sender.counters.unprotected += 1
             elif self._sender.send_raw(self._view[at : at + size], destination.address):
                 destination.packets_sent += 1
                 destination.bytes_sent += size
