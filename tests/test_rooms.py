@@ -73,7 +73,7 @@ ROOMS = {
     # Vendors' libraries, each in its own adapter.
     "controlplane.adapters.clock":      Room("time"),
     "controlplane.adapters.control":    Room(
-        "ssl urllib", "httpx pydantic", "controlplane.domain controlplane.ports controlplane.wire"
+        "asyncio ssl urllib", "httpx pydantic", "controlplane.domain controlplane.ports controlplane.wire"
     ),
     "controlplane.adapters.provision":  Room(
         ANY, "structlog", "controlplane.ports controlplane.wire"

@@ -34,7 +34,7 @@ DEATHS = 5
 ROUND_S = 15.0  # that those who come and go stay
 RAMP = 20.0  # viewers a second
 LISTENERS = 10
-QUIET_S = 30.0  # in which everybody's descriptors are to be given back
+QUIET_S = 60.0  # to give descriptors back in: a connection to a node is kept for half of that
 
 
 @dataclass(frozen=True)

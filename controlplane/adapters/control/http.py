@@ -2,10 +2,14 @@
 
 A client for each node, for a pool of connections must not lead from one node's certificate to another's
 address. Connections are kept while a node is spoken with: a handshake costs more than all the rest of a join.
+They are few, as each costs a node 256 KiB of buffers for TLS, and what a node is asked takes it milliseconds.
+A pool closes what has expired only when it is used again, so a client that is not used is let go as a whole.
 """
 
+import asyncio
 import ssl
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -22,19 +26,39 @@ from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
 TIMEOUT = httpx.Timeout(5.0, connect=1.0)
 ASKED = httpx.Timeout(3.0, connect=1.0)  # somebody waits for what the node knows
 QUICK = httpx.Timeout(1.0)
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
+AT_ONCE = 8  # connections to one node; who needs one waits for it as for an answer
+IDLE_S = 30.0  # until what a node was spoken with is let go
 
 Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@dataclass
+class _Kept:
+    """What one node is spoken with."""
+
+    fingerprint: str
+    client: httpx.AsyncClient
+    calls: int = 0  # under way
+    idle: asyncio.TimerHandle | None = None  # runs while there are none
 
 
 class HttpNodeControl:
     """ports.control.NodeControl."""
 
-    def __init__(self, secret_of: Callable[[Node], str], known: Callable[[], Collection[str]]) -> None:
-        """`known`: the nodes there are; what was kept for others is let go."""
+    def __init__(
+        self,
+        secret_of: Callable[[Node], str],
+        known: Callable[[], Collection[str]],
+        *,
+        idle: float = IDLE_S,
+    ) -> None:
+        """`known`: the nodes there are; what was kept for others is let go. `idle` is in seconds."""
         self._secret_of = secret_of
         self._known = known
-        self._clients: dict[str, tuple[str, httpx.AsyncClient]] = {}  # node -> its fingerprint, its client
+        self._idle = idle
+        self._limits = httpx.Limits(max_connections=AT_ONCE, keepalive_expiry=idle)
+        self._kept: dict[str, _Kept] = {}  # by the node's id
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def create_session(self, node: Node, request: SessionRequest) -> SessionAnswer:
         response = await self._call(node, "POST", "/v1/sessions", json=request.model_dump(mode="json"))
@@ -90,44 +114,66 @@ class HttpNodeControl:
         return False
 
     async def close(self) -> None:
-        clients, self._clients = self._clients, {}
-        for _, client in clients.values():
-            await client.aclose()
+        everything, self._kept = self._kept, {}
+        for kept in everything.values():
+            await _closed(kept)
+        await asyncio.gather(*self._closing)
 
-    async def _client(self, node: Node) -> httpx.AsyncClient:
+    def _let_go(self, name: str, kept: _Kept) -> None:
+        """Nothing was asked of a node for a while."""
+        if self._kept.get(name) is kept:
+            del self._kept[name]
+            closing = asyncio.create_task(_closed(kept))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _keep(self, node: Node) -> _Kept:
         fingerprint = node.control_fingerprint
         if fingerprint is None:
             raise NodeUnreachable(node.id, "it enrolled without a certificate", refused=False)
-        pinned, client = self._clients.get(node.id, ("", None))
-        if client is not None and pinned == fingerprint:
-            return client
+        kept = self._kept.get(node.id)
+        if kept is not None and kept.fingerprint == fingerprint:
+            return kept
         client = httpx.AsyncClient(
             timeout=TIMEOUT,
             trust_env=False,  # nodes are never behind the proxy of somebody's shell
-            limits=LIMITS,
+            limits=self._limits,
             verify=PinnedContext(fingerprint),
         )
-        gone = self._clients.keys() - set(self._known()) | {node.id}
-        old = [self._clients.pop(name)[1] for name in gone & self._clients.keys()]
-        self._clients[node.id] = (fingerprint, client)
+        gone = self._kept.keys() - set(self._known()) | {node.id}
+        old = [self._kept.pop(name) for name in gone & self._kept.keys()]
+        kept = self._kept[node.id] = _Kept(fingerprint, client)
         for other in old:
-            await other.aclose()
-        return client
+            await _closed(other)
+        return kept
 
     async def _call(
         self, node: Node, method: str, path: str, *, headers: dict[str, str] | None = None, **more: Any
     ) -> httpx.Response:
         if node.control_url is None:
             raise NodeUnreachable(node.id, "it has not enrolled yet", refused=False)
-        client = await self._client(node)
+        kept = await self._keep(node)
         headers = {"Authorization": f"Bearer {self._secret_of(node)}"} | (headers or {})
+        kept.calls += 1
+        if kept.idle is not None:
+            kept.idle.cancel()
         try:
-            response = await client.request(method, node.control_url + path, headers=headers, **more)
+            response = await kept.client.request(method, node.control_url + path, headers=headers, **more)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise _unreachable(node, error) from error
+        finally:
+            kept.calls -= 1
+            if not kept.calls:
+                kept.idle = asyncio.get_running_loop().call_later(self._idle, self._let_go, node.id, kept)
         if response.status_code >= 400:
             raise NodeRefused(node.id, _problem(response))
         return response
+
+
+async def _closed(kept: _Kept) -> None:
+    if kept.idle is not None:
+        kept.idle.cancel()
+    await kept.client.aclose()
 
 
 def _read(node: Node, kind: type[Answer], response: httpx.Response) -> Answer:

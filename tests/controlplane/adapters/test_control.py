@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 import pytest
 
-from controlplane.adapters.control.http import HttpNodeControl, _unreachable
+from controlplane.adapters.control.http import AT_ONCE, HttpNodeControl, _unreachable
 from controlplane.adapters.control.pinned import PinnedContext
 from controlplane.domain.nodes.model import Node
 from controlplane.ports.control import NodeUnreachable
@@ -30,6 +30,8 @@ class Endpoint:
 
     port: int
     connections: int = 0
+    open: int = 0  # of them, now
+    most: int = 0  # that were open at once
     heard: list[bytes] = field(default_factory=list)
 
 
@@ -43,7 +45,15 @@ async def endpoint(tls: ssl.SSLContext | None, port: int = 0) -> AsyncIterator[E
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         made.connections += 1
+        made.open += 1
+        made.most = max(made.most, made.open)
         writers.append(writer)
+        try:
+            await speak(reader, writer)
+        finally:
+            made.open -= 1
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -96,6 +106,18 @@ async def test_one_handshake_serves_many_requests(control: HttpNodeControl) -> N
         assert there.connections == 1
         assert len(there.heard) == 20
         assert b"secret of edge-1" in there.heard[0]
+
+
+async def test_many_requests_at_once_share_a_few_connections_which_are_let_go_afterwards() -> None:
+    control = HttpNodeControl(lambda node: "a secret", lambda: {"edge-1"}, idle=0.2)
+    async with endpoint(OURS.server_context()) as there:
+        for _ in range(2):
+            asked = [control.create_session(node(there.port), REQUEST) for _ in range(100)]
+            assert {answer.answer for answer in await asyncio.gather(*asked)} == {"v=0"}
+            await wait_for(lambda: not there.open, 5, "none is left open when there is nothing to ask")
+        assert there.most == AT_ONCE
+        assert len(there.heard) == 200
+        await control.close()
 
 
 async def test_another_certificate_is_told_nothing(control: HttpNodeControl) -> None:
@@ -178,7 +200,7 @@ async def test_what_was_kept_for_nodes_that_are_gone_is_let_go(control: HttpNode
         await control.create_session(node(there.port, name="edge-0"), REQUEST)
         await control.create_session(node(there.port, name="edge-1"), REQUEST)
         await control.create_session(node(there.port, name="edge-2"), REQUEST)
-        assert set(control._clients) == {"edge-1", "edge-2"}
+        assert set(control._kept) == {"edge-1", "edge-2"}
 
 
 @pytest.mark.parametrize("text", ["", "AB:CD", "AB:" * 31 + "XY", ":".join(["AB"] * 20)])
