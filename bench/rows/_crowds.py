@@ -68,8 +68,11 @@ class Cost:
 
 
 def cpu(process: psutil.Process) -> float:
-    """Seconds, user and system."""
-    times = process.cpu_times()
+    """Seconds, user and system. Raises RuntimeError when it has ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        raise RuntimeError(f"process {process.pid} has ended while it was measured") from None
     return float(times.user + times.system)
 
 

@@ -53,7 +53,9 @@ class Round:
     joins: int = 0
 
     def a_join(self, calm: "Round") -> "Round":
-        """Milliseconds a join, beyond what a calm round takes."""
+        """Milliseconds a join, beyond what a calm round takes. Raises RuntimeError when nobody joined."""
+        if not self.joins:
+            raise RuntimeError("nobody could join any more: is something else running on this machine?")
         return Round(
             1000 * (self.worker - calm.worker) / self.joins, 1000 * (self.agent - calm.agent) / self.joins
         )
