@@ -233,6 +233,9 @@ class Stand:
         self._pids: set[int] = set()
 
     async def node(self, role: str, name: str, *arguments: str, enrol: bool = True) -> NodeProcess:
+        """With one worker unless told."""
+        if "--workers" not in arguments:
+            arguments += ("--workers", "1")
         log = self.folder / f"{name}.log"
         token = self.manager.new_token(name)
         with log.open("ab") as file:
