@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-import re
 import signal
 
 import pytest
 
+from tests.media.node.crowds import udp_port
 from tests.media.node.stand import SessionRefused, Stand, Watcher, until
 
 
@@ -21,9 +21,7 @@ async def test_a_party_is_on_one_worker_and_moves_as_one(nodes: Stand) -> None:
         watcher = Watcher()
         watchers.append(watcher)
         await watcher.offer_only(nodes.manager, "edge-1", "main", party)
-        candidate = re.search(r"^a=candidate:\S+ 1 udp \d+ \S+ (\d+) ", watcher.answer, re.MULTILINE)
-        assert candidate is not None
-        return int(candidate[1])
+        return udp_port(watcher.answer)
 
     try:
         # Together in one moment, as a party comes.
