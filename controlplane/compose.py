@@ -189,6 +189,7 @@ def _provisioner(
         log_dir=log_dir,
         announce=announce,
         tcp_port=config.fleet.tcp_port or None,
+        workers=config.fleet.workers or None,
         kill_after_s=config.fleet.kill_after_s,
     )
 

@@ -35,6 +35,7 @@ class FleetConfig(_Section):
     drain_grace_s: float = Field(5.0, ge=0)
     kill_after_s: float = Field(3.0, gt=0)
     tcp_port: int = Field(0, ge=0, le=65_535)
+    workers: int = Field(1, ge=0, le=256)
 
 
 class StreamsConfig(_Section):

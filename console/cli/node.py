@@ -60,7 +60,12 @@ def node(
         help="Where the manager reaches that, when not at the address listened on.",
     ),
     workers: int | None = typer.Option(
-        None, "--workers", metavar="N", min=1, max=256, help="Packet processes."
+        None,
+        "--workers",
+        metavar="N",
+        min=1,
+        max=256,
+        help="Packet processes, each with a port of its own. Default: one a core.",
     ),
     capacity: int | None = typer.Option(None, "--capacity", metavar="N", min=1, help="Connections it takes."),
     token_file: TokenFile = None,

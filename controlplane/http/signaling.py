@@ -17,7 +17,7 @@ compares). GET finds nothing to show, but succeeds, as RFC 9725 section 4.1 asks
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from controlplane.config import IceServer
@@ -29,7 +29,7 @@ from controlplane.http.cors import CORS, preflight
 from controlplane.http.problems import documented
 from controlplane.http.streams import Channel
 from controlplane.services.event_streams import NAMES
-from controlplane.wire.nodes import SessionAnswer, SessionKind, ice_etag
+from controlplane.wire.nodes import PARTY_PATTERN, SessionAnswer, SessionKind, ice_etag
 
 routes = APIRouter()
 
@@ -40,6 +40,7 @@ FRAGMENT_LIMIT = 16 * 1024
 EVENTS_REL = "urn:ietf:params:whep:ext:core:server-sent-events"
 LATENCY_REL = "urn:showcaller:whep:ext:latency"
 
+Party = Annotated[str | None, Query(pattern=PARTY_PATTERN)]
 Resource = Annotated[str, Path(max_length=128)]  # what is no session is not found
 
 
@@ -246,10 +247,15 @@ async def whep_show(channel: Channel) -> Response:
     responses=_CREATED | documented(400, 406, 409, 413, 415, 422, 429, 503),
     openapi_extra=described(SDP),
 )
-async def whep(channel: Channel, request: Request, here: Here) -> Response:
-    """Watch a channel: the body is the SDP offer, the answer's body the SDP answer."""
+async def whep(channel: Channel, request: Request, here: Here, party: Party = None) -> Response:
+    """Watch a channel: the body is the SDP offer, the answer's body the SDP answer.
+
+    `party` is a word of the viewers' own choice: those of one node who say the same are served by one worker.
+    It gives no right, and says who watches together to nobody else.
+    """
     offer = await read_text(request, SDP, SDP_LIMIT)
-    answer = await here.signaling.view(channel, offer, request.client.host if request.client else "")
+    address = request.client.host if request.client else ""
+    answer = await here.signaling.view(channel, offer, address, party)
     here.pages.event_streams.answered(answer.id, answer.answer)
     path = f"/whep/{channel}/{answer.id}"
     return _created(path, answer, _extensions(path), here)

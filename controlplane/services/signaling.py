@@ -254,19 +254,20 @@ class Signaling:
 
     # viewers
 
-    async def view(self, channel: str, offer: str, address: str) -> SessionAnswer:
-        """A WHEP POST from this address. Raises NothingOnAir, NoRoom, what the node said of the offer, or
+    async def view(self, channel: str, offer: str, address: str, party: str | None = None) -> SessionAnswer:
+        """A WHEP POST from this address. `party`: whom it watches with, for the node to keep together. Raises
+        NothingOnAir, NoRoom, what the node said of the offer, or
         TooMany and Unavailable when too many are joining."""
         place = self._joining.enter(address)
         try:
-            answer = await self._view(channel, offer)
+            answer = await self._view(channel, offer, party)
         except BaseException:
             self._joining.leave(place)
             raise
         place.session = answer.id
         return answer
 
-    async def _view(self, channel: str, offer: str) -> SessionAnswer:
+    async def _view(self, channel: str, offer: str, party: str | None) -> SessionAnswer:
         tried: list[str] = []
         said: ControlError | None = None
         while True:
@@ -276,7 +277,7 @@ class Signaling:
                 raise said or error from None
             tried.append(session.node)
             try:
-                return await self._ask(session, offer)
+                return await self._ask(session, offer, party)
             except NodeUnreachable as error:
                 await self._books.change(Change.end_session, session, EndReason.REFUSED)
                 await self._losses.unreachable(error)
@@ -390,7 +391,7 @@ class Signaling:
             raise _no_session()
         return session
 
-    async def _ask(self, session: Session, offer: str) -> SessionAnswer:
+    async def _ask(self, session: Session, offer: str, party: str | None = None) -> SessionAnswer:
         """Hand the offer to the session's node. Raises NodeUnreachable, or a ControlError of its problem."""
         node = self._board.nodes.get(session.node)
         if node is None or node.state not in REPORTING:
@@ -402,6 +403,7 @@ class Signaling:
             channel=session.channel,
             offer=offer,
             video_codec=None if stream is None else stream.video_codec,
+            party=party,
         )
         try:
             return await self._control.create_session(node, request)

@@ -17,6 +17,8 @@ from pydantic import Field
 
 from controlplane.wire.base import Message
 
+PARTY_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+
 
 class Role(StrEnum):
     ORIGIN = "origin"
@@ -147,6 +149,7 @@ class SessionRequest(Message):
     channel: str
     offer: str
     video_codec: str | None = None  # of what is on air, for a viewer's answer; None: not known
+    party: str | None = Field(None, pattern=PARTY_PATTERN)  # who watch together come to one worker
 
 
 class SessionAnswer(Message):

@@ -3,6 +3,12 @@
 Not asyncio's DatagramProtocol: that reads one datagram a wake-up into a fresh 256 KiB buffer, ten times the
 cost of `add_reader` and `recvfrom` until EAGAIN. With `on_run` the kernel may hand over several datagrams of
 one sender in one read (UDP_GRO, udp(7)), which is how a whole frame comes from an origin.
+
+A socket that many peers send to is emptied in each turn, and media (RFC 7983: first byte 128 to 191) is
+handed on as it is read. All else may be a step of a handshake, of which a crowd sends hundreds in a moment
+and each costs up to a millisecond: it waits in a queue of ours, in its order, and has what the turn leaves.
+So nobody's frame waits for more than the rest of one turn. A relay's socket has one peer and keeps all in
+order.
 """
 
 import asyncio
@@ -10,6 +16,7 @@ import errno
 import ipaddress
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 
 from media.core.address import Address
@@ -23,8 +30,10 @@ OnRun = Callable[[memoryview, int, Address, float], bool]
 UDP_GRO = 104
 BUFFER_BYTES = 4 << 20  # a default receive buffer keeps 104 of a burst of 159 packets
 MAX_DATAGRAM = 2048  # no WebRTC peer sends larger ones
-READS_A_TURN = 64  # then timers and the other sockets get their turn, whatever comes here;
+TAKEN_A_TURN = 64  # then timers and the other sockets get their turn, whatever comes here;
 TURN_S = 0.004  # seconds, and earlier in a storm of handshakes: there a datagram costs up to a millisecond
+READS_A_TURN = 1024  # a read that only finds what may wait costs 3 us
+WAITING = 4096  # datagrams that are no media; what comes then is dropped, as by a full buffer of the kernel's
 
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
@@ -102,7 +111,8 @@ class UdpEndpoint:
     on_datagram(data, source, now) for each datagram; on_drained(now) after each turn of reading. `source` is
     an address in its usual form: IPv4 as IPv4 although the socket is dual-stack. With `on_run` the kernel may
     hand over several datagrams of one sender in one read: `on_run` is offered them as they lie there, a
-    stride apart, and what it does not take goes to on_datagram one by one.
+    stride apart, and what it does not take goes to on_datagram one by one. Without it media may overtake what
+    is none.
     """
 
     def __init__(
@@ -123,7 +133,11 @@ class UdpEndpoint:
         self.sender = FanoutSender(sock, gso=kernel_has_gso(sock), clock=loop.time)
         self.bytes_received = 0
         self.datagrams_received = 0
+        self.datagrams_dropped = 0  # of those that wait: too many
+        self._waiting: deque[tuple[bytes, Address]] = deque()
+        self._again: asyncio.Handle | None = None  # from when some were handed on to the loop's next turn
         self._on_run = on_run
+        self._in_order = on_run is not None
         gro = on_run is not None and self._enable_gro()
         loop.add_reader(sock.fileno(), self._read_gro if gro else self._read)
 
@@ -160,29 +174,63 @@ class UdpEndpoint:
         return (plain_host(address[0]) if self._six else address[0], address[1])
 
     def _read(self) -> None:
-        receive, on_datagram, clock = self._socket.recvfrom, self._on_datagram, self._loop.time
+        """There is something to read; what waits has its share of this turn of the loop only once."""
+        self._turn(goes_on=self._again is None)
+
+    def _go_on(self) -> None:
+        """The next turn of the loop after one in which something that had waited was handed on."""
+        self._again = None
+        if self._waiting:
+            self._turn(goes_on=True)
+
+    def _turn(self, *, goes_on: bool) -> None:
+        """Empty the socket, hand on the media, and if it `goes_on` some of what waits."""
+        clock, waiting = self._loop.time, self._waiting
         end = clock() + TURN_S
+        if not self._take_in(end):
+            return
+        if goes_on and waiting:
+            self._again = self._loop.call_soon(self._go_on)
+            for _ in range(min(len(waiting), TAKEN_A_TURN)):
+                self._on_datagram(*waiting.popleft(), clock())
+                if self.closed:
+                    return
+                if clock() >= end:
+                    break
+        self._on_drained(clock())
+
+    def _take_in(self, end: float) -> bool:
+        """Read, and hand on the media, until there is no more or the turn ends; False when that closed us."""
+        receive, waiting, clock = self._socket.recvfrom, self._waiting, self._loop.time
+        taken = 0
         for _ in range(READS_A_TURN):
             try:
                 data, address = receive(MAX_DATAGRAM)
             except (BlockingIOError, InterruptedError):
-                break
+                return True
             except OSError:
                 continue  # an ICMP error of an earlier send
             self.bytes_received += len(data)
             self.datagrams_received += 1
-            now = clock()
-            on_datagram(data, self._source(address) if self._six else address, now)
-            if self.closed:
-                return
-            if now >= end:
-                break
-        self._on_drained(clock())
+            source = self._source(address) if self._six else address
+            if self._in_order or (data and 128 <= data[0] <= 191):
+                now = clock()
+                self._on_datagram(data, source, now)
+                if self.closed:
+                    return False
+                taken += 1
+                if taken >= TAKEN_A_TURN or now >= end:
+                    return True
+            elif len(waiting) < WAITING:
+                waiting.append((data, source))
+            else:
+                self.datagrams_dropped += 1
+        return True
 
     def _read_gro(self) -> None:
         on_datagram, on_run, clock, view = self._on_datagram, self._on_run, self._loop.time, self._view
         end = clock() + TURN_S
-        for _ in range(READS_A_TURN):
+        for _ in range(TAKEN_A_TURN):
             try:
                 size, ancillary, _, address = self._socket.recvmsg_into([view], 32)
             except (BlockingIOError, InterruptedError):
@@ -214,5 +262,9 @@ class UdpEndpoint:
         if not self.closed:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
+            self._waiting.clear()
+            if self._again is not None:
+                self._again.cancel()
+                self._again = None
             # Whoever reads of us may hold us: a circle is only given back when the collector comes by.
             self._on_datagram, self._on_drained, self._on_run = _nobody_reads, _nobody_minds, None

@@ -17,6 +17,7 @@ from controlplane.wire import processes
 from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import Role, SessionAnswer, SessionKind, SessionRequest, WorkerInfo
 from media.node.control import ControlError
+from media.node.placement import Placement
 from media.node.workers import Launched, Message, Worker, WorkerFailed, WorkerGone, launch
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,7 @@ class Crew:
         self._counts: dict[int, dict[str, Any]] = {}  # and what it last counted
         self.restarted = 0  # workers that were replaced
         self._missed: dict[int, int] = {}
-        self._where: dict[str, int] = {}  # session -> index of its worker
+        self._placement = Placement()
         self._connections: set[str] = set()  # sessions of publishers and viewers, as capacity counts them
         self._publishes: dict[str, str] = {}  # session of a publisher -> its channel
         self.died = asyncio.Event()  # a worker has, with sessions on it: the manager is to hear of it at once
@@ -93,11 +94,13 @@ class Crew:
         index = worker.plan.index
         if self.name is not None:
             processes.remove(self._records, f"{self.name}/worker-{index}")
-        lost = [session for session, where in self._where.items() if where == index]
+        lost = self._placement.lost(index)
         for session in lost:
             self._forget(session)
         self.ended += lost
-        self.home = {channel: where for channel, where in self.home.items() if where != index}
+        homeless = [channel for channel, where in self.home.items() if where == index]
+        for channel in homeless:
+            del self.home[channel]
         self._answers.pop(index, None)
         self._counts.pop(index, None)
         if not self._stopping:
@@ -105,8 +108,20 @@ class Crew:
             log.error("worker_died", worker=index, pid=worker.pid, code=code, sessions=len(lost))
             if lost:
                 self.died.set()
+            for channel in homeless:
+                self._resubscribe(channel)
             if self._ready:
                 self.spawn(self._replace(worker))
+
+    def _resubscribe(self, channel: str) -> None:
+        """The worker that had the channel's source is dead: those that took it from there ask anew, at once.
+
+        By themselves they would hear nothing for two seconds first, and their viewers see nothing new.
+        """
+        order = {"op": "resubscribe", "channel": channel, "reason": "the worker that had it has died"}
+        for worker in self._workers.values():
+            if worker.alive:
+                worker.tell(order)
 
     async def _replace(self, dead: Worker) -> None:
         wait = 0.0
@@ -143,8 +158,8 @@ class Crew:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*(worker.end() for worker in self._workers.values() if worker.alive))
-        self.ended += list(self._where)
-        self._where.clear()
+        self.ended += self._placement.sessions
+        self._placement.clear()
         self._connections.clear()
         self._publishes.clear()
         self._answers.clear()
@@ -153,7 +168,7 @@ class Crew:
 
     @property
     def sessions(self) -> int:
-        return len(self._where)
+        return len(self._placement)
 
     def infos(self) -> list[WorkerInfo]:
         return [
@@ -203,7 +218,8 @@ class Crew:
     def _event(self, worker: Worker, message: Message) -> None:
         match message["ev"]:
             case "ended":
-                if self._forget(message["id"]):
+                self._forget(message["id"])
+                if self._placement.remove(message["id"]):
                     self.ended.append(message["id"])
             case "subscribe":
                 self.spawn(self._subscribe(worker, message))
@@ -212,11 +228,10 @@ class Crew:
             case other:
                 log.warning("unknown_event", ev=other)
 
-    def _forget(self, session: str) -> bool:
-        """A session has ended; False when it was not known."""
+    def _forget(self, session: str) -> None:
+        """What else is known of a session that has ended."""
         self._connections.discard(session)
         self._publishes.pop(session, None)
-        return self._where.pop(session, None) is not None
 
     def _dropped(self, worker: Worker, channel: str) -> None:
         """The worker has the channel no more; unless a publisher of it is on its way, it is no home."""
@@ -228,7 +243,9 @@ class Crew:
         return worker if worker is not None and worker.alive else None
 
     def choose(self, request: SessionRequest) -> Worker:
-        """The worker that has the channel's source; a viewer of an edge goes where there is most room."""
+        """The worker that has the channel's source; a viewer of an edge goes where its party is, or where
+        there
+        is most room."""
         # A publisher that is here already replaces its own session.
         again = request.kind is SessionKind.WHIP and request.channel in self._publishes.values()
         counted = request.kind is not SessionKind.RELAY_OUT and not again
@@ -236,19 +253,18 @@ class Crew:
             raise ControlError(
                 503, "node_full", "The node is full", f"It takes {self._capacity} connections."
             )
-        alive = [worker for worker in self._workers.values() if worker.alive and worker.port]
+        alive = {index: worker for index, worker in self._workers.items() if worker.alive and worker.port}
         if not alive:
             raise ControlError(503, "no_worker", "The node has no worker running", "Try again in a moment.")
         home = self.home_of(request.channel)
         spread = self._role is Role.EDGE and request.kind is SessionKind.WHEP
         if home is not None and not spread:
             return home
-        indices = list(self._where.values())
-        return min(alive, key=lambda worker: indices.count(worker.plan.index))
+        return alive[self._placement.choose(alive, request.party)]
 
     async def create_on(self, worker: Worker, request: SessionRequest) -> SessionAnswer:
         """Make a session on this worker."""
-        self._where[request.id] = worker.plan.index
+        self._placement.put(request.id, worker.plan.index, request.party)
         if request.kind is not SessionKind.RELAY_OUT:
             self._connections.add(request.id)
         new_home = request.kind is SessionKind.WHIP and request.channel not in self.home
@@ -256,8 +272,10 @@ class Crew:
             self._publishes[request.id] = request.channel
             self.home[request.channel] = worker.plan.index  # from now on: a second one is to come here too
         try:
-            answer = await self._ask(worker, {"op": "session", **request.model_dump(mode="json")})
+            wanted = request.model_dump(mode="json", exclude={"party"})
+            answer = await self._ask(worker, {"op": "session", **wanted})
         except ControlError:
+            self._placement.remove(request.id)
             self._forget(request.id)
             if new_home:
                 self._dropped(worker, request.channel)
@@ -278,7 +296,8 @@ class Crew:
 
     async def ask_owner(self, session: str, message: Message) -> Message:
         """A request to the worker that has the session, and its answer."""
-        worker = self._workers.get(self._where.get(session, -1))
+        index = self._placement.worker_of(session)
+        worker = None if index is None else self._workers.get(index)
         if worker is None:
             raise ControlError(404, "no_such_session", "No such session on this node", session)
         return await self._ask(worker, message | {"id": session})

@@ -241,6 +241,7 @@ class Engine:
             refused=counters.refused,
             gso_refused=counters.gso_refused,
             received=self.endpoint.datagrams_received,
+            crowded_out=self.endpoint.datagrams_dropped,
             strangers=self._routing.strangers,
             tcp_accepted=self.tcp.accepted,
             tcp_given_up=self.tcp.given_up,

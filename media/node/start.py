@@ -13,6 +13,7 @@ from pathlib import Path
 from controlplane.wire.reaching import Unreachable, check_manager, control_host
 from media.drive.ports import DEFAULT_PORTS
 from media.node.addresses import METADATA, AnnounceError, announced_addresses
+from media.node.cores import usable_cores
 from media.node.trust import TrustError, trust
 from media.node.workers import TOKEN, WorkerPlan, launch
 
@@ -73,7 +74,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--udp-port",
         type=_port,
-        help="of the first worker, for TCP too (default: first free from 20000)",
+        help="of the first worker, the next one of the next; for TCP too (default: first free from 20000)",
     )
     parser.add_argument(
         "--tcp-port",
@@ -94,9 +95,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="ADDRESS",
         help="where the manager reaches that, when not at the address listened on",
     )
-    parser.add_argument("--workers", type=_positive, default=1)
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="packet processes (default: one a core that we may use)",
+    )
     parser.add_argument("--capacity", type=_positive, help="connections; more are refused")
     options = parser.parse_args(arguments)
+    if options.workers is None:
+        options.workers = usable_cores()
     if not os.environ.get(TOKEN):
         parser.error(f"{TOKEN} is not set. Take a token from the stream manager (showcaller fleet add).")
     try:

@@ -85,8 +85,8 @@ class Show:
         headers = SDP | {"Authorization": f"Bearer {token}"}
         return await self.http.post(f"/whip/{channel}", headers=headers, content=offer)
 
-    async def whep(self, channel: str = "main", offer: str = OFFER) -> httpx.Response:
-        return await self.http.post(f"/whep/{channel}", headers=SDP, content=offer)
+    async def whep(self, channel: str = "main", offer: str = OFFER, query: str = "") -> httpx.Response:
+        return await self.http.post(f"/whep/{channel}{query}", headers=SDP, content=offer)
 
     async def on_air(self, channel: str = "main") -> str:
         """Publishes; the WHIP session's id."""

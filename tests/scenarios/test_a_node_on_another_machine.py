@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from controlplane.wire.processes import alive
+from media.node.cores import usable_cores
 from tests.support.certificates import authority, signed
 from tests.support.need import need, need_root
 from tests.support.stage import Stage, _end_by_force, command_line, environment
@@ -127,6 +128,8 @@ def test_an_edge_elsewhere_serves_a_viewer_and_outlives_the_manager() -> None:
             wait_until(lambda: len(nodes()) == 3, 20, "the node joins")
             (joined,) = set(nodes()) - {"origin-1", "edge-1"}
             wait_until(lambda: nodes()[joined]["state"] == "in_service", 20, "it comes into service")
+            inside = stage.get(f"nodes/{joined}", local)
+            assert len(inside["workers"]) == usable_cores(), "one worker a core"
             stage.run("fleet", "drain", "edge-1", "--deadline", "1s", "--yes", "--wait")
 
             seen = watch(other, f"https://{other.here}:{port}", trusted, folder)

@@ -7,7 +7,7 @@ from console.screens.shared.table import Column, Row
 from console.screens.shared.view import View
 from console.screens.shared.words import Line
 from controlplane.wire.api import NodeDetail, NodeInside
-from controlplane.wire.nodes import SessionKind, SessionReport
+from controlplane.wire.nodes import SessionKind, SessionReport, WorkerInfo
 
 KINDS = {
     SessionKind.WHIP: "publisher in",
@@ -15,6 +15,7 @@ KINDS = {
     SessionKind.RELAY_OUT: "relay out",
     SessionKind.RELAY_IN: "relay in",
 }
+WORKERS_SHOWN = 4  # one by one
 COLUMNS = (
     Column("id", "session", 10),
     Column("kind", "kind", 12),
@@ -108,11 +109,20 @@ def node_lines(node: NodeDetail, view: View, inside: NodeInside | None, width: i
         gso,
     ]
     lines.append([("  ".join(fact for fact in facts if fact), "$muted")])
-    for worker in (inside.workers if inside else [])[:4]:
+    return lines + worker_lines(inside.workers if inside else [], width)
+
+
+def worker_lines(workers: Sequence[WorkerInfo], width: int) -> list[Line]:
+    """The first few one by one, and how many there are."""
+    lines: list[Line] = []
+    for worker in workers[:WORKERS_SHOWN]:
         text = (
             f"worker {worker.index}: pid {worker.pid}, UDP port {worker.udp_port}, {worker.fingerprint[:23]}…"
         )
         lines.append([(figures.clip(text, width), "")])
+    if len(workers) > WORKERS_SHOWN:
+        more = figures.plural(len(workers) - WORKERS_SHOWN, "more worker")
+        lines.append([(figures.clip(f"and {more}, {len(workers)} in all", width), "$muted")])
     return lines
 
 

@@ -48,15 +48,18 @@ class LocalProvisioner:
         log_dir: Path,
         announce: Sequence[str] = (),
         tcp_port: int | None = None,
+        workers: int | None = 1,
         command: Sequence[str] = NODE_COMMAND,
         kill_after_s: float = 3.0,
     ) -> None:
+        """`workers` of each node; None: as many as the node finds right."""
         self._manager_url = manager_url
         self._run_dir = run_dir
         self._records = run_dir / "processes"
         self._log_dir = log_dir
         self._announce = list(announce)
         self._tcp_port = tcp_port
+        self._workers = workers
         self._command = list(command)
         self._kill_after_s = kill_after_s
         self._watched: dict[str, _Watched] = {}
@@ -95,6 +98,8 @@ class LocalProvisioner:
             arguments += ["--announce", address]
         if self._tcp_port is not None:
             arguments += ["--tcp-port", str(self._tcp_port)]
+        if self._workers is not None:
+            arguments += ["--workers", str(self._workers)]
         return arguments
 
     @staticmethod

@@ -1,7 +1,10 @@
-"""What the inside of a node says of its sessions."""
+"""What the inside of a node says of its sessions and its workers."""
+
+import pytest
 
 from console.screens.inside import widgets
-from controlplane.wire.nodes import SessionReport
+from console.screens.shared.words import plain
+from controlplane.wire.nodes import SessionReport, WorkerInfo
 from tests.console.screens.stand import node
 
 
@@ -39,3 +42,15 @@ def test_what_nine_viewers_in_ten_can_take_is_told_where_there_is_room() -> None
     assert widgets.can_take(said, 120) == "   nine viewers in ten can take 2.50 Mbps"
     assert widgets.can_take(said, 80) == ""
     assert widgets.can_take(node("edge-1"), 120) == ""
+
+
+@pytest.mark.parametrize(
+    ("workers", "last"),
+    [(4, "worker 3: pid 103, UDP port 20003, AA:BB…"), (5, "and 1 more worker, 5 in all"),
+     (16, "and 12 more workers, 16 in all")],
+)  # fmt: skip
+def test_the_number_of_workers_is_told_also_where_they_do_not_fit(workers: int, last: str) -> None:
+    there = [
+        WorkerInfo(index=i, pid=100 + i, udp_port=20_000 + i, fingerprint="AA:BB") for i in range(workers)
+    ]
+    assert plain(widgets.worker_lines(there, 80)[-1]) == last

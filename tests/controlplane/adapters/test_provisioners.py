@@ -172,12 +172,14 @@ async def test_how_nodes_are_reached_is_handed_on(tmp_path: Path) -> None:
         log_dir=tmp_path / "logs",
         announce=["203.0.113.5", "metadata"],
         tcp_port=443,
+        workers=2,
         command=FAKE,
     )
     instance = await provisioner.launch(SPEC)
     words = (await asyncio.to_thread(_of_process, instance.pid, "cmdline")).split(b"\0")
     given = list(itertools.pairwise(words))
-    for pair in ((b"--announce", b"203.0.113.5"), (b"--announce", b"metadata"), (b"--tcp-port", b"443")):
+    announced = [(b"--announce", b"203.0.113.5"), (b"--announce", b"metadata")]
+    for pair in (*announced, (b"--tcp-port", b"443"), (b"--workers", b"2")):
         assert pair in given
     ended: list[str] = []
     provisioner.watch(lambda node, reason: ended.append(node))

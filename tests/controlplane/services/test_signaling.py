@@ -59,6 +59,29 @@ async def test_a_good_bye_may_say_why(show: Show, query: str, why: str) -> None:
     assert ended["actor"] == "publisher"
 
 
+@pytest.mark.parametrize(
+    ("query", "party"),
+    [("", None), ("?party=the_Smiths-7", "the_Smiths-7"), (f"?party={'x' * 64}", "x" * 64)],
+)
+async def test_whom_a_viewer_watches_with_is_said_to_its_node(
+    show: Show, query: str, party: str | None
+) -> None:
+    await show.on_air()
+    response = await show.whep(query=query)
+    assert response.status_code == 201
+    session = response.headers["Location"].rpartition("/")[2]
+    assert show.nodes["edge-1"].sessions[session].party == party
+
+
+@pytest.mark.parametrize("party", ["", "x" * 65, "a%20b", "%3Cb%3E", "caf%C3%A9", "line%0A", "%00", "a/b"])
+async def test_a_party_that_is_no_word_is_refused(show: Show, party: str) -> None:
+    await show.on_air()
+    response = await show.whep(query=f"?party={party}")
+    assert response.status_code == 422
+    assert "party" in response.json()["detail"]
+    assert show.nodes["edge-1"].sessions == {}
+
+
 async def test_a_viewer_gets_a_session_with_links_and_leaves(show: Show) -> None:
     await show.on_air()
     response = await show.whep()

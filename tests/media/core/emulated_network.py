@@ -124,11 +124,13 @@ class Network:
 
     def run_for(self, seconds: float) -> None:
         end = self.now + seconds
-        while self._next_moment() <= end and self.step():
+        while self.next_moment <= end and self.step():
             pass
         self.now = max(self.now, end)
 
-    def _next_moment(self) -> float:
+    @property
+    def next_moment(self) -> float:
+        """Of the next arrival or timer; infinity when nothing will ever happen again."""
         moments = [m for host in self.hosts if (m := host.session.next_timeout()) is not None]
         return min([*moments, *(item[0] for item in self._flying[:1])], default=float("inf"))
 

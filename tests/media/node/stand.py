@@ -170,7 +170,9 @@ class Manager:
         async with httpx.AsyncClient(trust_env=False, timeout=5, verify=pinned) as client:
             return await client.request(method, enrolled.enrol.control_url + path, headers=headers, **kwargs)
 
-    async def session(self, node: str, kind: str, channel: str, offer: str, session: str) -> str:
+    async def session(
+        self, node: str, kind: str, channel: str, offer: str, session: str, party: str | None = None
+    ) -> str:
         response = await self.call(
             node,
             "POST",
@@ -181,6 +183,7 @@ class Manager:
                 "channel": channel,
                 "offer": offer,
                 "video_codec": self.codec_of.get(channel) if kind == "whep" and self.tells_codec else None,
+                "party": party,
             },
         )
         if response.status_code != 201:
@@ -233,6 +236,9 @@ class Stand:
         self._pids: set[int] = set()
 
     async def node(self, role: str, name: str, *arguments: str, enrol: bool = True) -> NodeProcess:
+        """With one worker unless told."""
+        if "--workers" not in arguments:
+            arguments += ("--workers", "1")
         log = self.folder / f"{name}.log"
         token = self.manager.new_token(name)
         with log.open("ab") as file:
@@ -366,13 +372,13 @@ class Watcher:
         await self.offer_only(manager, node, channel)
         await self.connection.setRemoteDescription(RTCSessionDescription(change(self.answer), "answer"))
 
-    async def offer_only(self, manager: Manager, node: str, channel: str) -> None:
+    async def offer_only(self, manager: Manager, node: str, channel: str, party: str | None = None) -> None:
         """Ask for a session and do nothing about the answer."""
         offer_only(self.connection.addTransceiver("video", direction="recvonly"), *self.codecs)
         self.connection.addTransceiver("audio", direction="recvonly")
         await self.connection.setLocalDescription(await self.connection.createOffer())
         self.answer = await manager.session(
-            node, "whep", channel, self.connection.localDescription.sdp, self.session
+            node, "whep", channel, self.connection.localDescription.sdp, self.session, party
         )
 
     async def sees(self, frames: int, within: float = 15.0) -> None:

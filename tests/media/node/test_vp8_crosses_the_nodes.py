@@ -1,12 +1,10 @@
 """A stream in VP8, and a publisher that comes back with the other codec: real processes, decoded pictures."""
 
-import secrets
-
 import pytest
 
-from media.core.sdp import Agreed, LocalDescription, accept_answer, make_relay_offer, parse_answer
-from media.swarm.crowd import Crowd, Member
-from tests.media.node.stand import Manager, Publisher, SessionRefused, Stand, Watcher, log_lines, until
+from media.swarm.crowd import Crowd
+from tests.media.node.crowds import EdgeDoor, seen
+from tests.media.node.stand import Publisher, SessionRefused, Stand, Watcher, log_lines, until
 
 
 def codecs_on_air(nodes: Stand, node: str) -> list[str | None]:
@@ -39,27 +37,6 @@ async def test_a_vp8_publisher_is_seen_at_an_edge(nodes: Stand, told: bool) -> N
     finally:
         for peer in (publisher, first, second):
             await peer.close()
-
-
-class EdgeDoor:
-    """Where a crowd comes in, without a stream manager: media.swarm.crowd.Door."""
-
-    def __init__(self, manager: Manager) -> None:
-        self.url = manager.url
-        self.sessions: list[str] = []
-        self._manager = manager
-
-    async def enter(self, local: LocalDescription) -> tuple[Agreed, str]:
-        session = secrets.token_urlsafe(16)
-        self.sessions.append(session)
-        answer = await self._manager.session("edge-1", "whep", "main", make_relay_offer(local), session)
-        return accept_answer(parse_answer(answer)), session
-
-    async def leave(self, ticket: str) -> None:
-        """Its end was the edge's, or is the node's."""
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 async def test_viewers_of_the_codec_before_are_given_up_and_those_who_come_back_see_the_new_one(
@@ -98,11 +75,6 @@ async def test_viewers_of_the_codec_before_are_given_up_and_those_who_come_back_
             await peers.leave()
         for peer in (first, second, again):
             await peer.close()
-
-
-def seen(member: Member) -> bool:
-    """Whether a member of a crowd has had a whole key frame."""
-    return member.viewer is not None and member.viewer.first_frame_at is not None
 
 
 async def test_a_viewer_answered_with_a_guess_is_given_up_when_the_guess_was_wrong(nodes: Stand) -> None:
