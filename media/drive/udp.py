@@ -105,11 +105,16 @@ def _nobody_minds(now: float) -> None:
     """For a socket that is closed."""
 
 
+def _nothing_begins() -> None:
+    """For those who do not care."""
+
+
 class UdpEndpoint:
     """A bound socket in the loop, until `close`. `sender` is its send path.
 
-    on_datagram(data, source, now) for each datagram; on_drained(now) after each turn of reading. `source` is
-    an address in its usual form: IPv4 as IPv4 although the socket is dual-stack. With `on_run` the kernel may
+    on_datagram(data, source, now) for each datagram, on_begin() before each turn of reading and
+    on_drained(now) after it. `source` is an address in its usual form: IPv4 as IPv4 although the socket is
+    dual-stack. With `on_run` the kernel may
     hand over several datagrams of one sender in one read: `on_run` is offered them as they lie there, a
     stride apart, and what it does not take goes to on_datagram one by one. Without it media may overtake what
     is none.
@@ -122,11 +127,13 @@ class UdpEndpoint:
         on_datagram: Callable[[bytes, Address, float], None],
         on_drained: Callable[[float], None],
         *,
+        on_begin: Callable[[], None] = _nothing_begins,
         on_run: OnRun | None = None,
     ) -> None:
         self._loop = loop
         self._socket = sock
         self._on_datagram = on_datagram
+        self._on_begin = on_begin
         self._on_drained = on_drained
         self._six = sock.family == socket.AF_INET6
         self.port: int = sock.getsockname()[1]
@@ -185,19 +192,19 @@ class UdpEndpoint:
 
     def _turn(self, *, goes_on: bool) -> None:
         """Empty the socket, hand on the media, and if it `goes_on` some of what waits."""
-        clock, waiting = self._loop.time, self._waiting
+        clock, waiting, on_drained = self._loop.time, self._waiting, self._on_drained
         end = clock() + TURN_S
-        if not self._take_in(end):
-            return
-        if goes_on and waiting:
+        self._on_begin()
+        try:
+            if not self._take_in(end) or not goes_on or not waiting:
+                return
             self._again = self._loop.call_soon(self._go_on)
             for _ in range(min(len(waiting), TAKEN_A_TURN)):
                 self._on_datagram(*waiting.popleft(), clock())
-                if self.closed:
+                if self.closed or clock() >= end:
                     return
-                if clock() >= end:
-                    break
-        self._on_drained(clock())
+        finally:
+            on_drained(clock())
 
     def _take_in(self, end: float) -> bool:
         """Read, and hand on the media, until there is no more or the turn ends; False when that closed us."""
@@ -228,13 +235,22 @@ class UdpEndpoint:
         return True
 
     def _read_gro(self) -> None:
+        on_drained = self._on_drained
+        self._on_begin()
+        try:
+            self._take_runs()
+        finally:
+            on_drained(self._loop.time())
+
+    def _take_runs(self) -> None:
+        """Read, and hand on what the kernel coalesced, until there is no more or the turn ends."""
         on_datagram, on_run, clock, view = self._on_datagram, self._on_run, self._loop.time, self._view
         end = clock() + TURN_S
         for _ in range(TAKEN_A_TURN):
             try:
                 size, ancillary, _, address = self._socket.recvmsg_into([view], 32)
             except (BlockingIOError, InterruptedError):
-                break
+                return
             except OSError:
                 continue
             segment = max(1, size)
@@ -252,11 +268,8 @@ class UdpEndpoint:
                     on_datagram(read[at : at + segment], source, now)
                     if self.closed:
                         return
-            if self.closed:
+            if self.closed or now >= end:
                 return
-            if now >= end:
-                break
-        self._on_drained(clock())
 
     def close(self) -> None:
         if not self.closed:

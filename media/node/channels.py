@@ -102,6 +102,7 @@ class Channels:
         self._random = random
         self._channels: dict[str, Channel] = {}
         self._touched: set[LiveStream] = set()
+        self._in_turn = False
         self._to_report: deque[tuple[LiveStream, list[Viewer]]] = deque()
 
     def __iter__(self) -> Iterator[Channel]:
@@ -251,11 +252,16 @@ class Channels:
 
     def touch(self, stream: LiveStream) -> None:
         """Something was done for the stream: look at its deadlines soon."""
-        self._touched.add(stream)
-        if len(self._touched) == 1:
+        if not self._touched and not self._in_turn:
             self._loop.call_soon(self.arm_touched)
+        self._touched.add(stream)
+
+    def begin_turn(self) -> None:
+        """A socket begins to be read; `arm_touched` follows at the end of that."""
+        self._in_turn = True
 
     def arm_touched(self) -> None:
+        self._in_turn = False
         for stream in self._touched:
             self._arm(stream)
         self._touched.clear()

@@ -93,7 +93,9 @@ class Engine:
         self.certificate = Certificate.generate(datetime.now(UTC))
         self.timers = Timers(loop)
         self._routing = Routing(self.timers, lambda: self.tcp)
-        self.endpoint = UdpEndpoint(loop, sock, self._routing.packet, self._drained)
+        self.endpoint = UdpEndpoint(
+            loop, sock, self._routing.packet, self._drained, on_begin=self._turn_begins
+        )
         self.tcp = TcpEndpoint(
             loop, self.timers, self._routing.packet, self._drained, self._routing.lost, most=connections
         )
@@ -273,7 +275,9 @@ class Engine:
             self._closed_bytes[1] += endpoint.bytes_received
             self._counts.relay_closed(endpoint)
         sock = bind(None, dual_stack=self._dual_stack)
-        endpoint = UdpEndpoint(self._loop, sock, on_datagram, self._drained, on_run=on_run)
+        endpoint = UdpEndpoint(
+            self._loop, sock, on_datagram, self._drained, on_begin=self._turn_begins, on_run=on_run
+        )
         self._endpoints.append(endpoint)
         return endpoint
 
@@ -323,6 +327,9 @@ class Engine:
         self._channels.touch(peer.stream)
 
     # -- time
+
+    def _turn_begins(self) -> None:
+        self._channels.begin_turn()
 
     def _drained(self, now: float) -> None:
         self._channels.arm_touched()

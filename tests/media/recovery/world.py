@@ -246,6 +246,10 @@ def _nobody_reads(data: bytes, source: Address, now: float) -> None:
     """For an endpoint that is closed."""
 
 
+def _nothing_begins() -> None:
+    pass
+
+
 def _nobody_minds(now: float) -> None:
     """For an endpoint that is closed."""
 
@@ -260,6 +264,7 @@ class WorldEndpoint:
         on_datagram: Callable[[bytes, Address, float], None],
         on_drained: Callable[[float], None],
         *,
+        on_begin: Callable[[], None] = _nothing_begins,
         on_run: OnRun | None = None,
     ) -> None:
         self.sender = FanoutSender(sock, gso=True, many=RecordingMany)
@@ -267,6 +272,7 @@ class WorldEndpoint:
         self.bytes_received = self.datagrams_received = 0
         self._world, self._socket = loop, sock
         self._on_datagram, self._on_drained, self._on_run = on_datagram, on_drained, on_run
+        self._on_begin = on_begin
         self._arrived: list[tuple[bytes, Address]] = []
         self.port = sock.port = loop.settle(sock.host, None, self._receive)
 
@@ -280,14 +286,15 @@ class WorldEndpoint:
     def _read(self) -> None:
         now = self._world.now
         arrived, self._arrived = self._arrived, []
+        on_drained = self._on_drained
+        self._on_begin()
         for run, source in runs_of(arrived) if self._on_run is not None else (([d], s) for d, s in arrived):
             taken = len(run) > 1 and self._on_run is not None
             if taken and self._on_run is not None:
                 taken = self._on_run(memoryview(bytearray(b"".join(run))), len(run[0]), source, now)
             for data in () if taken else run:
                 self._on_datagram(data, source, now)
-        if not self.closed:
-            self._on_drained(now)
+        on_drained(now)
 
     def where(self, address: Address) -> SocketAddress:
         return (address[0], address[1])
@@ -302,6 +309,7 @@ class WorldEndpoint:
         self.closed = True
         self._world.leave(self._socket.host, self.port)
         self._on_datagram, self._on_drained, self._on_run = _nobody_reads, _nobody_minds, None  # no circle
+        self._on_begin = _nothing_begins
 
 
 class WorldEngine(Engine):
