@@ -352,11 +352,13 @@ def test_a_probe_watches_a_channel_by_its_name(stage: Stage) -> None:
 def test_a_swarm_watches_a_channel_by_its_name(stage: Stage) -> None:
     stage.publish_test("crowded", "--bitrate", "1M")
     try:
-        words = ["--viewers", "5", "--ramp", "5", "--seconds", "3"]
+        words = ["--viewers", "5", "--ramp", "5", "--seconds", "3", "--late", "500"]
         seen = stage.json("swarm", "crowded", *words, timeout=60)
         assert (seen["playing"], seen["failed"], seen["unauthentic"]) == (5, 0, 0)
         assert seen["bitrate_bps"] == pytest.approx(1e6, rel=0.3)
         assert seen["latency_ms"]["p50"] > 0
+        words = ["--viewers", "2", "--ramp", "4", "--stay", "1.5", "--seconds", "1"]
+        assert stage.json("swarm", "crowded", *words, timeout=60)["left"] > 0
     finally:
         stage.stop("crowded")
     nothing = stage.run("swarm", "crowded", "--viewers", "2", "--json", check=False)
