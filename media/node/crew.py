@@ -23,9 +23,7 @@ from media.node.workers import Launched, Message, Worker, WorkerFailed, WorkerGo
 log = structlog.get_logger(__name__)
 
 ASK_REPORT_WITHIN = 0.8  # seconds
-STUCK_AFTER = (
-    12  # reports, 10 s: a worker that is only slow must not be killed, its viewers would all come again
-)
+STUCK_AFTER = 10.0  # seconds without a word: who is only slow is not killed, its viewers would all come again
 
 Subscribe = Callable[[Worker, Message], Awaitable[None]]
 
@@ -48,7 +46,6 @@ class Crew:
         self._answers: dict[int, dict[str, Any]] = {}  # each worker's last report
         self._counts: dict[int, dict[str, Any]] = {}  # and what it last counted
         self.restarted = 0  # workers that were replaced
-        self._missed: dict[int, int] = {}
         self._placement = Placement()
         self._connections: set[str] = set()  # sessions of publishers and viewers, as capacity counts them
         self._publishes: dict[str, str] = {}  # session of a publisher -> its channel
@@ -64,7 +61,6 @@ class Crew:
 
     def _take(self, worker: Worker) -> None:
         self._workers[worker.plan.index] = worker
-        self._missed[worker.plan.index] = 0
         self._record(worker)
 
     async def ready(self) -> None:
@@ -189,13 +185,12 @@ class Crew:
         try:
             said = await worker.ask({"op": "report", "sessions": sessions}, ASK_REPORT_WITHIN)
         except WorkerGone:
-            self._missed[index] += 1
-            if self._missed[index] >= STUCK_AFTER and worker.alive:
-                log.error("worker_stuck", worker=index, pid=worker.pid)
+            silence = asyncio.get_running_loop().time() - worker.heard_at
+            if silence >= STUCK_AFTER and worker.alive:
+                log.error("worker_stuck", worker=index, pid=worker.pid, silent_s=round(silence, 1))
                 worker.process.kill()
         else:
             self._answers[index] = self._answers.get(index, {"sessions": []}) | said  # those last told of
-            self._missed[index] = 0
 
     @property
     def up(self) -> dict[int, bool]:

@@ -97,6 +97,7 @@ class Worker:
         self.port = 0
         self.fingerprint = ""
         self.alive = True
+        self.heard_at = asyncio.get_running_loop().time()  # of whatever it said last
         self._socket = launched.socket
         self._on_event = on_event
         self.on_gone = on_gone
@@ -140,10 +141,13 @@ class Worker:
         self.on_gone(self)
 
     def _take(self, message: Message) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
         call = self._calls.pop(message.get("ref", 0), None)
         if call is not None:
             if not call.done():
                 call.set_result(message)
+        elif "ref" in message:
+            return  # an answer that nobody waits for any more
         elif message["ev"] == "ready":
             self.port, self.fingerprint = message["port"], message["fingerprint"]
             if not self._ready.done():
