@@ -37,7 +37,7 @@ test-packages:
 	@PYTHON=$(PYTHON) .ci/system-packages test
 
 test: test-packages $(VENV)/.dev  ## passes every test, in two lanes; PYTEST_ARGS="-k name" narrows it, "-n 0" takes one lane
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .
