@@ -127,6 +127,7 @@ def _of_udp(endpoint: UdpEndpoint) -> dict[str, int]:
         "no_room": counters.no_room,
         "unprotected": counters.unprotected,
         "unreachable": counters.unreachable,
+        "crowded_out": endpoint.datagrams_dropped,
     }
 
 

@@ -48,6 +48,7 @@ DROPS: dict[str, tuple[str, str]] = {
     "not_protected": ("udp", "unprotected"),
     "unreachable": ("udp", "unreachable"),
     # on the way in
+    "crowded_out": ("udp", "crowded_out"),
     "stranger": ("", "strangers"),
     "stray_limit": ("", "strays_refused"),
     "not_authentic": ("drops", "unauthentic"),

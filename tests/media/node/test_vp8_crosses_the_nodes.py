@@ -52,12 +52,12 @@ async def test_viewers_of_the_codec_before_are_given_up_and_those_who_come_back_
     try:
         await first.publish(manager, "origin-1", "main")
         await crowd.come()
-        await until(lambda: all(seen(member) for member in crowd.members), "all see the first publisher")
+        await until(lambda: all(seen(m) for m in crowd.members.values()), "all see the first publisher")
         await until(lambda: codecs_on_air(nodes, "edge-1") == ["H264"], "the edge says what is on air")
         await second.publish(manager, "origin-1", "main")
         await early.come()  # perhaps before a packet of the new codec is here
         await until(
-            lambda: all(member.failure == "the peer closed the connection" for member in crowd.members),
+            lambda: all(m.failure == "the peer closed the connection" for m in crowd.members.values()),
             "viewers of the old codec are told",
         )
         edge = manager.nodes["edge-1"]
