@@ -156,10 +156,12 @@ class Stand:
             if tell:
                 viewer.events.put_nowait(("state", {"state": "waiting"}))
 
-    def regain_publisher(self) -> None:
+    def regain_publisher(self, picture_after: float = 0.0) -> None:
+        """It is back, and told to be; its first picture comes so many seconds later."""
         self.signal = True
+        loop = asyncio.get_running_loop()
         for viewer in self.viewers.values():
-            viewer.pattern.running.set()
+            loop.call_later(picture_after, viewer.pattern.running.set)
             viewer.events.put_nowait(("state", {"state": "live"}))
 
     def move(self) -> None:

@@ -157,8 +157,9 @@ async def test_the_server_and_the_media_go_away_and_come_back(stand: Stand, watc
     await shows_new_pictures(watch)
 
 
+@pytest.mark.parametrize("picture_after", [0.0, 1.0])
 async def test_a_lost_publisher_leaves_the_last_picture_and_comes_back(
-    stand: Stand, watch_page: OpenPage
+    stand: Stand, watch_page: OpenPage, picture_after: float
 ) -> None:
     watch = await watch_page(stand.watch)
     await plays(watch)
@@ -168,10 +169,11 @@ async def test_a_lost_publisher_leaves_the_last_picture_and_comes_back(
     assert await watch.state() == "reconnecting"
     # The last picture is still there, dimmed.
     assert await watch.page.evaluate("document.querySelector('video.front').videoWidth") == 640
-    stand.regain_publisher()
+    stand.regain_publisher(picture_after)
     await plays(watch, 5)
     await shows_new_pictures(watch)
     assert (await watch.facts())["sessions"] == 1
+    assert len(stand.offers) == 1, "nor was another one asked for"
 
 
 async def test_a_broadcast_that_ends_is_waited_for_again(stand: Stand, watch_page: OpenPage) -> None:

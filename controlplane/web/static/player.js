@@ -13,7 +13,8 @@
  *   or nothing received for 2 s                    restarts ICE, and gives `live` 1.5 s to come back by that
  *   that is of no use, DTLS closed, or
  *   no new picture for 2 s                         makes `next`, again and again with backoff
- *   session's state is `waiting` (publisher gone)  holds the last picture: the node keeps our place
+ *   session's state is `waiting` (publisher gone)  holds the last picture: the node keeps our place, also for
+ *                                                  two seconds after its return, until there are pictures
  *   stream manager gone                            nothing: media does not pass it; the events come back
  *   event `ended`, or 409 while nothing comes      ends both legs, waits
  *   503 no room                                    says so, asks again later
@@ -203,6 +204,7 @@ export class Player {
   #followSession(leg) {
     leg.feed = new EventFeed(leg.session.eventsUrl, {
       state: ({ state, viewers, edge }) => {
+        if (leg.told === 'waiting' && state === 'live') leg.backAt = performance.now();
         leg.told = state ?? leg.told;
         leg.edge = edge ?? leg.edge;
         this.counted(viewers);
@@ -259,6 +261,7 @@ export class Player {
       video: this.#videos.find((video) => video !== this.#live?.video),
       feed: null,
       told: null, // the session's state as the manager tells it: live, waiting
+      backAt: null, // when the publisher was told to be back
       edge: null,
       openedAt: null,
       decoded: 0,
@@ -508,10 +511,15 @@ export class Player {
     return leg.receivedAt !== null && performance.now() - leg.receivedAt > NOTHING_MS;
   }
 
-  /** No picture, but the node keeps our place and waits for the publisher itself: another session gains nothing. */
+  /**
+   * No picture, but the node keeps our place and waits for the publisher itself, or for the first picture of one
+   * that has just come back: another session gains nothing.
+   */
   #held(leg) {
-    const still = performance.now() - (leg.lastPictureAt ?? leg.openedAt);
-    return leg.told === 'waiting' && leg.feed?.connected && still < HOLD_MS;
+    const now = performance.now();
+    const back = leg.backAt !== null && now - leg.backAt < NO_PICTURE_MS;
+    const still = now - (leg.lastPictureAt ?? leg.openedAt);
+    return (leg.told === 'waiting' || back) && leg.feed?.connected && still < HOLD_MS;
   }
 
   /** The reason for a picture that stands still; what a refusal said last is kept. */
