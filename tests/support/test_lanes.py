@@ -1,4 +1,4 @@
-"""Which lane a test runs in, and that a run in lanes keeps to it."""
+"""Which tests run in one process, and that a run in lanes keeps to it."""
 
 import os
 import subprocess
@@ -7,31 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lanes import SHOWS, lane
+from tests.support.lanes import SHOWS, together
 
 PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("folder", SHOWS)
-def test_whole_shows_have_a_lane_of_their_own(folder: str) -> None:
+def test_all_shows_are_in_one_process(folder: str) -> None:
     assert (PROJECT / "tests" / folder).is_dir()
-    assert lane(f"tests/{folder}/test_it.py::test_it[a/b::c]") == "shows"
+    assert together(f"tests/{folder}/test_it.py::test_it[a/b::c]") == "shows"
 
 
-@pytest.mark.parametrize(
-    "name", ["tests/media/core/test_stun.py::test_it", "tests/test_rooms.py::test_it", "a.py"]
-)
-def test_everything_else_is_in_the_other(name: str) -> None:
-    assert lane(name) == "pieces"
+@pytest.mark.parametrize("file", ["tests/media/core/test_stun.py", "tests/test_rooms.py", "a.py"])
+def test_everything_else_goes_by_files(file: str) -> None:
+    assert together(f"{file}::test_it[a/b::c]") == file
 
 
-def test_a_run_in_lanes_has_one_process_a_lane(tmp_path: Path) -> None:
-    for folder in ("browser", "media", "console"):
+def test_a_run_in_lanes_never_has_two_shows_at_once(tmp_path: Path) -> None:
+    for folder in ("browser", "scenarios", "terminal", "media"):
         tests = tmp_path / "tests" / folder
         tests.mkdir(parents=True)
         (tests / f"test_{folder}.py").write_text(
             "import os, pathlib, pytest\n"
-            "@pytest.mark.parametrize('number', range(20))\n"
+            "@pytest.mark.parametrize('number', range(10))\n"
             "def test_it(number):\n"
             f"    pathlib.Path({str(tmp_path)!r}, f'{folder}-{{os.getpid()}}.ran').touch()\n"
         )
@@ -48,6 +46,6 @@ def test_a_run_in_lanes_has_one_process_a_lane(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ran = [path.stem.split("-") for path in tmp_path.glob("*.ran")]
-    who = dict(ran)
-    assert len(ran) == 3, ran  # each folder in one process
-    assert who["media"] == who["console"] != who["browser"]
+    assert len(ran) == 4, ran  # each folder in one process
+    assert len({process for folder, process in ran if folder in SHOWS}) == 1
+    assert len({process for _, process in ran}) == 2
