@@ -269,7 +269,7 @@ class WorldEndpoint:
     ) -> None:
         self.sender = FanoutSender(sock, gso=True, many=RecordingMany)
         self.closed = False
-        self.bytes_received = self.datagrams_received = 0
+        self.bytes_received = self.datagrams_received = self.datagrams_dropped = 0
         self._world, self._socket = loop, sock
         self._on_datagram, self._on_drained, self._on_run = on_datagram, on_drained, on_run
         self._on_begin = on_begin
