@@ -2,7 +2,7 @@
 
 KEYFRAME_INTERVAL = 0.5  # seconds between two requests for one track
 ANSWER_WITHIN = 0.3  # seconds from a request to the key frame; later ones came by themselves
-DEAF_FROM, DEAF_MOST = 2, 4  # requests without an answer, less those with one
+DEAF_FROM, DEAF_MOST = 1, 4  # requests without an answer, less those with one
 
 
 class KeyframeRequests:
@@ -10,7 +10,8 @@ class KeyframeRequests:
 
     A wish within the interval waits for its end, and is dropped when a key frame begins before that.
     A source that sends a file as it is answers no request: that is learned, so that nobody waits for it. Its
-    own key frames look like answers now and then, so one answer alone changes no mind.
+    own key frames look like answers now and then, so after a few requests one answer alone changes no mind.
+    Who is taken for deaf is asked all the same: nothing is lost when a request or its answer was.
     """
 
     __slots__ = ("_asked_at", "_last", "_unanswered", "_waiting")
@@ -21,10 +22,10 @@ class KeyframeRequests:
         self._asked_at: float | None = None  # the oldest request that no key frame followed
         self._unanswered = 0
 
-    @property
-    def deaf(self) -> bool:
+    def deaf(self, now: float) -> bool:
         """The source seems to make no key frame when asked."""
-        return self._unanswered >= DEAF_FROM
+        overdue = self._asked_at is not None and now >= self._asked_at + ANSWER_WITHIN  # to the last bit
+        return self._unanswered + overdue >= DEAF_FROM
 
     def want(self, now: float) -> bool:
         """A viewer wants a key frame; True when a request is to be sent now."""

@@ -353,7 +353,7 @@ class Track:
         recent = self.keyframe_at is not None and now - self.keyframe_at < WISH_AGAIN
         if recent and self._burst_from_ring(subscription, now):
             return False
-        if self.keyframes.deaf:
+        if self.keyframes.deaf(now):
             self._burst_from_ring(subscription, now)
         return self.keyframes.want(now)
 
@@ -502,7 +502,9 @@ class Track:
         if self._flush_at is not None and now >= self._flush_at:
             self.flush(now)
         if self.kind == "video":
-            for subscription in [s for s in self._waiting if now >= s.wish_at]:
+            # Once it turns out that no key frame will come, nobody waits for the end of his own patience.
+            give_up = now >= min((s.wish_at for s in self._waiting), default=now) and self.keyframes.deaf(now)
+            for subscription in [s for s in self._waiting if now >= s.wish_at or (give_up and not s.stalled)]:
                 misfit = self._misfit(subscription)
                 if subscription.destination.congested:
                     subscription.wish_at = now + ROOM_AGAIN

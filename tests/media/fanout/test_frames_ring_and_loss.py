@@ -223,22 +223,23 @@ def test_a_source_that_answers_no_request_is_found_out_and_one_that_does_is_not(
         file.want(at)
         if at % 2 == 0:  # its own key frames, every 2 s
             file.arrived(at + 0.9)
-        assert not encoder.deaf
-        assert file.deaf == (at >= 2)
+        assert not encoder.deaf(at + 1)
+        assert file.deaf(at + 1)
     # One of them comes by chance right after a request: it is known better.
     file.want(30.0)
     file.arrived(30.1)
-    assert file.deaf
+    assert file.deaf(31.0)
     # A source that begins to answer is believed after a while, another source at once.
-    for at in (40.0, 41.0):
+    for at in (40.0, 41.0, 42.0):
+        assert file.deaf(at)
         file.want(at)
         file.arrived(at + 0.1)
-    assert not file.deaf
-    for at in asked:
-        file.want(100.0 + at)
-    assert file.deaf
+    assert not file.deaf(43.0)
+    file.want(100.0)
+    assert not file.deaf(100.29)
+    assert file.deaf(100.31)  # no need to ask again to see that nothing came
     file.reset()
-    assert not file.deaf
+    assert not file.deaf(100.31)
 
 
 def test_numbers_and_time_go_on_across_a_change_of_source() -> None:

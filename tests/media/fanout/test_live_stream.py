@@ -133,9 +133,14 @@ def test_the_group_of_pictures_so_far_is_burst_when_no_key_frame_comes(stage: St
 def test_nobody_waits_for_a_source_that_makes_no_key_frame_when_asked(stage: Stage) -> None:
     stage.frames(1, key=True)
     stage.frames(20)
-    for port in (1, 2):
-        stage.join(port)
-        stage.frames(20)  # no key frame comes
+    early = []
+    for port in (11, 12, 13):  # in the time in which a key frame may still come
+        early.append(stage.join(port)[0])
+        stage.advance(0.1)
+    assert [receiver.headers(stage.socket) for receiver in early] == [[], [], []]
+    stage.advance(0.05)
+    for receiver in early:  # it did not: who came last waits no longer than who came first
+        assert len(receiver.headers(stage.socket)) == 4 * 21
     stage.frames(1, key=True)
     stage.frames(30)
     stage.socket.take()
