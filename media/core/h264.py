@@ -38,21 +38,19 @@ def is_keyframe_start(payload: bytes | memoryview) -> bool:
 
     Of a key frame sent as SPS, PPS and several IDR slices more than one packet says yes: act on the first.
     """
-    if not payload:
+    if not payload or not may_start_keyframe(payload[0], payload[1] if len(payload) > 1 else 0):
         return False
-    kind = payload[0] & 0x1F
-    if kind in (IDR, SPS):
+    if payload[0] & 0x1F != STAP_A:
         return True
-    if kind == FU_A:
-        return len(payload) > 1 and payload[1] & 0x9F == 0x80 | IDR
-    if kind == STAP_A:
-        found = nal_types(payload)
-        return IDR in found or SPS in found
-    return False
+    found = nal_types(payload)
+    return IDR in found or SPS in found
 
 
 def may_start_keyframe(first: int, second: int) -> bool:
-    """Whether a payload that begins with these two bytes may be one of which `is_keyframe_start` says yes."""
+    """Whether a decoder may be able to start at a payload that begins with these two bytes (0 for none).
+
+    Of an aggregate more has to be seen: `is_keyframe_start`.
+    """
     kind = first & 0x1F
     return kind in (IDR, SPS, STAP_A) or (kind == FU_A and second & 0x9F == 0x80 | IDR)
 

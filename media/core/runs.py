@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from media.core.codecs import VideoCodec
+from media.core.rtp import is_rtcp
 
 MAX_PACKETS: Final = 64  # of one UDP_SEGMENT send: udp(7), the kernel's UDP_MAX_SEGMENTS
 HEADER: Final = 12
@@ -66,7 +67,7 @@ def parse_run(data: memoryview, stride: int) -> RunHeader | None:
     if sequences != tuple(range(start, start + count)) or tails.count(tails[0]) != count:
         return None
     payload_type = last & 0x7F
-    if 64 <= payload_type < 96 and last & _MARKER:  # RTCP: RFC 5761 section 4
+    if is_rtcp(data[(count - 1) * stride :]):  # only there, where a marker may be, can it be taken for some
         return None
     padded: tuple[int, ...] = ()
     if heads[:-1] != (_PLAIN | payload_type,) * (count - 1) or last & ~_MARKER != _PLAIN | payload_type:

@@ -38,14 +38,14 @@ def descriptor_size(payload: bytes | memoryview) -> int | None:
 
 def is_keyframe_start(payload: bytes | memoryview) -> bool:
     """Whether a decoder can start here: the payload begins a frame (S, PID 0), a key frame (P is 0)."""
-    if not payload or payload[0] & (_START | _PARTITION) != _START:
+    if not payload or not may_start_keyframe(payload[0], 0):
         return False
     at = descriptor_size(payload)
     return at is not None and at < len(payload) and not payload[at] & 1
 
 
 def may_start_keyframe(first: int, second: int) -> bool:
-    """Whether a payload that begins with these two bytes may be one of which `is_keyframe_start` says yes."""
+    """Whether a decoder may be able to start at a payload that begins like this: it begins a frame."""
     return first & (_START | _PARTITION) == _START
 
 

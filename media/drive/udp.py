@@ -114,10 +114,9 @@ class UdpEndpoint:
 
     on_datagram(data, source, now) for each datagram, on_begin() before each turn of reading and
     on_drained(now) after it. `source` is an address in its usual form: IPv4 as IPv4 although the socket is
-    dual-stack. With `on_run` the kernel may
-    hand over several datagrams of one sender in one read: `on_run` is offered them as they lie there, a
-    stride apart, and what it does not take goes to on_datagram one by one. Without it media may overtake what
-    is none.
+    dual-stack. With `on_run` the kernel may hand over several datagrams of one sender in one read, which are
+    offered to it as they lie there, a stride apart; what it does not take goes to on_datagram one by one.
+    Without `on_run`, media may overtake what is none.
     """
 
     def __init__(
