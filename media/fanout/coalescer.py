@@ -222,8 +222,7 @@ class Coalescer:
                 continue
             for destination, first, count, _ in batch[done : done + taken]:
                 length = sum(sizes[first : first + count]) + count * destination.tag_length
-                destination.packets_sent += count
-                destination.bytes_sent += length
+                destination.count(count, length)
                 counters.packets += count
                 counters.sent_bytes += length
             done += taken
@@ -239,8 +238,7 @@ class Coalescer:
                 destination.drops += 1
                 self._sender.counters.unprotected += 1
             elif self._sender.send_raw(self._view[at : at + size], destination.address):
-                destination.packets_sent += 1
-                destination.bytes_sent += size
+                destination.count(1, size)
             else:
                 destination.drops += 1
             at += size

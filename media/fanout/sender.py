@@ -24,7 +24,7 @@ import errno
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, repeat
 from typing import Any, Protocol
@@ -35,7 +35,17 @@ from media.core.errors import SrtpError
 from media.core.srtp import OutboundSrtp
 from media.fanout.frames import MAX_BATCH, Batch, runs
 from media.fanout.histogram import Histogram
-from media.fanout.sendmany import SLOTS, SOL_UDP, UDP_SEGMENT, Headers, PackedAddress, SendMany, SocketAddress
+from media.fanout.sendmany import (
+    SINGLE_SLOTS,
+    SLOTS,
+    SOL_UDP,
+    UDP_SEGMENT,
+    Headers,
+    PackedAddress,
+    SendMany,
+    SocketAddress,
+    single_slot_bytes,
+)
 from media.fanout.streams import Stream, framed_bytes, send_framed
 
 GSO_RETRY_AFTER = 60.0  # seconds
@@ -69,8 +79,8 @@ class ManySends(Protocol):
 class Destination:
     """One peer as the send path sees it: its SRTP context, where it is, what it was sent."""
 
-    __slots__ = ("_address", "bytes_sent", "context", "drops", "gso_after", "outbound", "packed",
-                 "packets_sent", "stream", "tag_length")  # fmt: skip
+    __slots__ = ("_address", "_bytes", "_packets", "_shares", "context", "drops", "gso_after", "outbound",
+                 "packed", "stream", "tag_length")  # fmt: skip
 
     def __init__(self, outbound: OutboundSrtp, where: "SocketAddress | Stream") -> None:
         self.outbound = outbound
@@ -80,10 +90,37 @@ class Destination:
         self._address: SocketAddress = NOWHERE
         self.packed = PackedAddress(NOWHERE)
         self.gso_after = 0.0  # UDP_SEGMENT is not used toward it before this time
-        self.packets_sent = 0
-        self.bytes_sent = 0
         self.drops = 0
+        # What it was sent by itself, and of which classes it has been a member since they had sent how much.
+        self._packets = self._bytes = 0
+        self._shares: list[tuple[ViewerClass, int, int]] = []
         self.go_to(where)
+
+    @property
+    def packets_sent(self) -> int:
+        return self._packets + sum(viewers.packets - before for viewers, before, _ in self._shares)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Protected packets, without what UDP or TCP add."""
+        return self._bytes + sum(viewers.bytes - before for viewers, _, before in self._shares)
+
+    def count(self, packets: int, size: int) -> None:
+        """So many packets, of so many bytes in all, were sent to it; below 0: less than to its class."""
+        self._packets += packets
+        self._bytes += size
+
+    def filed(self, viewers: "ViewerClass") -> None:
+        """What the class is sent counts for us from now on."""
+        self._shares.append((viewers, viewers.packets, viewers.bytes))
+
+    def unfiled(self, viewers: "ViewerClass") -> None:
+        """No longer; what it was sent until now stays counted."""
+        for share in self._shares:
+            if share[0] is viewers:
+                self.count(viewers.packets - share[1], viewers.bytes - share[2])
+                self._shares.remove(share)
+                return
 
     @property
     def address(self) -> SocketAddress:
@@ -109,29 +146,42 @@ class Destination:
 
 
 class ViewerClass:
-    """Destinations that get the very same plaintext of one track."""
+    """Destinations that get the very same plaintext of one track.
 
-    __slots__ = ("destinations", "headers", "payload_type", "streams", "tag_length")
+    All of them are sent the same, so it is counted once, here: to look at every destination for every frame
+    would be a miss of the processor's cache each. Where one was sent less, its own count says by how much.
+    """
 
-    def __init__(self, payload_type: int, tag_length: int) -> None:
+    __slots__ = ("bytes", "contexts", "destinations", "headers", "packets", "passing", "payload_type",
+                 "streams", "tag_length")  # fmt: skip
+
+    def __init__(self, payload_type: int, tag_length: int, *, passing: bool = False) -> None:
+        """`passing`: made for one send; its destinations count for themselves."""
         self.payload_type = payload_type
         self.tag_length = tag_length
+        self.passing = passing
         self.destinations: list[Destination] = []  # over UDP
+        self.contexts: list[Any] = []  # theirs, in the same order
         self.streams: list[Destination] = []  # over TCP
         self.headers: Any = None  # the sender's, of `destinations` in this order; made when needed
+        self.packets = self.bytes = 0  # sent to each of `destinations`
 
     def add(self, destination: Destination) -> None:
         if destination.stream is not None:
             self.streams.append(destination)
             return
         self.destinations.append(destination)
+        self.contexts.append(destination.context)
         self.headers = None
+        if not self.passing:
+            destination.filed(self)
 
     def without(self, some: Collection[Destination]) -> "ViewerClass":
         """The same class without these, for one send."""
-        rest = ViewerClass(self.payload_type, self.tag_length)
-        rest.destinations = [destination for destination in self.destinations if destination not in some]
-        rest.streams = [destination for destination in self.streams if destination not in some]
+        rest = ViewerClass(self.payload_type, self.tag_length, passing=True)
+        for destination in (*self.destinations, *self.streams):
+            if destination not in some:
+                rest.add(destination)
         return rest
 
     def remove(self, destination: Destination) -> bool:
@@ -139,11 +189,22 @@ class ViewerClass:
         if destination in self.streams:
             self.streams.remove(destination)
         elif destination in self.destinations:
-            self.destinations.remove(destination)
+            place = self.destinations.index(destination)
+            del self.destinations[place], self.contexts[place]
             self.headers = None
+            destination.unfiled(self)
         else:
             return False
         return True
+
+    def count(self, packets: int, size: int) -> None:
+        """So many packets, of so many bytes in all, were sent to each of `destinations`."""
+        if self.passing:
+            for destination in self.destinations:
+                destination.count(packets, size)
+        else:
+            self.packets += packets
+            self.bytes += size
 
 
 class Counters:
@@ -211,6 +272,7 @@ class FanoutSender:
         # libsrtp writes each packet's new length: packets of a round lie in a row here, slot after slot.
         self._lengths = ffi.new("int[]", SLOTS * MAX_BATCH)
         self._length_places = [self._lengths + n for n in range(SLOTS * MAX_BATCH)]
+        self._single_places: dict[int, list[Any]] = {}  # by the size of a slot: at most 33 of them
 
     def uses_gso(self, now: float) -> bool:
         return self._gso and now >= self._gso_after
@@ -248,7 +310,7 @@ class FanoutSender:
         if len(packets) == 1 and destination.stream is None:
             self._send_alone(packets[0], payload_type, destination)
             return True
-        alone = ViewerClass(payload_type, destination.tag_length)
+        alone = ViewerClass(payload_type, destination.tag_length, passing=True)
         alone.add(destination)
         for start in range(0, len(packets), MAX_BATCH):
             if self._send_batch(Batch(0, packets[start : start + MAX_BATCH]), (alone,), now):
@@ -312,88 +374,90 @@ class FanoutSender:
             self.counters.unprotected += 1
             return
         if self.send_raw(self._view[:size], destination.address):
-            destination.packets_sent += 1
-            destination.bytes_sent += size
+            destination.count(1, size)
         else:
             destination.drops += 1
 
     def _send_run(self, packets: list[bytes], viewers: ViewerClass, now: float) -> None:
         """Protect and send one run to a class, a round of slots at a time."""
-        if len(packets) == 1 and len(viewers.destinations) == 1:
-            self._send_alone(packets[0], viewers.payload_type, viewers.destinations[0])
+        everyone, contexts = viewers.destinations, viewers.contexts
+        if len(packets) == 1 and len(everyone) == 1:
+            self._send_alone(packets[0], viewers.payload_type, everyone[0])
             return
         run = _Run(packets, viewers.tag_length)
-        laid_out = run.laid_out(packets, viewers.payload_type)
-        template, size, count = ffi.from_buffer(laid_out), run.size, run.count
-        lengths, run_lengths = self._lengths, ffi.from_buffer(run.plain_lengths)
-        everyone = viewers.destinations
+        count = run.count
         if viewers.headers is None:
             viewers.headers = self._many.headers(everyone)
-        slots = self._slots[: len(everyone)]
-        places = self._places_of(run, slots)
-        for first in range(0, len(everyone), SLOTS):
-            some = everyone[first : first + SLOTS]
-            deque(map(_memmove, slots[: len(some)], repeat(template), repeat(size)), maxlen=0)
-            _memmove(lengths, run_lengths, _INT_BYTES * count * len(some))
-            contexts = chain.from_iterable(repeat(destination.context, count) for destination in some)
-            said = list(map(_protect, contexts, places, self._length_places))
+        around = SINGLE_SLOTS if count == 1 else SLOTS
+        laid_out = run.laid_out(packets, viewers.payload_type)
+        if count == 1:
+            laid_out *= min(around, len(everyone))
+        template = ffi.from_buffer(laid_out)
+        places = self._places_of(run, min(around, len(everyone)))
+        lengths = ffi.from_buffer(run.plain_lengths)
+        viewers.count(count, run.size)
+        for first in range(0, len(everyone), around):
+            some = min(around, len(everyone) - first)
+            if count == 1:
+                _memmove(self._work, template, some * run.slot)
+            else:
+                deque(map(_memmove, self._slots[:some], repeat(template), repeat(run.size)), maxlen=0)
+            _memmove(self._lengths, lengths, _INT_BYTES * count * some)
+            theirs: Iterable[Any] = contexts[first : first + some]
+            if count > 1:
+                theirs = chain.from_iterable(map(repeat, theirs, repeat(count)))
+            said = list(map(_protect, theirs, places, self._length_places))
             refusals: dict[int, list[int]] = {}  # slot -> libsrtp's word on each of its packets
             if any(said):
                 words = (said[at : at + count] for at in range(0, len(said), count))
                 refusals = {slot: word for slot, word in enumerate(words) if any(word)}
-            self._send_slots(run, viewers.headers, first, some, refusals, now)
+            self._send_slots(run, viewers, range(first, first + some), refusals, now)
 
-    def _places_of(self, run: "_Run", slots: list[Any]) -> list[Any]:
-        """Where the packets of the run begin, of one slot after another."""
+    def _places_of(self, run: "_Run", slots: int) -> list[Any]:
+        """Where the packets of the run begin, of one slot after another; at least so many."""
         if run.count == 1:
-            return slots
-        offsets = [number * run.stride for number in range(run.count)]
-        return [slot + offset for slot in slots for offset in offsets]
+            places = self._single_places.get(run.slot)
+            if places is None:
+                places = [self._work + at for at in range(0, SINGLE_SLOTS * run.slot, run.slot)]
+                self._single_places[run.slot] = places
+            return places
+        offsets = range(0, run.count * run.stride, run.stride)
+        return [slot + offset for slot in self._slots[:slots] for offset in offsets]
 
     def _send_slots(
-        self,
-        run: "_Run",
-        headers: Headers,
-        first: int,
-        some: list[Destination],
-        refusals: dict[int, list[int]],
-        now: float,
+        self, run: "_Run", viewers: ViewerClass, some: range, refusals: dict[int, list[int]], now: float
     ) -> None:
-        """Send what lies in the slots to `some`, who are the headers' from number `first` on."""
+        """Send what lies in the slots to those of a class who have these numbers, slot by slot."""
         by_one = set(refusals)  # whose packets leave one by one
         if run.count > 1:
             if not self.uses_gso(now):
                 by_one.update(range(len(some)))
             elif now < self._narrow_until:
-                by_one.update(slot for slot, destination in enumerate(some) if now < destination.gso_after)
+                destinations = viewers.destinations[some.start : some.stop]
+                by_one.update(slot for slot, it in enumerate(destinations) if now < it.gso_after)
         slot = 0
         for single in sorted(by_one):
-            self._send_range(run, headers, first, some, range(slot, single), now)
-            self._send_each(run, some[single], single, refusals.get(single))
+            self._send_range(run, viewers, some.start, range(slot, single), now)
+            self._send_each(run, viewers.destinations[some.start + single], single, refusals.get(single))
             slot = single + 1
-        self._send_range(run, headers, first, some, range(slot, len(some)), now)
+        self._send_range(run, viewers, some.start, range(slot, len(some)), now)
 
-    def _send_range(
-        self, run: "_Run", headers: Headers, first: int, some: list[Destination], slots: range, now: float
-    ) -> None:
-        """Neighbouring slots in as few calls as the kernel takes."""
+    def _send_range(self, run: "_Run", viewers: ViewerClass, first: int, slots: range, now: float) -> None:
+        """Neighbouring slots in as few calls as the kernel takes; the first slot is number `first`'s."""
         slot, end = slots.start, slots.stop
         count, size, counters = run.count, run.size, self.counters
         segment = run.stride if count > 1 else 0
         while slot < end:
             if segment and not self.uses_gso(now):  # it has just turned out
-                self._send_each(run, some[slot], slot, None)
+                self._send_each(run, viewers.destinations[first + slot], slot, None)
                 slot += 1
                 continue
             try:
-                taken = self._many.send(headers, first + slot, end - slot, size, segment)
+                taken = self._many.send(viewers.headers, first + slot, end - slot, size, segment)
             except OSError as error:
-                self._refused(error, run, some[slot], slot, now)
+                self._refused(error, run, viewers.destinations[first + slot], slot, now)
                 slot += 1
                 continue
-            for destination in some[slot : slot + taken]:
-                destination.packets_sent += count
-                destination.bytes_sent += size
             counters.packets += count * taken
             counters.sent_bytes += size * taken
             slot += taken
@@ -403,6 +467,7 @@ class FanoutSender:
         if run.count > 1 and self.refuses_gso(error, destination, now):
             self._send_each(run, destination, slot, None)
             return
+        destination.count(-run.count, -run.size)
         destination.drops += run.count
         self.count_refusal(error, run.count)
 
@@ -421,24 +486,21 @@ class FanoutSender:
         self, run: "_Run", destination: Destination, slot: int, refusals: list[int] | None
     ) -> None:
         """Plain sends of what is in a slot, without the packets that libsrtp refused."""
-        start = slot * SLOT_BYTES
+        start = slot * run.slot
         for number, length in enumerate(run.protected()):
-            if refusals is not None and refusals[number]:
-                destination.drops += 1
-                self.counters.unprotected += 1
-                continue
             at = start + number * run.stride
-            if self.send_raw(self._view[at : at + length], destination.address):
-                destination.packets_sent += 1
-                destination.bytes_sent += length
-            else:
-                destination.drops += 1
+            if refusals is not None and refusals[number]:
+                self.counters.unprotected += 1
+            elif self.send_raw(self._view[at : at + length], destination.address):
+                continue
+            destination.count(-1, -length)  # its class has counted the whole run
+            destination.drops += 1
 
 
 class _Run:
     """Where the packets of a run lie in a slot: a stride apart, each with room for its tag."""
 
-    __slots__ = ("count", "last", "plain_lengths", "size", "stride", "tag")
+    __slots__ = ("count", "last", "plain_lengths", "size", "slot", "stride", "tag")
 
     def __init__(self, packets: list[bytes], tag: int) -> None:
         plain = list(map(len, packets))
@@ -451,15 +513,20 @@ class _Run:
         self.stride = plain[0] + tag
         self.last = plain[-1] + tag  # the only one that may be shorter
         self.size = (self.count - 1) * self.stride + self.last  # of all, protected
-        self.plain_lengths = struct.pack(f"@{self.count}i", *plain) * SLOTS
+        single = self.count == 1
+        self.slot = single_slot_bytes(self.size) if single else SLOT_BYTES  # from one slot to the next
+        self.plain_lengths = struct.pack(f"@{self.count}i", *plain) * (SINGLE_SLOTS if single else SLOTS)
 
     def laid_out(self, packets: list[bytes], payload_type: int) -> bytearray:
-        """A slot's contents: the packets with a class's payload type, and the room."""
+        """A slot's contents: the packets with a class's payload type, and the room.
+
+        Of a single packet it is the whole slot, to the beginning of the next.
+        """
         gap = bytes(self.tag)
         template = bytearray(gap.join(packets))
         template += gap
         template[1 :: self.stride] = template[1 :: self.stride].translate(_with_payload_type(payload_type))
-        return template
+        return template if self.count > 1 else template.ljust(self.slot, b"\0")
 
     def protected(self) -> list[int]:
         """The packets' lengths once they are protected."""

@@ -2,16 +2,20 @@
 
 The packets of a run lie in slots, one slot a viewer, all laid out alike. So the message headers of a class of
 viewers are made once, when it changes; a run only sets the length of a message and the size of its segments.
-Python has no sendmmsg, so libc's is called through ctypes: once for `SLOTS` viewers that costs nothing.
+Python has no sendmmsg, so libc's is called through ctypes: once for a round of slots that costs nothing.
 
     slot 0    packet packet packet ...   <- iovec 0  <- header of viewer 0, 32, 64, ...
     slot 1    packet packet packet ...   <- iovec 1  <- header of viewer 1, 33, 65, ...
+
+A single packet (sound, a small picture) has slots of its own kind: close to one another and many more, so
+that a round of them is one copy and one call.
 """
 
 import ctypes
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -19,17 +23,15 @@ from pylibsrtp._binding import ffi
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
-SLOTS = 32  # more would not stay in the processor's cache, fewer are more calls
+SLOTS = 32  # of runs: more would not stay in the processor's cache, fewer are more calls
+SINGLE_SLOTS = 256  # of single packets; sendmmsg(2) takes 1024 messages (UIO_MAXIOV)
+_LINE = 64  # bytes: two slots share no line of the cache
 
 #: (host, port) of an IPv4 socket, (host, port, flow, scope) of an IPv6 one
 SocketAddress = tuple[Any, ...]
 _CONTROL = struct.Struct("@NiiH")  # struct cmsghdr and the 16-bit size of a segment
 _CONTROL_BYTES = 3 * ctypes.sizeof(ctypes.c_size_t)  # CMSG_SPACE of it
 _NAME_BYTES = 28  # struct sockaddr_in6
-
-
-class _IoVector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
 #: struct mmsghdr: name and its length, vectors and how many, control and its length, flags; what was sent
@@ -79,18 +81,26 @@ class Recipient(Protocol):
     packed: PackedAddress
 
 
+def single_slot_bytes(length: int) -> int:
+    """How far apart the slots of single packets are, which are `length` bytes when they are protected."""
+    return -(-length // _LINE) * _LINE
+
+
 class SendMany:
-    """Sends what lies in the slots of `work`, `slot_bytes` each, through one socket."""
+    """Sends what lies in the slots of `work`, through one socket.
+
+    Runs lie `slot_bytes` apart and go round SLOTS slots; single packets lie `single_slot_bytes` apart and go
+    round SINGLE_SLOTS slots.
+    """
 
     def __init__(self, sock: Any, work: Any, slot_bytes: int) -> None:
         """`work` is cdata of SLOTS * `slot_bytes` bytes and must outlive us."""
         self._descriptor: int = sock.fileno()
-        base = int(ffi.cast("uintptr_t", work))
-        self._vectors = (_IoVector * SLOTS)(
-            *(_IoVector(base + slot * slot_bytes, 0) for slot in range(SLOTS))
-        )
+        self._base = int(ffi.cast("uintptr_t", work))
+        self._runs = _Vectors(SLOTS)
+        self._runs.lie(self._base, slot_bytes)
+        self._singles = _Vectors(SINGLE_SLOTS)
         self._control = ctypes.create_string_buffer(_CONTROL_BYTES)
-        self._length = -1
         # With the interpreter's lock held: the kernel copies and returns, and nobody else is to take a turn
         # in the middle of a frame.
         self._call = ctypes.PyDLL(None, use_errno=True).sendmmsg
@@ -98,21 +108,21 @@ class SendMany:
 
     def headers(self, recipients: Sequence[Recipient]) -> "Headers":
         """For these recipients in this order. They are read at their places in memory: see PackedAddress."""
-        return Headers(recipients, ctypes.addressof(self._vectors), ctypes.addressof(self._control))
+        return Headers(recipients, self._singles, self._runs, ctypes.addressof(self._control))
 
     def send(self, headers: "Headers", first: int, count: int, length: int, segment: int) -> int:
         """Send `length` bytes out of each slot to `count` recipients from number `first` on.
 
-        Recipient n has slot n % SLOTS, and the call must not go round the slots. With `segment` above 0 each
-        message is cut into datagrams of that many bytes. Returns how many messages the kernel took, at least
-        one; raises OSError when it refuses the first.
+        With `segment` above 0 they are runs, each cut into datagrams of that many bytes; else they are single
+        packets. Recipient n has slot n modulo the number of slots, and the call must not go round them.
+        Returns how many messages the kernel took, at least one; raises OSError when it refuses the first.
         """
-        if length != self._length:
-            for vector in self._vectors:
-                vector.length = length
-            self._length = length
         if segment:
+            self._runs.hold(length)
             _CONTROL.pack_into(self._control, 0, _CONTROL.size, SOL_UDP, UDP_SEGMENT, segment)
+        else:
+            self._singles.lie(self._base, single_slot_bytes(length))
+            self._singles.hold(length)
         taken: int = self._call(self._descriptor, headers.at(first, segmented=segment > 0), count, 0)
         if taken < 0:
             number = ctypes.get_errno()
@@ -120,25 +130,58 @@ class SendMany:
         return taken
 
 
+class _Vectors:
+    """struct iovec of some slots, all of one length: as words, a base and a length each."""
+
+    def __init__(self, count: int) -> None:
+        self._words = array("L", bytes(count * ctypes.sizeof(ctypes.c_size_t) * 2))
+        self._count = count
+        self._step = self._length = -1
+        # As long as it is there, the memory stays where it is.
+        self._place = ctypes.c_char.from_buffer(self._words)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def place(self) -> int:
+        return ctypes.addressof(self._place)
+
+    def lie(self, base: int, step: int) -> None:
+        """The slots begin at `base`, `step` bytes apart."""
+        if step != self._step:
+            self._words[0::2] = array("L", range(base, base + self._count * step, step))
+            self._step = step
+
+    def hold(self, length: int) -> None:
+        """Each holds so many bytes."""
+        if length != self._length:
+            self._words[1::2] = array("L", (length,)) * self._count
+            self._length = length
+
+
 class Headers:
-    """Message headers of a class of viewers, once with UDP_SEGMENT and once without.
+    """Message headers of a class of viewers, once for runs (UDP_SEGMENT) and once for single packets.
 
     They lie in plain memory: a ctypes array would be of a type of its own for every number of viewers, and
     what becomes of a type only the garbage collector can give back.
     """
 
-    def __init__(self, recipients: Sequence[Recipient], vectors: int, control: int) -> None:
+    def __init__(
+        self, recipients: Sequence[Recipient], singles: _Vectors, runs: _Vectors, control: int
+    ) -> None:
         self._kept = [recipient.packed for recipient in recipients]  # the kernel reads their memory
-        size, vector_bytes, put = _MESSAGE.size, ctypes.sizeof(_IoVector), _MESSAGE.pack_into
-        self._plain = bytearray(size * max(1, len(recipients)))
-        self._segmented = bytearray(len(self._plain))
-        for number, packed in enumerate(self._kept):
-            vector = vectors + number % SLOTS * vector_bytes
-            at = number * size
-            put(self._plain, at, packed.place, packed.length, vector, 1, 0, 0, 0, 0)
-            put(self._segmented, at, packed.place, packed.length, vector, 1, control, _CONTROL_BYTES, 0, 0)
+        memories = []
+        for vectors, ancillary, size in ((singles, 0, 0), (runs, control, _CONTROL_BYTES)):
+            memory = bytearray(_MESSAGE.size * max(1, len(recipients)))
+            first, around, put = vectors.place, len(vectors), _MESSAGE.pack_into
+            for number, packed in enumerate(self._kept):
+                vector = first + number % around * _VECTOR.size
+                at = number * _MESSAGE.size
+                put(memory, at, packed.place, packed.length, vector, 1, ancillary, size, 0, 0)
+            memories.append(memory)
         # As long as these are there, the memory stays where it is.
-        self._places = tuple(ctypes.c_char.from_buffer(memory) for memory in (self._plain, self._segmented))
+        self._places = tuple(ctypes.c_char.from_buffer(memory) for memory in memories)
 
     def at(self, number: int, *, segmented: bool) -> int:
         """The place in memory of a recipient's header."""

@@ -39,9 +39,9 @@ class Recipient(Protocol):
 
     context: Any
     stream: Stream | None
-    packets_sent: int
-    bytes_sent: int
     drops: int
+
+    def count(self, packets: int, size: int) -> None: ...
 
 
 R = TypeVar("R", bound=Recipient)
@@ -98,8 +98,7 @@ def send_framed(
         if not count:
             continue
         if stream.write(data, now):
-            recipient.packets_sent += count
-            recipient.bytes_sent += len(data)
+            recipient.count(count, len(data))
             total.packets += count
         else:
             recipient.drops += count

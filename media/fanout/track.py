@@ -29,6 +29,7 @@ from media.core.errors import ParseError
 from media.core.picture import Resolution
 from media.core.rtp import RtpHeader, build_rtx
 from media.core.runs import PlainRun
+from media.core.srtp import WINDOW_OUT
 from media.fanout.continuity import Continuity
 from media.fanout.frames import Batch, FrameBatcher, evened
 from media.fanout.keyframes import KeyframeRequests
@@ -50,7 +51,7 @@ BURST_BLOCKED = 0.02  # when all that catch up wait for room in their connection
 ROOM_AGAIN = 0.1  # seconds until it is looked again whether a stalled viewer has room
 STALL_PAUSE = (0.25, 8.0)  # seconds, the first and the longest, before a key frame is asked for
 STALLS_FORGOTTEN = 30.0  # seconds of picture after which a stall counts as the first again
-_REPLAY_HORIZON = 1000  # packets: beyond it an SRTP sender refuses an old number
+_REPLAY_HORIZON = WINDOW_OUT - 24  # packets: beyond it an SRTP sender refuses an old number
 
 _HEADER = struct.Struct("!BBHII")
 

@@ -183,3 +183,15 @@ def test_a_peer_may_send_with_so_many_sources_and_no_more(profile: srtp.Profile)
     for ssrc in range(srtp.MAX_SOURCES):  # those that have a place keep it
         assert inbound.unprotect(outbound.protect(packet(2, ssrc=ssrc)))
     assert inbound.unprotect_rtcp(outbound.protect_rtcp(rtcp.ReceiverReport(3).to_bytes()))
+
+
+def test_what_made_a_loss_good_may_be_sent_as_late_as_the_window_is_long(profile: srtp.Profile) -> None:
+    ours, theirs = keys(profile)
+    outbound, inbound = OutboundSrtp(ours), InboundSrtp(theirs)
+    newest = 3 + srtp.WINDOW_OUT - 1
+    for sequence in range(1, newest + 1):
+        if sequence not in (2, 3):
+            inbound.unprotect(outbound.protect(packet(sequence)))
+    assert inbound.unprotect(outbound.protect(packet(3))) == packet(3)
+    with pytest.raises(SrtpError):
+        outbound.protect(packet(2))

@@ -9,7 +9,7 @@ from pylibsrtp._binding import ffi
 from media.core.rtp import RtpHeader, build, parse_header
 from media.core.srtp import AEAD_AES_128_GCM, InboundSrtp, OutboundSrtp, Profile, SrtpKeys
 from media.fanout.sender import Destination, FanoutSender
-from media.fanout.sendmany import SLOTS, SocketAddress
+from media.fanout.sendmany import SINGLE_SLOTS, SLOTS, SocketAddress, single_slot_bytes
 
 SPS = bytes.fromhex("6742e01fda014016e84000000300400000078c50a80f162eb0")
 IDR = b"\x65"
@@ -71,15 +71,16 @@ class RecordingMany:
 
     def __init__(self, sock: RecordingSocket, work: Any, slot_bytes: int) -> None:
         self._socket = sock
-        self._slots = [work + slot * slot_bytes for slot in range(SLOTS)]
+        self._work, self._slot_bytes = work, slot_bytes
 
     def headers(self, recipients: Sequence[Destination]) -> Any:
         return list(recipients)
 
     def send(self, headers: Any, first: int, count: int, length: int, segment: int) -> int:
-        assert 0 < count <= SLOTS - first % SLOTS
+        around, step = (SLOTS, self._slot_bytes) if segment else (SINGLE_SLOTS, single_slot_bytes(length))
+        assert 0 < count <= around - first % around
         for taken, destination in enumerate(headers[first : first + count]):
-            data = bytes(ffi.buffer(self._slots[(first + taken) % SLOTS], length))
+            data = bytes(ffi.buffer(self._work + (first + taken) % around * step, length))
             try:
                 self._socket.take_message(data, destination.address, segment)
             except OSError:
@@ -97,10 +98,11 @@ class Receiver:
         outbound, self._inbound = srtp_pair(profile, allow_repeat=allow_repeat)
         self.destination = Destination(outbound, self.address)
 
+    def unprotect(self, datagram: bytes) -> bytes:
+        return self._inbound.unprotect(datagram)
+
     def packets(self, sock: RecordingSocket) -> list[bytes]:
-        return [
-            self._inbound.unprotect(data) for data in sock.take(self.address) if not 192 <= data[1] <= 223
-        ]
+        return [self.unprotect(data) for data in sock.take(self.address) if not 192 <= data[1] <= 223]
 
     def rtcp(self, sock: RecordingSocket) -> list[bytes]:
         return [

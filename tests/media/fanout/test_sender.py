@@ -1,8 +1,10 @@
 """The send path: what leaves, in how many calls, and what happens when the kernel refuses."""
 
+import contextlib
 import errno
 import socket
 import tracemalloc
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from media.core.rtp import build, parse_header
 from media.core.srtp import AEAD_AES_128_GCM, AES128_CM_SHA1_80
 from media.fanout.frames import Batch
 from media.fanout.sender import GSO_RETRY_AFTER, FanoutSender, ViewerClass, kernel_has_gso
-from tests.media.fanout.pieces import Receiver, RecordingSocket
+from tests.media.fanout.pieces import Receiver, RecordingMany, RecordingSocket
 
 
 def packets(sizes: list[int], first: int = 1) -> list[bytes]:
@@ -173,3 +175,90 @@ def test_a_real_socket_delivers_the_segments_as_datagrams() -> None:
         sizes = [len(rx.recv(2048)) for _ in range(6)]
         tag = receiver.destination.tag_length
         assert sizes == [1200 + tag] * 5 + [77 + tag]
+
+
+def test_sound_for_a_crowd_leaves_in_few_calls_and_each_can_read_it() -> None:
+    sock = RecordingSocket()
+    rounds: list[tuple[int, int]] = []
+
+    class Counting(RecordingMany):
+        def send(self, headers: Any, first: int, count: int, length: int, segment: int) -> int:
+            rounds.append((first, count))
+            return super().send(headers, first, count, length, segment)
+
+    sender = FanoutSender(sock, gso=True, many=Counting)
+    receivers = [Receiver(port) for port in range(1, 601)]
+    crowd = viewers(*receivers, payload_type=111)
+    for number, size in enumerate([252, 48, 49, 1400]):  # 48 and a tag end with a line of the cache
+        rounds.clear()
+        sent = packets([size], number)
+        sender.send_batch(Batch(number, sent), [crowd], 0.0)
+        assert rounds == [(0, 256), (256, 256), (512, 88)]
+        for receiver in receivers:
+            (got,) = receiver.packets(sock)
+            assert (got[1], got[2:]) == (111, sent[0][2:])
+
+
+def test_a_single_packet_that_some_cannot_be_sent_reaches_all_the_others() -> None:
+    sock = RecordingSocket()
+    sender = sock.sender()
+    receivers = [Receiver(port) for port in range(1, 301)]
+    had, blocked, last = receivers[3], receivers[270], receivers[-1]
+    sender.send_packets(packets([100]), 111, had.destination, 0.0)
+    sock.take()
+    full = BlockingIOError(errno.EAGAIN, "")
+    sock.refuse = lambda how, to: full if to in (blocked.address, last.address) else None
+    sender.send_batch(Batch(1, packets([100])), [viewers(*receivers, payload_type=111)], 0.0)
+    assert {to for to, _ in sock.datagrams} == {
+        receiver.address for receiver in receivers if receiver not in (had, blocked, last)
+    }
+    size = 100 + had.destination.tag_length
+    for receiver in receivers:
+        destination = receiver.destination
+        missing = receiver in (blocked, last)
+        assert (destination.packets_sent, destination.bytes_sent) == ((0, 0) if missing else (1, size))
+        assert destination.drops == (missing or receiver is had)
+    assert (sender.counters.full, sender.counters.unprotected) == (2, 1)
+    assert sender.counters.packets == 1 + 297
+
+
+def test_what_a_viewer_was_sent_counts_from_when_it_came_and_stays_when_it_goes() -> None:
+    sock = RecordingSocket()
+    sender = sock.sender()
+    early, late = Receiver(1), Receiver(2)
+    size = 500 + early.destination.tag_length
+    crowd = viewers(early)
+    sender.send_batch(Batch(1, packets([500] * 3, 1)), [crowd], 0.0)
+    crowd.add(late.destination)
+    sender.send_batch(Batch(4, packets([500] * 2, 4)), [crowd], 0.0)
+    sender.send_batch(Batch(6, packets([500], 6)), [crowd.without({early.destination})], 0.0)
+    assert crowd.remove(early.destination)
+    sender.send_batch(Batch(7, packets([500] * 4, 7)), [crowd], 0.0)
+    sender.send_packets(packets([500] * 2, 6), 96, early.destination, 0.0)
+    for receiver, sent in ((early, 3 + 2 + 2), (late, 2 + 1 + 4)):
+        assert len(receiver.packets(sock)) == sent
+        assert (receiver.destination.packets_sent, receiver.destination.bytes_sent) == (sent, sent * size)
+    sock.refuse = lambda how, to: OSError(errno.ENETUNREACH, "")
+    sender.send_batch(Batch(11, packets([500] * 4, 11)), [crowd], 0.0)
+    assert (late.destination.packets_sent, late.destination.drops) == (7, 4)
+
+
+def test_whatever_sizes_follow_one_another_the_kernel_sends_to_each_his_own() -> None:
+    crowd = [Receiver(port) for port in range(1, 71)]
+    with contextlib.ExitStack() as stack:
+        tx = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        ears = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in crowd]
+        for ear, receiver in zip(ears, crowd, strict=True):
+            ear.bind(("127.0.0.1", 0))
+            ear.settimeout(2)
+            receiver.destination.address = ear.getsockname()
+        sender = FanoutSender(tx, gso=kernel_has_gso(tx))
+        everyone = viewers(*crowd, payload_type=100)
+        first = 1
+        for sizes in ([100], [1200] * 3 + [50], [700], [90] * 2, [101], [1200] * 4):
+            sent = packets(sizes, first)
+            sender.send_batch(Batch(first, sent), [everyone], 0.0)
+            first += len(sizes)
+            for ear, receiver in zip(ears, crowd, strict=True):
+                got = [receiver.unprotect(ear.recv(2048)) for _ in sizes]
+                assert [packet[2:] for packet in got] == [packet[2:] for packet in sent]
