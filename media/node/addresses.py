@@ -7,10 +7,6 @@ METADATA = "metadata"  # in place of an address: as the cloud's instance metadat
 _PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))  # RFC 5737, RFC 3849: nobody's
 
 
-class AnnounceError(Exception):
-    """It cannot be told which addresses to announce; the message says why and what to do."""
-
-
 def announced_addresses(given: list[str]) -> list[str]:
     """The addresses asked for, each once, METADATA replaced by what it says; or this host's own.
 

@@ -1,6 +1,7 @@
-"""How a worker says no to its agent.
+"""What a node cannot do.
 
-Refused     the request cannot be served; its problem is the answer
+Refused         a worker's no to its agent: the request cannot be served; its problem is the answer
+AnnounceError   a node cannot start: nobody says which addresses to announce; the message is for people
 """
 
 
@@ -11,3 +12,7 @@ class Refused(Exception):
         super().__init__(detail or title)
         self.code = code
         self.problem = {"status": status, "code": code, "title": title, "detail": detail}
+
+
+class AnnounceError(Exception):
+    """It cannot be told which addresses to announce; the message says why and what to do."""

@@ -16,7 +16,7 @@ import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from media.node.addresses import AnnounceError
+from media.node.errors import AnnounceError
 
 BASE_VARIABLE: Final = "OCI_METADATA_BASE_URL"
 BASE_URL: Final = "http://169.254.169.254/opc/v2"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from controlplane.wire.reaching import Unreachable, check_manager, control_host
 from media.drive.ports import DEFAULT_PORTS
-from media.node.addresses import METADATA, AnnounceError, announced_addresses
+from media.node.addresses import METADATA, announced_addresses
 from media.node.cores import usable_cores
+from media.node.errors import AnnounceError
 from media.node.trust import TrustError, trust
 from media.node.workers import TOKEN, WorkerPlan, launch
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.node import metadata
-from media.node.addresses import AnnounceError, announced_addresses, own_addresses
+from media.node.addresses import announced_addresses, own_addresses
+from media.node.errors import AnnounceError
 from media.node.metadata import announced_by_metadata
 from tests.support.metadata import PATH, Metadata, metadata_service, vnic
 
