@@ -80,6 +80,8 @@ class IceAgent(ABC):
         self.selected: Address | None = None
         self.last_heard: float | None = None  # when the peer last showed its consent
         self.rtt: float | None = None
+        #: the last check that was answered by success, from where, and under which credentials
+        self._precedent: tuple[stun.Precedent, Address, _Pair] | None = None
 
     @property
     def pairs(self) -> "tuple[_Pair, ...]":
@@ -96,6 +98,14 @@ class IceAgent(ABC):
     def receive(self, datagram: bytes, source: Address, now: float) -> bool:
         """Take a STUN datagram; True when it was authentic. Anything else changes nothing."""
         try:
+            if self._precedent is not None:
+                precedent, from_there, pair = self._precedent
+                if source == from_there and pair is self._pairs[0]:
+                    answer = precedent.answer(datagram)
+                    if answer is not None:
+                        self.outgoing.append((answer, source))
+                        self._checked(precedent.request, source, now)
+                        return True
             message = stun.Message.parse(datagram)
             if message.kind is stun.Class.REQUEST:
                 pair = next((pair for pair in self._pairs if pair.expected == message.username), None)
@@ -121,6 +131,7 @@ class IceAgent(ABC):
             self._reply(stun.Message(stun.Class.SUCCESS, request.transaction, (mapped,)), pair, source)
             if pair is not self._pairs[0]:
                 self._pairs = (pair,)  # the peer has the new credentials: the old ones are of no use any more
+            self._precedent = (stun.Precedent(request, (source[0], source[1]), pair.key), source, pair)
             self._checked(request, source, now)
 
     def _reply(self, response: stun.Message, pair: "_Pair", to: Address) -> None:

@@ -14,6 +14,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import Final, Self
 
@@ -23,6 +24,7 @@ MAGIC: Final = 0x2112A442
 _MAGIC_BYTES: Final = MAGIC.to_bytes(4, "big")
 _FINGERPRINT_XOR: Final = 0x5354554E
 _HEADER: Final = struct.Struct("!HHI12s")
+_ATTRIBUTE: Final = struct.Struct("!HH")  # name and size of one
 _BINDING: Final = 0x0001
 _MAX_ATTRIBUTES: Final = 64
 
@@ -52,6 +54,12 @@ class Attribute(IntEnum):
     ICE_CONTROLLING = 0x802A
 
 
+_MAPPED: Final = struct.Struct("!BBH")  # of XOR-MAPPED-ADDRESS, before the address
+_REQUEST: Final = (Class.REQUEST | _BINDING).to_bytes(2, "big")
+_USERNAME, _MESSAGE_INTEGRITY = int(Attribute.USERNAME), int(Attribute.MESSAGE_INTEGRITY)
+_SUCCESS: Final = Class.SUCCESS | _BINDING
+_INTEGRITY_HEADER: Final = _ATTRIBUTE.pack(Attribute.MESSAGE_INTEGRITY, 20)
+_FINGERPRINT_HEADER: Final = _ATTRIBUTE.pack(Attribute.FINGERPRINT, 4)
 _KNOWN: Final = frozenset(int(item) for item in Attribute)
 
 ROLE_CONFLICT: Final = 487
@@ -88,7 +96,7 @@ class Message:
         while at < len(datagram):
             if len(attributes) == _MAX_ATTRIBUTES:
                 raise ParseError("too many STUN attributes")
-            name, size = struct.unpack_from("!HH", datagram, at)
+            name, size = _ATTRIBUTE.unpack_from(datagram, at)
             if at + 4 + size > len(datagram):
                 raise ParseError("STUN attribute longer than its message")
             if fingerprint:
@@ -210,16 +218,74 @@ def _fingerprint(message: bytes) -> bytes:
 
 
 def xor_mapped_address(address: tuple[str, int], transaction: bytes) -> tuple[int, bytes]:
-    """The XOR-MAPPED-ADDRESS attribute for an IP address and port."""
+    """The XOR-MAPPED-ADDRESS attribute for an IP address and port; raises ParseError for any other host."""
+    packed = _packed(address[0])
+    size = len(packed)
+    mask = int.from_bytes((_MAGIC_BYTES + transaction)[:size], "big")
+    value = _MAPPED.pack(0, 1 if size == 4 else 2, address[1] ^ MAGIC >> 16)
+    return Attribute.XOR_MAPPED_ADDRESS, value + (int.from_bytes(packed, "big") ^ mask).to_bytes(size, "big")
+
+
+@lru_cache(maxsize=1024)
+def _packed(host: str) -> bytes:
     try:
-        packed = ip_address(address[0]).packed
+        return ip_address(host).packed
     except (ValueError, AddressValueError):
-        raise ParseError(f"{address[0]!r} is not an IP address") from None
-    mask = _MAGIC_BYTES + transaction
-    value = bytes((0, 1 if len(packed) == 4 else 2))
-    value += (address[1] ^ MAGIC >> 16).to_bytes(2, "big")
-    value += bytes(a ^ b for a, b in zip(packed, mask, strict=False))
-    return Attribute.XOR_MAPPED_ADDRESS, value
+        raise ParseError(f"{host!r} is not an IP address") from None
+
+
+class Precedent:
+    """An authentic binding request that was answered, by which the next ones of its kind are answered.
+
+    The checks by which a peer shows its consent, from one address, differ in their transaction ids,
+    MESSAGE-INTEGRITY and FINGERPRINT alone. What else they say was read and judged in the first of them; in
+    the next ones it is only seen to be the same, to the last bit. That each is authentic is looked at anew.
+    """
+
+    __slots__ = ("_at", "_body", "_covered", "_head", "_key", "_keyed", "_source", "request")
+
+    def __init__(self, request: Message, source: tuple[str, int], key: bytes) -> None:
+        """`request` has passed `verify(key)`, has a FINGERPRINT, and was answered by success to `source`."""
+        raw, at = request.raw, request.integrity_at
+        self.request = request
+        self._source = source
+        self._key = key
+        self._keyed: hmac.HMAC | None = None  # made when it is needed: not for who checks once
+        self._at = at
+        self._head, self._body = raw[:8], raw[20 : at + 4]
+        self._covered = _with_length(raw[:8], at + 4)
+
+    def answer(self, datagram: bytes) -> bytes | None:
+        """The success response to another request of this kind; None when it is of another.
+
+        Raises IntegrityError when it would be of this kind, and is not authentic.
+        """
+        at = self._at
+        if (
+            len(datagram) != at + 32
+            or datagram[20 : at + 4] != self._body
+            or datagram[:8] != self._head
+            or datagram[at + 24 : at + 28] != _FINGERPRINT_HEADER
+        ):
+            return None
+        if _fingerprint(datagram[: at + 24]) != datagram[at + 28 :]:
+            raise IntegrityError("STUN FINGERPRINT does not match")
+        keyed = self._keyed
+        if keyed is None:
+            keyed = self._keyed = hmac.new(self._key, digestmod=hashlib.sha1)
+        mac = keyed.copy()
+        mac.update(self._covered + datagram[8:at])
+        if not hmac.compare_digest(mac.digest(), datagram[at + 4 : at + 24]):
+            raise IntegrityError("STUN MESSAGE-INTEGRITY does not match")
+        transaction = datagram[8:20]
+        _, value = xor_mapped_address(self._source, transaction)
+        mapped = _ATTRIBUTE.pack(Attribute.XOR_MAPPED_ADDRESS, len(value)) + value
+        size = len(mapped) + 24
+        mac = keyed.copy()
+        mac.update(_HEADER.pack(_SUCCESS, size, MAGIC, transaction) + mapped)
+        answer = _HEADER.pack(_SUCCESS, size + 8, MAGIC, transaction) + mapped
+        answer += _INTEGRITY_HEADER + mac.digest()
+        return answer + _FINGERPRINT_HEADER + _fingerprint(answer)
 
 
 def error(request: Message, code: int, reason: str) -> Message:
@@ -246,12 +312,22 @@ def username(datagram: bytes) -> str | None:
     """The USERNAME of a STUN binding request ("OURS:THEIRS"), unauthenticated; None if it is not one.
 
     For the driver's demux: the part before the colon is the ufrag of the session it is meant for. It trusts
-    nothing: the session checks MESSAGE-INTEGRITY itself.
+    nothing, and reads no further: the session reads all of it, and checks MESSAGE-INTEGRITY.
     """
-    if not is_stun(datagram):
+    if datagram[:2] != _REQUEST or not is_stun(datagram):
         return None
-    try:
-        message = Message.parse(datagram)
-    except ParseError:
-        return None
-    return message.username if message.kind is Class.REQUEST else None
+    at, end = 20, len(datagram)
+    for _ in range(_MAX_ATTRIBUTES):
+        if at + 4 > end:
+            return None
+        name, size = _ATTRIBUTE.unpack_from(datagram, at)
+        if name == _USERNAME:
+            value = datagram[at + 4 : at + 4 + size]
+            try:
+                return value.decode() if len(value) == size else None
+            except UnicodeDecodeError:
+                return None
+        if name == _MESSAGE_INTEGRITY:
+            return None  # what comes after it does not count
+        at += 4 + size + (-size % 4)
+    return None

@@ -103,9 +103,74 @@ def test_mapped_addresses_survive(address: object, port: int, transaction: bytes
     assert message.mapped_address == (str(address), port)
 
 
+ADDRESSES = st.tuples(st.ip_addresses().map(str), st.integers(0, 65535))
+CHECKS = st.lists(
+    st.tuples(st.sampled_from([0x0006, 0x0024, 0x0025, 0x802A, 0xC057]), st.binary(max_size=40)), max_size=8
+)
+
+
+def _precedent(attributes: list[tuple[int, bytes]], address: tuple[str, int]) -> stun.Precedent:
+    built = stun.Message(stun.Class.REQUEST, TRANSACTION, tuple(attributes)).to_bytes(PASSWORD)
+    first = stun.Message.parse(built)
+    first.verify(PASSWORD)
+    return stun.Precedent(first, address, PASSWORD)
+
+
+@given(CHECKS, ADDRESSES, st.lists(st.binary(min_size=12, max_size=12), min_size=1, max_size=3))
+def test_by_a_precedent_a_check_is_answered_as_by_reading_it(
+    attributes: list[tuple[int, bytes]], address: tuple[str, int], transactions: list[bytes]
+) -> None:
+    precedent = _precedent(attributes, address)
+    for transaction in transactions:
+        check = stun.Message(stun.Class.REQUEST, transaction, tuple(attributes)).to_bytes(PASSWORD)
+        mapped = stun.xor_mapped_address(address, transaction)
+        answer = stun.Message(stun.Class.SUCCESS, transaction, (mapped,)).to_bytes(PASSWORD)
+        assert precedent.answer(check) == answer
+
+
+def test_by_a_precedent_no_check_is_answered_that_has_one_bit_changed() -> None:
+    attributes = [(stun.Attribute.USERNAME, b"evtj:h6vY"), (stun.Attribute.PRIORITY, b"\x6e\0\1\xff")]
+    precedent = _precedent([*attributes], ("192.0.2.1", 32853))
+    check = stun.Message(stun.Class.REQUEST, b"another time", tuple(attributes)).to_bytes(PASSWORD)
+    assert precedent.answer(check) is not None
+    for bit in range(len(check) * 8):
+        changed = bytearray(check)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            assert precedent.answer(bytes(changed)) is None, f"bit {bit}"
+        except IntegrityError:
+            pass
+
+
+@given(CHECKS, CHECKS, st.sampled_from(list(stun.Class)), st.binary(min_size=1, max_size=24), st.booleans())
+def test_by_a_precedent_nothing_is_answered_that_says_anything_else(
+    attributes: list[tuple[int, bytes]],
+    others: list[tuple[int, bytes]],
+    kind: stun.Class,
+    key: bytes,
+    fingerprint: bool,
+) -> None:
+    precedent = _precedent(attributes, ("192.0.2.1", 32853))
+    message = stun.Message(kind, b"another time", tuple(others))
+    for built in (
+        message.to_bytes(key, fingerprint=fingerprint),
+        message.to_bytes(None, fingerprint=fingerprint),
+    ):
+        try:
+            answered = precedent.answer(built) is not None
+        except IntegrityError:
+            answered = False
+        like = (kind, others, key, fingerprint) == (stun.Class.REQUEST, attributes, PASSWORD, True)
+        assert not answered or like
+
+
 def _poke(data: bytes) -> None:
     """Everything a datagram can reach before and after authentication."""
     stun.username(data)
+    try:
+        _precedent([(stun.Attribute.USERNAME, b"evtj:h6vY")], ("::1", 1)).answer(data)
+    except IntegrityError:
+        pass
     try:
         message = stun.Message.parse(data)
     except ParseError:

@@ -125,6 +125,7 @@ def test_its_checks_authenticate(recording: Recording) -> None:
         assert message.controlling is not None, "we are lite: it has the say"
         assert message.priority
         assert message.unknown_required() == []
+        assert stun.Precedent(message, ("192.0.2.1", 9), recording.password.encode()).answer(check)
 
 
 def test_its_client_hello_is_answered(recording: Recording) -> None:

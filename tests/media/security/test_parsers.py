@@ -63,6 +63,12 @@ def verify(data: bytes) -> None:
     message.verify(b"password")
 
 
+def follow(data: bytes) -> None:
+    """By the precedent of each genuine check."""
+    for check in GENUINE["stun"]:
+        stun.Precedent(stun.Message.parse(check), ("192.0.2.1", 9), b"password").answer(data)
+
+
 def a_run(data: bytes) -> None:
     """As a run of packets of each length, and whatever is done with one."""
     for stride in (13, 20, 42, 71, 200):
@@ -170,6 +176,7 @@ GENUINE: dict[str, list[bytes]] = {
 #: name -> what reads it, what it may raise, and which genuine messages are its own
 PARSERS: dict[str, tuple[Callable[[bytes], Any], tuple[type[Exception], ...], str]] = {
     "stun": (verify, (ParseError, IntegrityError), "stun"),
+    "stun precedent": (follow, (IntegrityError,), "stun"),
     "stun user name": (stun.username, (), "stun"),
     "stun transaction": (stun.transaction, (), "stun"),
     "worker of": (worker_of, (), "stun"),
@@ -283,6 +290,7 @@ READ_BY = {
     "srtp.InboundSrtp.unprotect_rtcp": "srtp",
     "srtp.InboundSrtp.unprotect_run": "srtp",
     "stun.Message.parse": "stun",
+    "stun.Precedent.answer": "stun precedent",
     "stun.is_stun": "stun",
     "stun.transaction": "stun transaction",
     "stun.username": "stun user name",
