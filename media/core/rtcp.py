@@ -11,6 +11,7 @@ DLSR, LRR and DLRR are counted (units of 1/65536 s).
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from media.core.errors import ParseError
 
@@ -44,8 +45,7 @@ def round_trip(now_ntp: int, last: int, delay: int) -> float | None:
     return max(units, 0) / 65536
 
 
-@dataclass(frozen=True, slots=True)
-class ReceptionReport:
+class ReceptionReport(NamedTuple):
     """One report block of an SR or RR: how `ssrc` arrived at the reporter."""
 
     ssrc: int
@@ -322,11 +322,9 @@ def _u32(body: bytes, at: int) -> int:
 
 def _reports(body: bytes, at: int, count: int) -> tuple[ReceptionReport, ...]:
     reports = []
-    for index in range(count):
-        ssrc, loss, highest, jitter, last, delay = _REPORT.unpack_from(body, at + 24 * index)
-        lost = loss & 0xFFFFFF
-        if lost & 0x800000:
-            lost -= 0x1000000
+    for place in range(at, at + 24 * count, 24):
+        ssrc, loss, highest, jitter, last, delay = _REPORT.unpack_from(body, place)
+        lost = (loss & 0xFFFFFF ^ 0x800000) - 0x800000  # its sign is in the highest of 24 bits
         reports.append(ReceptionReport(ssrc, loss >> 24, lost, highest, jitter, last, delay))
     return tuple(reports)
 

@@ -4,7 +4,8 @@ A session joins ICE (who may speak), DTLS (which keys) and SRTP (what was said).
 no clock and starts no task: `now` is a number of seconds on any steady clock of the caller's.
 
 The rule, once: **after every `receive`, `handle_timeout`, `send_rtcp` and `close`, call `poll()` until it
-returns None, then ask `next_timeout()`** and call `handle_timeout(now)` when that moment has come.
+returns None, then ask `next_timeout()`** and call `handle_timeout(now)` when that moment has come. Media and
+reports only ever put that moment off, so whoever has many sessions need not ask while `stirred` is False.
 
 Order of trust (RFC 8445, 5764, 3711): a STUN request must carry our ufrag and a MESSAGE-INTEGRITY made with
 our password before anything changes; DTLS, SRTP and SRTCP are only looked at from an address such a request
@@ -177,6 +178,7 @@ class Session:
         self._unsettled: OutboundSrtp | None = None  # made, and nobody knows yet where its packets would go
         self.remote: Address | None = None  # where to send; None before Connected and after Closed
         self.closed = False
+        self.stirred = True  # the next moment may be sooner than when it was last asked for
         self.ice_generation = 0  # restarts since the offer
         self.speakers: set[bytes] = set()  # SSRCs, four bytes each, that authentic packets came with; a few
         self._ice = self._make_ice(config, now)
@@ -316,6 +318,7 @@ class Session:
         """The moment of `next_timeout()` has come (calling early does no harm)."""
         if self.closed:
             return
+        self.stirred = True  # a moment that has come needs one after it
         if now >= self._deadline:
             self._close(self._why_late())
             return
@@ -336,11 +339,15 @@ class Session:
         return self._queue.popleft() if self._queue else None
 
     def next_timeout(self) -> float | None:
-        """When to call `handle_timeout`; None once closed."""
+        """When to call `handle_timeout`; None once closed. Nothing is stirred any more."""
+        self.stirred = False
         if self.closed:
             return None
-        moments = (self._deadline, self._ask_at(), self._ice.next_timeout(), self._dtls.next_timeout())
-        return min(moment for moment in moments if moment is not None)
+        moment = self._deadline
+        for sooner in (self._ask_at(), self._ice.next_timeout(), self._dtls.next_timeout()):
+            if sooner is not None and sooner < moment:
+                moment = sooner
+        return moment
 
     def send_rtcp(self, packets: Iterable[rtcp.RtcpPacket] | bytes, now: float) -> None:
         """Queue one compound, protected, to the peer; dropped while DTLS is not done."""
@@ -432,6 +439,8 @@ class Session:
         outgoing = self._ice.outgoing
         while outgoing:
             self._queue.append(Transmit(*outgoing.popleft()))
+        if self._ice.next_timeout() is not None:
+            self.stirred = True
         selected = self._ice.selected
         if selected is not None and selected != self.remote:
             first, self.remote = self.remote is None, selected
@@ -445,6 +454,7 @@ class Session:
             self._queue.append(DtlsReady(self.outbound))
 
     def _drive_dtls(self, step: Callable[[], None], now: float) -> None:
+        self.stirred = True
         failure: str | None = None
         try:
             step()
@@ -494,6 +504,7 @@ class Session:
     def _close(self, reason: str) -> None:
         if self.closed:
             return
+        self.stirred = True
         self._dtls.close()
         self._flush_dtls()
         self.closed = True

@@ -162,20 +162,22 @@ class LiveStream:
         if self.source is not None:
             self.source.wish_keyframe(self.video, now)
 
-    def feedback(self, viewer: Viewer, packets: Iterable[rtcp.RtcpPacket], now: float) -> None:
-        """What a viewer says in RTCP."""
+    def feedback(self, viewer: Viewer, packets: Iterable[rtcp.RtcpPacket], now: float) -> bool:
+        """What a viewer says in RTCP. True: the next deadline may be sooner now (reports do not do that)."""
         reference_times: list[rtcp.Dlrr] = []
+        stirs = False
         for packet in packets:
-            if isinstance(packet, rtcp.Nack):
+            if isinstance(packet, rtcp.ReceiverReport | rtcp.SenderReport):
+                self._reception(viewer, packet.reports, now)
+            elif isinstance(packet, rtcp.Nack):
                 self._nack(viewer, packet, now)
             elif isinstance(packet, rtcp.Pli | rtcp.Fir):
+                stirs = True
                 viewer.plis += 1
                 self.video.counters.plis += 1
                 started = viewer.video is not None and viewer.video.start is not None
                 if started and self.video.keyframes.want(now):
                     self._ask_keyframe(now)
-            elif isinstance(packet, rtcp.ReceiverReport | rtcp.SenderReport):
-                self._reception(viewer, packet.reports, now)
             elif isinstance(packet, rtcp.Remb):
                 if self.video.ssrc in packet.ssrcs or self.audio.ssrc in packet.ssrcs:
                     viewer.estimate.remb(packet.bitrate, now)
@@ -183,6 +185,7 @@ class LiveStream:
                 reference_times.append(rtcp.Dlrr(packet.ssrc, rtcp.middle(packet.reference_time), 0))
         if reference_times:
             self._answer_reference_times(viewer, reference_times[-DLRR_MAX:])
+        return stirs
 
     def _answer_reference_times(self, viewer: Viewer, answers: list[rtcp.Dlrr]) -> None:
         """So that a receiver, which sends no reports of its own, knows the round trip (RFC 3611 4.4, 4.5).
@@ -209,13 +212,14 @@ class LiveStream:
         return self.audio if viewer.video is None else self.video
 
     def _reception(self, viewer: Viewer, reports: Iterable[rtcp.ReceptionReport], now: float) -> None:
-        main = self.main_track(viewer)
+        main = self.main_track(viewer).ssrc
         for report in reports:
-            if report.ssrc == main.ssrc:
+            ssrc = report.ssrc
+            if ssrc == main:
                 viewer.heard, viewer.heard_at = report, now
                 viewer.estimate.report(report, viewer.destination.bytes_sent, now)
             sent = self._reports_sent.get(report.last_sr)
-            if sent is not None and report.ssrc in (self.video.ssrc, self.audio.ssrc):
+            if sent is not None and (ssrc == main or ssrc in (self.video.ssrc, self.audio.ssrc)):
                 viewer.rtt = max(0.0, now - sent - report.delay_since_last_sr / 65536)
 
     def _send_rtcp(self, destination: Destination, packets: list[rtcp.RtcpPacket]) -> None:

@@ -45,6 +45,7 @@ from media.drive.tcp import TcpEndpoint
 from media.drive.timers import Timers
 from media.drive.udp import OnRun, UdpEndpoint, bind
 from media.drive.ways import Ways
+from media.fanout.stream import LiveStream
 from media.node import figures, inside
 from media.node.channels import Channel, Channels, Emit
 from media.node.counts import Counts
@@ -321,10 +322,12 @@ class Engine:
         log.info("session_ended", session=identity.id, kind=identity.kind.value, reason=reason)
         self._channels.closed(peer, reason, now)
 
-    def peer_active(self, peer: Peer, now: float) -> None:
+    def peer_stirred(self, peer: Peer) -> None:
         if peer.state != "closed":
             self.timers.set(peer, peer.session.next_timeout(), peer.handle_timeout)
-        self._channels.touch(peer.stream)
+
+    def stream_stirred(self, stream: LiveStream) -> None:
+        self._channels.touch(stream)
 
     # -- time
 

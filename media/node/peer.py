@@ -46,8 +46,11 @@ class Owner(Protocol):
 
     def peer_closed(self, peer: "Peer", reason: str, now: float) -> None: ...
 
-    def peer_active(self, peer: "Peer", now: float) -> None:
-        """Something was done for the peer: look at its and its stream's deadlines."""
+    def peer_stirred(self, peer: "Peer") -> None:
+        """The next moment of its session may be sooner than it was."""
+
+    def stream_stirred(self, stream: LiveStream) -> None:
+        """The next deadline of its stream may be sooner than it was."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -162,14 +165,17 @@ class Peer:
 
     def _pump(self, now: float) -> None:
         """Do what the session says until it has nothing more to say."""
-        poll = self.session.poll
+        session, stirs = self.session, False
+        poll = session.poll
         while (item := poll()) is not None:
             if isinstance(item, RtpPacket):
                 if self.source is not None:
                     self.source.receive_rtp(item.data, now)
+                    stirs = True
             elif isinstance(item, RtpRun):
                 if self.source is not None:
                     self.source.receive_run(item.run, now)
+                    stirs = True
             elif isinstance(item, Transmit):
                 if item.data[:2] == BINDING_REQUEST:
                     self._owner.peer_asked(self, item.data)
@@ -178,7 +184,7 @@ class Peer:
                 if self.source is not None:
                     self.source.receive_rtcp(item.packets, now)
                 elif self.viewer is not None:
-                    self.stream.feedback(self.viewer, item.packets, now)
+                    stirs = self.stream.feedback(self.viewer, item.packets, now) or stirs
             elif isinstance(item, Connected | RemoteChanged):
                 if self.state == "new":
                     self.state = "connecting"
@@ -188,16 +194,21 @@ class Peer:
                     self.stream.move(self.viewer, self.endpoint.where(item.remote))
                     # What was sent to the old address is lost: only a key frame makes a picture again.
                     self.stream.feedback(self.viewer, [rtcp.Pli(0, self.stream.video.ssrc)], now)
+                    stirs = True
             elif isinstance(item, DtlsReady):
                 self._ready(item, now)
+                stirs = True
             elif isinstance(item, Closed):
                 self._leave()
                 self.state = "closed"
                 self._owner.peer_closed(self, item.reason, now)
-        if len(self.session.speakers) != self._speakers:
-            self._speakers = len(self.session.speakers)
+        if len(session.speakers) != self._speakers:
+            self._speakers = len(session.speakers)
             self._owner.peer_speaks(self)
-        self._owner.peer_active(self, now)
+        if session.stirred:
+            self._owner.peer_stirred(self)
+        if stirs:
+            self._owner.stream_stirred(self.stream)
 
     def _ready(self, event: DtlsReady, now: float) -> None:
         self.state = "connected"

@@ -38,6 +38,14 @@ class Host:
     address: Address
     events: list[Event] = field(default_factory=list)
     sent: list[Transmit] = field(default_factory=list)
+    _moment: float | None = None
+
+    def next_moment(self) -> float | None:
+        """The session's; and whoever had asked only while it is stirred would have missed nothing."""
+        stirred, known = self.session.stirred, self._moment
+        moment = self._moment = self.session.next_timeout()
+        assert stirred or moment == known or (moment is not None and known is not None and moment > known)
+        return moment
 
     def seen(self, kind: type) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -88,13 +96,14 @@ class Network:
                 self.send(item.data, host.address, item.to)
             else:
                 host.events.append(item)
+        host.next_moment()
 
     def step(self) -> bool:
         """Go to the next arrival or timer; False when nothing will ever happen again."""
         timers = [
             (moment, index)
             for index, host in enumerate(self.hosts)
-            if (moment := host.session.next_timeout()) is not None
+            if (moment := host.next_moment()) is not None
         ]
         timer = min(timers, default=None)
         if self._flying and (timer is None or self._flying[0][0] <= timer[0]):
@@ -131,7 +140,7 @@ class Network:
     @property
     def next_moment(self) -> float:
         """Of the next arrival or timer; infinity when nothing will ever happen again."""
-        moments = [m for host in self.hosts if (m := host.session.next_timeout()) is not None]
+        moments = [m for host in self.hosts if (m := host.next_moment()) is not None]
         return min([*moments, *(item[0] for item in self._flying[:1])], default=float("inf"))
 
 

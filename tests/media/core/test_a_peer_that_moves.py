@@ -283,6 +283,7 @@ def restart(pair: Natted) -> None:
     pair.origin.session.restart_ice(ours, theirs)
     candidate = sdp.Candidate("1", 1, 1, ORIGIN[0], ORIGIN[1], "host")
     pair.edge.session._ice = IceControlling(theirs, ours, [candidate], rand, pair.network.now)
+    pair.edge.session.stirred = True
 
 
 def check(pair: Natted, generation: int, *, nominate: bool = False) -> bytes:

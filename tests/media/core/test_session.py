@@ -12,6 +12,7 @@ from media.core.session import (
     RtcpPacket,
     RtpPacket,
     RtpRun,
+    Transmit,
 )
 from media.core.srtp import AEAD_AES_128_GCM
 from tests.media.core.emulated_network import EDGE, ORIGIN, Link, Pair, subscribe
@@ -122,6 +123,29 @@ def test_consent_ends_media_30_seconds_after_the_viewer_vanished() -> None:
     assert "vanished" in (pair.origin.closed_because or "")
     assert pair.origin.session.outbound is None
     assert pair.origin.session.next_timeout() is None
+
+
+def test_reports_put_the_end_of_consent_off_without_stirring() -> None:
+    pair = connect()
+    origin = pair.origin.session
+    ends = origin.next_timeout()
+    assert ends is not None
+    assert not origin.stirred
+    for _ in range(5):
+        pair.network.now += 1.0
+        pair.edge.session.send_rtcp([rtcp.ReceiverReport(1)], pair.network.now)
+        report = pair.edge.session.poll()
+        assert isinstance(report, Transmit)
+        origin.receive(report.data, EDGE, pair.network.now)
+        assert isinstance(origin.poll(), RtcpPacket)
+        assert not origin.stirred
+    later = origin.next_timeout()
+    assert later is not None
+    assert later == pytest.approx(pair.network.now + origin.config.consent_timeout)
+    assert later > ends
+    origin.handle_timeout(ends)
+    assert origin.stirred, "a driver that still had the old moment asks for the new one"
+    assert origin.next_timeout() == later
 
 
 def test_a_controlling_peer_needs_answers_not_only_media() -> None:

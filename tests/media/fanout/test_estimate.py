@@ -1,7 +1,6 @@
 """What a viewer's way can take, by its reports: on virtual time, honest viewers and others."""
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -29,7 +28,7 @@ class Line:
         self.now += 1
         self.sent += round(bps / 8)
         highest = (self.block.highest_sequence + packets) % 2**32
-        self.block = replace(self.block, fraction_lost=int(loss * 256), highest_sequence=highest)
+        self.block = self.block._replace(fraction_lost=int(loss * 256), highest_sequence=highest)
         self.estimate.report(self.block, self.sent, self.now)
         return self.estimate.value(self.now)
 
@@ -91,7 +90,7 @@ def test_reports_twenty_times_a_second_weigh_no_more_than_one() -> None:
             often.now += 0.05
             often.sent += round(4.5 * MBPS / 8 / 20)
             highest = (often.block.highest_sequence + PACKETS // 20) % 2**32
-            often.block = replace(often.block, fraction_lost=int(0.2 * 256), highest_sequence=highest)
+            often.block = often.block._replace(fraction_lost=int(0.2 * 256), highest_sequence=highest)
             often.estimate.report(often.block, often.sent, often.now)
     assert often.estimate.value(often.now) == pytest.approx(seldom.estimate.value(seldom.now), rel=0.02)
 
@@ -161,7 +160,7 @@ def test_a_viewer_that_lies_gains_half_as_much_again_as_it_is_sent() -> None:
 def test_a_report_from_before_the_last_one_and_another_numbering_begin_anew() -> None:
     line = Line()
     before = line.second()
-    older = replace(line.block, highest_sequence=line.block.highest_sequence - 300, fraction_lost=255)
+    older = line.block._replace(highest_sequence=line.block.highest_sequence - 300, fraction_lost=255)
     line.estimate.report(older, line.sent, line.now + 1.5)
     assert line.estimate.value(line.now + 1.5) == before
 
