@@ -99,8 +99,8 @@ class IceAgent(ABC):
         """Take a STUN datagram; True when it was authentic. Anything else changes nothing."""
         try:
             if self._precedent is not None:
-                precedent, from_there, pair = self._precedent
-                if source == from_there and pair is self._pairs[0]:
+                precedent, from_there, under = self._precedent
+                if source == from_there and under is self._pairs[0]:
                     answer = precedent.answer(datagram)
                     if answer is not None:
                         self.outgoing.append((answer, source))
