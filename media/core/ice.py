@@ -418,7 +418,10 @@ class IceControlling(IceAgent):
         return all(check.state == "failed" for check in self._checks)
 
     def is_valid(self, address: Address) -> bool:
-        return any(check.address == address and check.state == "succeeded" for check in self._checks)
+        for check in self._checks:  # a loop, as it is asked for each packet: `any` takes three times as long
+            if check.address == address and check.state == "succeeded":
+                return True
+        return False
 
     def state(self, now: float) -> IceState:
         answered = tuple((check.address, None) for check in self._checks if check.state == "succeeded")

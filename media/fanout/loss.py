@@ -41,20 +41,23 @@ class MissingPackets:
     def __len__(self) -> int:
         return len(self._missing)
 
-    def arrived(self, number: int, newest_before: int, now: float, *, again: bool = False) -> None:
-        """A packet came (`again`: by RTX); `newest_before` is the highest number seen before it."""
+    def arrived(self, number: int, newest_before: int, now: float, *, again: bool = False) -> bool:
+        """A packet came (`again`: by RTX); `newest_before` is the highest number seen before it.
+
+        Whether more is missing than before: then `next_due` may be sooner.
+        """
         if number <= newest_before:
             entry = self._missing.pop(number, None)
             if entry is not None:
                 self.recovered += 1
                 self._learn(entry, now, again=again)
-            return
+            return False
         gap = number - newest_before - 1
         self.expected += gap + 1
         if gap > NACK_MAX_MISSING:
             self.lost += gap
             self.given_up = True
-            return
+            return True
         ask_at = now + self._patience()
         for missing in range(newest_before + 1, number):
             self._missing[missing] = [now, ask_at, 0, 0.0]
@@ -62,6 +65,7 @@ class MissingPackets:
             self._missing.popitem(last=False)
             self.lost += 1
             self.given_up = True
+        return gap > 0
 
     def followed(self, count: int) -> None:
         """So many packets came, each the next one."""

@@ -1,7 +1,8 @@
 """One live stream on this worker: its source, its two tracks, its viewers, and what they say in RTCP.
 
 Sans-IO but for the sender: `now` (steady seconds) is given, what to ask of the source goes through it. The
-rule: after packets have been fed, ask `next_deadline()` and call `handle_timeout(now)` when it has come.
+rule: after packets have been fed, ask `next_deadline()` if it is `stirred`, and call `handle_timeout(now)`
+when it has come.
 """
 
 from collections.abc import Callable, Iterable
@@ -162,22 +163,22 @@ class LiveStream:
         if self.source is not None:
             self.source.wish_keyframe(self.video, now)
 
-    def feedback(self, viewer: Viewer, packets: Iterable[rtcp.RtcpPacket], now: float) -> bool:
-        """What a viewer says in RTCP. True: the next deadline may be sooner now (reports do not do that)."""
+    def feedback(self, viewer: Viewer, packets: Iterable[rtcp.RtcpPacket], now: float) -> None:
+        """What a viewer says in RTCP."""
         reference_times: list[rtcp.Dlrr] = []
-        stirs = False
         for packet in packets:
             if isinstance(packet, rtcp.ReceiverReport | rtcp.SenderReport):
                 self._reception(viewer, packet.reports, now)
             elif isinstance(packet, rtcp.Nack):
                 self._nack(viewer, packet, now)
             elif isinstance(packet, rtcp.Pli | rtcp.Fir):
-                stirs = True
                 viewer.plis += 1
                 self.video.counters.plis += 1
                 started = viewer.video is not None and viewer.video.start is not None
-                if started and self.video.keyframes.want(now):
-                    self._ask_keyframe(now)
+                if started:
+                    self.video.stirred = True  # by a wish that has to wait
+                    if self.video.keyframes.want(now):
+                        self._ask_keyframe(now)
             elif isinstance(packet, rtcp.Remb):
                 if self.video.ssrc in packet.ssrcs or self.audio.ssrc in packet.ssrcs:
                     viewer.estimate.remb(packet.bitrate, now)
@@ -185,7 +186,6 @@ class LiveStream:
                 reference_times.append(rtcp.Dlrr(packet.ssrc, rtcp.middle(packet.reference_time), 0))
         if reference_times:
             self._answer_reference_times(viewer, reference_times[-DLRR_MAX:])
-        return stirs
 
     def _answer_reference_times(self, viewer: Viewer, answers: list[rtcp.Dlrr]) -> None:
         """So that a receiver, which sends no reports of its own, knows the round trip (RFC 3611 4.4, 4.5).
@@ -265,9 +265,17 @@ class LiveStream:
 
     # -- time
 
+    @property
+    def stirred(self) -> bool:
+        """Whether `next_deadline` may be sooner than when it was last asked for; it goes to later unsaid."""
+        return self.video.stirred or self.audio.stirred
+
     def next_deadline(self) -> float | None:
-        moments = [moment for track in self.tracks if (moment := track.next_deadline()) is not None]
-        return min(moments, default=None)
+        """When to call `handle_timeout`; None: not by itself. Nothing is stirred any more."""
+        picture, sound = self.video.next_deadline(), self.audio.next_deadline()
+        if picture is None or sound is None:
+            return sound if picture is None else picture
+        return min(picture, sound)
 
     def handle_timeout(self, now: float) -> None:
         rtt = self.round_trip()

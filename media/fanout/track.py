@@ -103,6 +103,7 @@ class Track:
     ) -> None:
         self.kind = kind
         self.ssrc = ssrc
+        self.stirred = True  # the next deadline may be sooner than when it was last asked for
         self.ring = PacketRing(4096 if kind == "video" else 512)
         self.clock = SenderClock(clock_rate)
         self.clock_rate = clock_rate
@@ -157,6 +158,7 @@ class Track:
         if codec is self.codec:
             return
         self.codec = codec
+        self.stirred = True
         self._begins_keyframe = codec.is_keyframe_start
         self._size_header = None
         self.ring.gop_start = None
@@ -189,6 +191,7 @@ class Track:
                 self.last_packet_at = now
                 if self._gate_wish_at is None:
                     self._gate_wish_at = now
+                    self.stirred = True
                 return
             self._gated = False
             self._gate_wish_at = None
@@ -206,7 +209,10 @@ class Track:
         if not self.ring.insert(number, out):
             self.counters.duplicates += 1
             return
-        self.missing.arrived(number, before, now, again=again)
+        if number == before + 1:
+            self.missing.followed(1)
+        elif self.missing.arrived(number, before, now, again=again):
+            self.stirred = True
         counters = self.counters
         counters.packets += 1
         counters.received_bytes += len(out)
@@ -255,7 +261,11 @@ class Track:
             self.counters.frames += 1
         for batch in self._batcher.add(number, packets, timestamp, marker=marker):
             self._send(batch, now)
-        self._flush_at = now + FLUSH_AFTER if self._batcher.pending else None
+        if self._batcher.pending:
+            self._flush_at = now + FLUSH_AFTER
+            self.stirred = True
+        else:
+            self._flush_at = None
 
     def _keyframe(self, number: int, timestamp: int, payload: bytes, *, late: bool, now: float) -> None:
         codec = self.codec
@@ -345,6 +355,7 @@ class Track:
     def subscribe(self, subscription: Subscription, now: float) -> bool:
         """A viewer joins. True when a key frame is to be asked for now."""
         self._waiting.append(subscription)
+        self.stirred = True
         return self.kind == "video" and self._serve(subscription, now)
 
     def _serve(self, subscription: Subscription, now: float) -> bool:
@@ -374,6 +385,7 @@ class Track:
     def _stall(self, subscription: Subscription, now: float) -> None:
         """Its connection had no room: it waits for room and a key frame. See the module's docstring."""
         self.unsubscribe(subscription)
+        self.stirred = True
         if subscription.destination.stream is not None:
             subscription.destination.stream.discard()
         if now - subscription.stalled_at > STALLS_FORGOTTEN:
@@ -487,6 +499,8 @@ class Track:
     # -- time
 
     def next_deadline(self) -> float | None:
+        """When to call `handle_timeout`; None: not by itself. Nothing is stirred any more."""
+        self.stirred = False
         moments = [
             self._flush_at,
             self._burst_at,
@@ -500,6 +514,7 @@ class Track:
     def handle_timeout(self, now: float, rtt: float | None) -> Wishes:
         """Do what is due; returns what to ask the source for."""
         wishes = Wishes()
+        self.stirred = True
         if self._flush_at is not None and now >= self._flush_at:
             self.flush(now)
         if self.kind == "video":

@@ -165,17 +165,15 @@ class Peer:
 
     def _pump(self, now: float) -> None:
         """Do what the session says until it has nothing more to say."""
-        session, stirs = self.session, False
+        session = self.session
         poll = session.poll
         while (item := poll()) is not None:
             if isinstance(item, RtpPacket):
                 if self.source is not None:
                     self.source.receive_rtp(item.data, now)
-                    stirs = True
             elif isinstance(item, RtpRun):
                 if self.source is not None:
                     self.source.receive_run(item.run, now)
-                    stirs = True
             elif isinstance(item, Transmit):
                 if item.data[:2] == BINDING_REQUEST:
                     self._owner.peer_asked(self, item.data)
@@ -184,7 +182,7 @@ class Peer:
                 if self.source is not None:
                     self.source.receive_rtcp(item.packets, now)
                 elif self.viewer is not None:
-                    stirs = self.stream.feedback(self.viewer, item.packets, now) or stirs
+                    self.stream.feedback(self.viewer, item.packets, now)
             elif isinstance(item, Connected | RemoteChanged):
                 if self.state == "new":
                     self.state = "connecting"
@@ -194,10 +192,8 @@ class Peer:
                     self.stream.move(self.viewer, self.endpoint.where(item.remote))
                     # What was sent to the old address is lost: only a key frame makes a picture again.
                     self.stream.feedback(self.viewer, [rtcp.Pli(0, self.stream.video.ssrc)], now)
-                    stirs = True
             elif isinstance(item, DtlsReady):
                 self._ready(item, now)
-                stirs = True
             elif isinstance(item, Closed):
                 self._leave()
                 self.state = "closed"
@@ -207,7 +203,7 @@ class Peer:
             self._owner.peer_speaks(self)
         if session.stirred:
             self._owner.peer_stirred(self)
-        if stirs:
+        if self.stream.stirred:
             self._owner.stream_stirred(self.stream)
 
     def _ready(self, event: DtlsReady, now: float) -> None:
