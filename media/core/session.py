@@ -371,9 +371,14 @@ class Session:
         """End it: a DTLS close_notify goes out, then `Closed(reason)`. Closing twice does nothing."""
         self._close(reason)
 
+    @property
+    def rtt(self) -> float | None:
+        """Seconds, of the last ICE check (controlling side); None elsewhere."""
+        return self._ice.rtt
+
     def stats(self, now: float) -> SessionStats:
         return SessionStats(
-            rtt=self._ice.rtt,
+            rtt=self.rtt,
             heard_age=None if self._heard is None else now - self._heard,
             datagrams_in=self._received,
             datagrams_dropped=self.drops.total(),

@@ -33,6 +33,7 @@ MAX_DATAGRAM = 2048  # no WebRTC peer sends larger ones
 TAKEN_A_TURN = 64  # then timers and the other sockets get their turn, whatever comes here;
 TURN_S = 0.004  # seconds, and earlier in a storm of handshakes: there a datagram costs up to a millisecond
 READS_A_TURN = 1024  # a read that only finds what may wait costs 3 us
+HOSTS_KEPT = 4096  # whose usual form is kept
 WAITING = 4096  # datagrams that are no media; what comes then is dropped, as by a full buffer of the kernel's
 
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -135,6 +136,7 @@ class UdpEndpoint:
         self._on_begin = on_begin
         self._on_drained = on_drained
         self._six = sock.family == socket.AF_INET6
+        self._hosts: dict[str, str] = {}  # as the socket tells them -> in their usual form
         self.port: int = sock.getsockname()[1]
         self.sender = FanoutSender(sock, gso=kernel_has_gso(sock), clock=loop.time)
         self.bytes_received = 0
@@ -177,17 +179,36 @@ class UdpEndpoint:
         return self.sender.send_raw(data, self.where(address))
 
     def _source(self, address: SocketAddress) -> tuple[str, int]:
-        return (plain_host(address[0]) if self._six else address[0], address[1])
+        """Where a datagram came from, in its usual form; `address` is as the socket tells it."""
+        told = address[0]
+        if not self._six:
+            return (told, address[1])
+        host = self._hosts.get(told)
+        if host is None:
+            if len(self._hosts) >= HOSTS_KEPT:
+                self._hosts.clear()  # a flood of strangers; the others are here again with their next packet
+            host = self._hosts[told] = plain_host(told)
+        return (host, address[1])
 
     def _read(self) -> None:
         """There is something to read; what waits has its share of this turn of the loop only once."""
-        self._turn(goes_on=self._again is None)
+        if self._again is None:
+            self._turn(goes_on=True)
+            if self._waiting:
+                self._come_again()
+        else:
+            self._turn(goes_on=False)
 
     def _go_on(self) -> None:
-        """The next turn of the loop after one in which something that had waited was handed on."""
+        """The next turn of the loop after one that left something waiting, or itself was such a one."""
         self._again = None
         if self._waiting:
             self._turn(goes_on=True)
+            self._come_again()
+
+    def _come_again(self) -> None:
+        if not self.closed:
+            self._again = self._loop.call_soon(self._go_on)
 
     def _turn(self, *, goes_on: bool) -> None:
         """Empty the socket, hand on the media, and if it `goes_on` some of what waits."""
@@ -197,10 +218,11 @@ class UdpEndpoint:
         try:
             if not self._take_in(end) or not goes_on or not waiting:
                 return
-            self._again = self._loop.call_soon(self._go_on)
+            now = clock()
             for _ in range(min(len(waiting), TAKEN_A_TURN)):
-                self._on_datagram(*waiting.popleft(), clock())
-                if self.closed or clock() >= end:
+                self._on_datagram(*waiting.popleft(), now)
+                now = clock()
+                if self.closed or now >= end:
                     return
         finally:
             on_drained(clock())

@@ -11,6 +11,7 @@ round trip (we are ICE-lite toward publishers, and not all of them answer RRTR),
 question to the retransmission.
 """
 
+import math
 from collections import OrderedDict
 
 NACK_FIRST_DELAY = 0.004  # seconds: a packet merely out of order gets here before that, on most ways
@@ -25,12 +26,14 @@ NACK_MAX_MISSING = 512  # beyond that a key frame is the better cure
 class MissingPackets:
     """Gaps in one track's numbers, and when to ask for them (RFC 4585 generic NACK)."""
 
-    __slots__ = ("_lateness", "_missing", "_round_trip", "expected", "given_up", "lost", "recovered")
+    __slots__ = ("_lateness", "_missing", "_round_trip", "_soonest", "expected", "given_up", "lost",
+                 "recovered")  # fmt: skip
 
     def __init__(self) -> None:
         self._missing: OrderedDict[int, list[float]] = (
             OrderedDict()
         )  # number -> [first seen, next ask, tries, first asked]
+        self._soonest = math.inf  # of the next asks, or sooner: that one may have come meanwhile
         self._lateness = 0.0  # of packets that came out of order, most of them
         self._round_trip: float | None = None  # from a question to the retransmission
         self.expected = 0  # packets that should have come, since the start
@@ -59,6 +62,8 @@ class MissingPackets:
             self.given_up = True
             return True
         ask_at = now + self._patience()
+        if gap and ask_at < self._soonest:
+            self._soonest = ask_at
         for missing in range(newest_before + 1, number):
             self._missing[missing] = [now, ask_at, 0, 0.0]
         while len(self._missing) > NACK_MAX_MISSING:
@@ -89,20 +94,24 @@ class MissingPackets:
         """Another source: what the old one owed will not come, and its way is another."""
         self.lost += len(self._missing)
         self._missing.clear()
+        self._soonest = math.inf
         self._lateness = 0.0
         self._round_trip = None
 
     def due(self, now: float, round_trip: float | None) -> list[int]:
         """The numbers to ask for now, in order. `round_trip` in seconds, where it has been measured."""
         if not self._missing:
+            self._soonest = math.inf
             return []
         least, unknown = NACK_AGAIN
         trip = round_trip if round_trip is not None else self._round_trip
         wait = unknown if trip is None else max(least, 1.25 * trip)
         result: list[int] = []
         dead: list[int] = []
+        soonest = math.inf
         for number, entry in self._missing.items():
             if entry[1] > now:
+                soonest = min(soonest, entry[1])
                 continue
             if entry[2] >= NACK_MAX_TRIES or now - entry[0] > NACK_MAX_AGE:
                 dead.append(number)
@@ -111,15 +120,18 @@ class MissingPackets:
                 entry[3] = now
             entry[1] = now + wait * (1.0 + 0.25 * entry[2])
             entry[2] += 1
+            soonest = min(soonest, entry[1])
             result.append(number)
         for number in dead:
             del self._missing[number]
             self.lost += 1
             self.given_up = True
+        self._soonest = soonest
         return result
 
     def next_due(self) -> float | None:
-        return min((entry[1] for entry in self._missing.values()), default=None)
+        """When to ask `due`, which may turn out to be too soon; None while nothing is missing."""
+        return self._soonest if self._missing else None
 
 
 def met_on_its_way(sent: float | None, now: float, round_trip: float | None) -> bool:

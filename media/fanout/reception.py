@@ -39,7 +39,8 @@ class Reception:
         if self._transit is not None:
             step = ((transit - self._transit + 0x80000000) & 0xFFFFFFFF) - 0x80000000
             self._jitter += (abs(step) - self._jitter) / 16
-            self._jitter *= (15 / 16) ** (count - 1)  # the others came with no step at all
+            if count > 1:
+                self._jitter *= (15 / 16) ** (count - 1)  # the others came with no step at all
         self._transit = transit
 
     def sender_report(self, ntp: int, now: float) -> None:

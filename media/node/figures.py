@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections import deque
+from functools import lru_cache
 from typing import Any
 
 from controlplane.wire.nodes import SessionKind
@@ -30,12 +31,15 @@ class Meter:
     def _since(self, key: str, value: float, now: float) -> tuple[float, float] | None:
         """The change of a count and the seconds it took; None at the first reading."""
         self._seen.add(key)
-        readings = self._readings.setdefault(key, deque())
+        readings = self._readings.get(key)
+        if readings is None:
+            self._readings[key] = deque(((value, now),))
+            return None
         while len(readings) > 1 and now - readings[1][1] >= WINDOW_S * _NEARLY:
             readings.popleft()
-        oldest = readings[0] if readings else None
+        oldest = readings[0]
         readings.append((value, now))
-        return None if oldest is None else (value - oldest[0], now - oldest[1])
+        return value - oldest[0], now - oldest[1]
 
     def rate(self, key: str, value: float, now: float) -> float | None:
         """A second; None at the first reading."""
@@ -58,6 +62,7 @@ def _bits(rate: float | None) -> float | None:
     return None if rate is None else round(rate * 8, 1)
 
 
+@lru_cache(maxsize=1024)
 def spelled(address: Address | None) -> str | None:
     if address is None:
         return None
@@ -65,6 +70,7 @@ def spelled(address: Address | None) -> str | None:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(maxsize=1024)
 def transport(address: Address | None) -> str | None:
     if address is None:
         return None
@@ -73,16 +79,16 @@ def transport(address: Address | None) -> str | None:
 
 def session_row(peer: Peer, meter: Meter, now: float) -> dict[str, Any]:
     """A wire.SessionReport."""
-    identity = peer.identity
+    identity, remote = peer.identity, peer.session.remote
     row: dict[str, Any] = {
         "id": identity.id,
         "kind": identity.kind.value,
         "channel": identity.channel,
         "state": peer.state,
-        "remote": spelled(peer.session.remote),
-        "transport": transport(peer.session.remote),
+        "remote": spelled(remote),
+        "transport": transport(remote),
     }
-    rtt = peer.session.stats(now).rtt
+    rtt = peer.session.rtt
     if peer.source is not None:
         rtt = peer.source.rtt if rtt is None else rtt
         row["bitrate_bps"] = _bits(meter.rate(f"{identity.id}/in", peer.source.bytes_received, now))

@@ -136,6 +136,21 @@ async def test_a_dual_stack_socket_knows_ipv4_peers_by_their_usual_address() -> 
     sink.endpoint.close()
 
 
+async def test_however_many_hosts_send_few_are_kept_and_all_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("media.drive.udp.HOSTS_KEPT", 2)
+    sink = Sink(bind(None, dual_stack=True))
+    sent: list[tuple[bytes, Address]] = []
+    for number in (1, 2, 3, 4, 3, 2, 1):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as four:
+            four.bind((f"127.0.0.{number}", 0))
+            four.sendto(bytes((number,)), ("127.0.0.1", sink.endpoint.port))
+            sent.append((bytes((number,)), four.getsockname()))
+    await sink.count(len(sent))
+    assert sink.got == sent
+    assert len(sink.endpoint._hosts) <= 2
+    sink.endpoint.close()
+
+
 async def test_an_ipv4_socket_cannot_reach_ipv6_and_says_so() -> None:
     sink = Sink(bind(None, dual_stack=False))
     assert not sink.endpoint.send(b"x", ("::1", 9))

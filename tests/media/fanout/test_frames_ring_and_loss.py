@@ -122,6 +122,37 @@ def test_the_round_trip_is_learned_from_retransmissions_where_nobody_tells_it() 
     assert missing.due(2.09, None) == []
 
 
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("new"), st.integers(1, 6)),
+            st.tuples(st.just("late"), st.integers(1, 8)),
+            st.tuples(st.just("wait"), st.integers(1, 100)),
+        ),
+        max_size=60,
+    )
+)
+def test_who_asks_when_it_is_told_to_is_late_for_no_packet(steps: list[tuple[str, int]]) -> None:
+    """`next_due` is never after the first question that is due, and there is always time until the next."""
+    missing, newest, now = MissingPackets(), 100, 0.0
+    for what, much in steps:
+        if what == "new":
+            missing.arrived(newest + much, newest, now)
+            newest += much
+        elif what == "late":
+            missing.arrived(newest - much, newest, now)
+        else:
+            now += much / 1000
+        due = missing.next_due()
+        assert (due is None) is (len(missing) == 0)
+        if due is not None:
+            assert due <= min(entry[1] for entry in missing._missing.values())
+            if now >= due:
+                missing.due(now, None)
+                again = missing.next_due()
+                assert again is None or again > now
+
+
 def test_a_huge_gap_is_not_asked_for() -> None:
     missing = MissingPackets()
     missing.arrived(10_000, 1, 0.0)
