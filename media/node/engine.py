@@ -329,8 +329,8 @@ class Engine:
             return
         at = peer.session.next_timeout()
         if at is not None and peer.viewer is not None and at - self._loop.time() > FAR:
-            # Far off is only the end of a viewer that falls silent, and its reports will put it off. So a crowd
-            # is looked at some together, a little late, and not in a wake-up each.
+            # Far off is only the end of a viewer that falls silent, and its reports put it off. So a crowd is
+            # looked at some together, a little late, and not in a wake-up each.
             at = math.ceil(at / FAR_GRID) * FAR_GRID
         self.timers.set(peer, at, peer.handle_timeout)
 
