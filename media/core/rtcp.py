@@ -21,6 +21,8 @@ NTP_UNIX_OFFSET = 2_208_988_800  # seconds from 1900 to 1970
 
 _REPORT = struct.Struct("!IIIIII")
 _SENDER = struct.Struct("!IQIII")
+_HEADER = struct.Struct("!BBH")
+_SSRC = struct.Struct("!I")
 
 
 def ntp_from_unix(seconds: float) -> int:
@@ -271,7 +273,13 @@ def parse_compound(data: bytes | memoryview) -> list[RtcpPacket]:
     while at < end:
         if end - at < 4:
             raise ParseError("RTCP compound ends in a header")
-        first, packet_type, words = struct.unpack_from("!BBH", data, at)
+        first, packet_type, words = _HEADER.unpack_from(data, at)
+        count = first & 0x1F
+        if packet_type == RR and first >> 5 == 4 and words == 1 + 6 * count and at + 8 + 24 * count <= end:
+            # What nearly all of them are: a whole report, and nothing else in it.
+            packets.append(ReceiverReport(_SSRC.unpack_from(data, at + 4)[0], _reports(data, at + 8, count)))
+            at += 8 + 24 * count
+            continue
         if first >> 6 != 2:
             raise ParseError("not RTCP version 2")
         following = at + 4 + 4 * words
@@ -283,7 +291,7 @@ def parse_compound(data: bytes | memoryview) -> list[RtcpPacket]:
             if padding == 0 or padding > len(body):
                 raise ParseError("RTCP padding does not fit")
             body = body[: len(body) - padding]
-        packets.append(_parse(packet_type, first & 0x1F, body))
+        packets.append(_parse(packet_type, count, body))
         at = following
     return packets
 
@@ -316,7 +324,7 @@ def _parse(packet_type: int, count: int, body: bytes) -> RtcpPacket:
 
 
 def _u32(body: bytes, at: int) -> int:
-    value: int = struct.unpack_from("!I", body, at)[0]
+    value: int = _SSRC.unpack_from(body, at)[0]
     return value
 
 

@@ -408,12 +408,11 @@ class Session:
         assert inbound is not None
         try:
             if is_rtcp(datagram):
-                packets = rtcp.parse_compound(inbound.unprotect_rtcp(datagram))
-                self._queue.append(RtcpPacket(packets))
                 speaker = datagram[4:8]
+                self._queue.append(RtcpPacket(rtcp.parse_compound(inbound.unprotect_rtcp(datagram))))
             else:
-                self._queue.append(RtpPacket(inbound.unprotect(datagram)))
                 speaker = datagram[8:12]
+                self._queue.append(RtpPacket(inbound.unprotect(datagram)))
         except ParseError:
             drops.malformed += 1
             return False

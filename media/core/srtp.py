@@ -91,6 +91,7 @@ _length = ffi.new("int *")
 _run_lengths = ffi.new("int[]", MAX_PACKETS)
 _run_length_places = [_run_lengths + number for number in range(MAX_PACKETS)]
 _unprotect = lib.srtp_unprotect
+_unprotect_rtcp = lib.srtp_unprotect_rtcp
 _protect = lib.srtp_protect  # looked up once: protect_into is the hottest call of the house
 
 
@@ -157,10 +158,10 @@ class InboundSrtp:
 
     def unprotect(self, packet: bytes | memoryview) -> bytes:
         """The plaintext RTP packet; raises SrtpError (authentication, replay, too many sources)."""
-        return self._open(lib.srtp_unprotect, packet, bytes(packet[8:12]))
+        return self._open(_unprotect, packet, bytes(packet[8:12]))
 
     def unprotect_rtcp(self, packet: bytes | memoryview) -> bytes:
-        return self._open(lib.srtp_unprotect_rtcp, packet, bytes(packet[4:8]))
+        return self._open(_unprotect_rtcp, packet, bytes(packet[4:8]))
 
     def knows(self, ssrc: int) -> bool:
         """Whether something authentic has come with this SSRC."""
