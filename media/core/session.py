@@ -207,11 +207,15 @@ class Session:
         """Take one datagram that the driver's demux believes to be for this session. Never raises."""
         if self.closed:
             return
-        self._received += 1
         first = datagram[0] if datagram else 255
         if 128 <= first <= 191:
-            self._receive_media(datagram, source, now)
-        elif first < 4:
+            place = len(self._queue)
+            event = self.receive_media(datagram, source, now)
+            if event is not None:
+                self._queue.insert(place, event)  # before what it gave cause to say
+            return
+        self._received += 1
+        if first < 4:
             if self._ice.receive(datagram, source, now):
                 if self._ice.last_heard == now:
                     self._hear(now)
@@ -224,6 +228,22 @@ class Session:
             self._drive_dtls(lambda: self._dtls.receive(datagram, now), now)
         else:
             self.drops.unvalidated += 1
+
+    def receive_media(self, datagram: bytes, source: Address, now: float) -> RtpPacket | RtcpPacket | None:
+        """Take media (first byte 128 to 191), and give what it brings at once: the short way for most datagrams.
+
+        None where it was dropped. `pending` says whether there is something to poll as well. Never raises.
+        """
+        if self.closed:
+            return None
+        self._received += 1
+        if self.inbound is None or not self._ice.is_valid(source):
+            self.drops.unvalidated += 1
+            return None
+        event = self._open_media(datagram, self.drops)
+        if event is not None:
+            self._speak(source, now)
+        return event
 
     def receive_run(self, data: memoryview, stride: int, source: Address, now: float) -> bool:
         """Take datagrams that came in one read, `stride` bytes apart, if they are a run of media (`runs`).
@@ -262,8 +282,12 @@ class Session:
         """
         if self.closed or self.inbound is None or not isinstance(self._ice, IceLite):
             return False
-        if not datagram or not 128 <= datagram[0] <= 191 or not self._open_media(datagram, Drops()):
+        if not datagram or not 128 <= datagram[0] <= 191:
             return False
+        event = self._open_media(datagram, Drops())
+        if event is None:
+            return False
+        self._queue.append(event)
         self._received += 1
         self._ice.stray(source, now)
         self._follow_ice(now)
@@ -334,6 +358,11 @@ class Session:
         if not self._dtls.done:
             self._drive_dtls(lambda: self._dtls.handle_timeout(now), now)
 
+    @property
+    def pending(self) -> bool:
+        """Whether `poll` has something to give."""
+        return bool(self._queue)
+
     def poll(self) -> Transmit | Event | None:
         """The next thing to do or to know, in order; None when there is none left."""
         return self._queue.popleft() if self._queue else None
@@ -384,14 +413,6 @@ class Session:
             datagrams_dropped=self.drops.total(),
         )
 
-    def _receive_media(self, datagram: bytes, source: Address, now: float) -> None:
-        if self.inbound is None or not self._ice.is_valid(source):
-            self.drops.unvalidated += 1
-            return
-        if not self._open_media(datagram, self.drops):
-            return
-        self._speak(source, now)
-
     def _speak(self, source: Address, now: float) -> None:
         """Something authentic came from this valid address."""
         # Towards a lite agent, what authenticates is as good a sign of life as a check. A controlling one has
@@ -402,29 +423,30 @@ class Session:
             if self._ice.outgoing or self._ice.selected != self.remote:
                 self._follow_ice(now)
 
-    def _open_media(self, datagram: bytes, drops: Drops) -> bool:
-        """Hand on an SRTP or SRTCP packet in plaintext; False, and counted in `drops`, where that fails."""
+    def _open_media(self, datagram: bytes, drops: Drops) -> RtpPacket | RtcpPacket | None:
+        """What an SRTP or SRTCP packet says; None, and counted in `drops`, where it is not authentic."""
         inbound = self.inbound
         assert inbound is not None
+        event: RtpPacket | RtcpPacket
         try:
             if is_rtcp(datagram):
                 speaker = datagram[4:8]
-                self._queue.append(RtcpPacket(rtcp.parse_compound(inbound.unprotect_rtcp(datagram))))
+                event = RtcpPacket(rtcp.parse_compound(inbound.unprotect_rtcp(datagram)))
             else:
                 speaker = datagram[8:12]
-                self._queue.append(RtpPacket(inbound.unprotect(datagram)))
+                event = RtpPacket(inbound.unprotect(datagram))
         except ParseError:
             drops.malformed += 1
-            return False
+            return None
         except SrtpError as error:
             drops.by_srtp(error.code)
-            return False
+            return None
         if not self._media_heard:
             self._media_heard = True
             self._dtls.heard()
         if speaker not in self.speakers:
             self.speakers.add(speaker)  # as many as InboundSrtp lets in
-        return True
+        return event
 
     def _hear(self, now: float) -> None:
         self._heard = now

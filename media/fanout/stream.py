@@ -20,6 +20,7 @@ from media.fanout.viewer import Subscription, Viewer
 VIDEO_CLOCK, AUDIO_CLOCK = 90_000, 48_000
 STALLED_AFTER = 2.0  # seconds without a packet
 DLRR_MAX = 8  # reference times of one datagram that are answered: a receiver has one
+_REPORTS = (rtcp.ReceiverReport, rtcp.SenderReport)
 LSR_KEPT = 8.0  # seconds for which a viewer's round trip may refer to a sender report of ours
 
 
@@ -167,7 +168,7 @@ class LiveStream:
         """What a viewer says in RTCP."""
         reference_times: list[rtcp.Dlrr] = []
         for packet in packets:
-            if isinstance(packet, rtcp.ReceiverReport | rtcp.SenderReport):
+            if isinstance(packet, _REPORTS):
                 self._reception(viewer, packet.reports, now)
             elif isinstance(packet, rtcp.Nack):
                 self._nack(viewer, packet, now)

@@ -12,6 +12,7 @@ from media.fanout.stream import LiveStream
 from media.node.peer import Peer
 
 WINDOW_S = 1.0  # a group of pictures or two: shorter, and a rate is mostly the size of the last key frame
+_CONNECTIONS = (SessionKind.WHIP, SessionKind.WHEP)  # a relay is none
 _NEARLY = 0.9  # readings come by a timer, a little early or late
 
 
@@ -148,18 +149,29 @@ def stream_row(
 
 def totals(peers: list[Peer], now: float) -> dict[str, Any]:
     """Connections of a worker's peers; the mean loss of its viewers, all their round trips and estimates."""
-    connected = [peer for peer in peers if peer.state == "connected"]
-    viewers = [
-        peer.viewer
-        for peer in connected
-        if peer.identity.kind is SessionKind.WHEP and peer.viewer is not None
-    ]
-    losses = [loss for viewer in viewers if (loss := viewer.loss(now)) is not None]
-    trips = [viewer.rtt for viewer in viewers if viewer.rtt is not None]
+    connections = 0
+    losses: list[int] = []  # of 256
+    trips: list[float] = []
+    estimates: list[int] = []
+    for peer in peers:
+        kind, viewer = peer.identity.kind, peer.viewer
+        if peer.state != "connected" or kind not in _CONNECTIONS:
+            continue
+        connections += 1
+        if kind is not SessionKind.WHEP or viewer is None:
+            continue
+        latest = viewer.latest(now)
+        if latest is not None:
+            losses.append(latest.fraction_lost)
+        if viewer.rtt is not None:
+            trips.append(round(viewer.rtt * 1000, 3))
+        bps = viewer.estimate.value(now)
+        if bps is not None:
+            estimates.append(bps)
     return {
-        "connections": sum(p.identity.kind in (SessionKind.WHIP, SessionKind.WHEP) for p in connected),
-        "losses": [statistics.fmean(losses), len(losses)] if losses else None,
-        "rtts_ms": [round(trip * 1000, 3) for trip in trips],
-        "estimates_bps": [bps for viewer in viewers if (bps := viewer.estimate.value(now)) is not None],
+        "connections": connections,
+        "losses": [statistics.fmean(losses) / 256, len(losses)] if losses else None,
+        "rtts_ms": trips,
+        "estimates_bps": estimates,
         "cpu_s": time.process_time(),
     }

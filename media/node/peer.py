@@ -122,6 +122,16 @@ class Peer:
 
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
         session = self.session
+        if b"\x80" <= datagram[:1] <= b"\xbf":
+            event = session.receive_media(datagram, source, now)
+            if event is None:
+                return
+            self._heard(event, now)
+            if session.pending:
+                self._pump(now)
+            else:
+                self._look_about()
+            return
         session.receive(datagram, source, now)
         if datagram[:1] < b"\x04" and session.is_valid(source):
             self._owner.peer_bound(self, source, now)  # by this datagram, or again
@@ -165,24 +175,17 @@ class Peer:
 
     def _pump(self, now: float) -> None:
         """Do what the session says until it has nothing more to say."""
-        session = self.session
-        poll = session.poll
+        poll = self.session.poll
         while (item := poll()) is not None:
-            if isinstance(item, RtpPacket):
-                if self.source is not None:
-                    self.source.receive_rtp(item.data, now)
-            elif isinstance(item, RtpRun):
+            if isinstance(item, RtpRun):
                 if self.source is not None:
                     self.source.receive_run(item.run, now)
             elif isinstance(item, Transmit):
                 if item.data[:2] == BINDING_REQUEST:
                     self._owner.peer_asked(self, item.data)
                 self.endpoint.send(item.data, item.to)
-            elif isinstance(item, RtcpPacket):
-                if self.source is not None:
-                    self.source.receive_rtcp(item.packets, now)
-                elif self.viewer is not None:
-                    self.stream.feedback(self.viewer, item.packets, now)
+            elif isinstance(item, RtpPacket | RtcpPacket):
+                self._heard(item, now)
             elif isinstance(item, Connected | RemoteChanged):
                 if self.state == "new":
                     self.state = "connecting"
@@ -198,6 +201,22 @@ class Peer:
                 self._leave()
                 self.state = "closed"
                 self._owner.peer_closed(self, item.reason, now)
+        self._look_about()
+
+    def _heard(self, event: RtpPacket | RtcpPacket, now: float) -> None:
+        """Something authentic of the peer's media."""
+        source = self.source
+        if isinstance(event, RtcpPacket):
+            if source is not None:
+                source.receive_rtcp(event.packets, now)
+            elif self.viewer is not None:
+                self.stream.feedback(self.viewer, event.packets, now)
+        elif source is not None:
+            source.receive_rtp(event.data, now)
+
+    def _look_about(self) -> None:
+        """Tell the owner what may have come of what was done."""
+        session = self.session
         if len(session.speakers) != self._speakers:
             self._speakers = len(session.speakers)
             self._owner.peer_speaks(self)

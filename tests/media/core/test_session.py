@@ -2,7 +2,7 @@
 
 import pytest
 
-from media.core import rtcp, rtp
+from media.core import rtcp, rtp, stun
 from media.core.session import (
     PARTING_PATIENCE,
     Closed,
@@ -146,6 +146,40 @@ def test_reports_put_the_end_of_consent_off_without_stirring() -> None:
     origin.handle_timeout(ends)
     assert origin.stirred, "a driver that still had the old moment asks for the new one"
     assert origin.next_timeout() == later
+
+
+@pytest.mark.parametrize("from_elsewhere", [False, True])
+def test_media_taken_the_short_way_is_what_is_polled_the_other_way(from_elsewhere: bool) -> None:
+    """Also where it gives cause to ask whether the peer has moved."""
+    short, usual = connect(seed=7), connect(seed=7)
+    said: list[list[object]] = []
+    for pair in (short, usual):
+        session, source, now = pair.origin.session, EDGE, pair.network.now
+        if from_elsewhere:
+            source = ("10.0.0.9", 9)
+            config = session.config
+            name = f"{config.credentials.ufrag}:{config.remote.credentials.ufrag}".encode()
+            check = stun.Message(stun.Class.REQUEST, b"from the new", ((stun.Attribute.USERNAME, name),))
+            session.receive(check.to_bytes(config.credentials.password.encode()), source, now)
+            pair.network.drain(pair.origin)
+            session._ice._following.moved()  # type: ignore[attr-defined] # nothing is in doubt yet
+        assert pair.edge.session.outbound is not None
+        heard: list[object] = []
+        for packet in (video(1), video(2)):
+            data = pair.edge.session.outbound.protect(packet)
+            if pair is short:
+                heard.append(session.receive_media(data, source, now))
+            else:
+                session.receive(data, source, now)
+            while (item := session.poll()) is not None:
+                heard.append((len(item.data), item.to) if isinstance(item, Transmit) else item)
+        forged = bytes(len(video(1)) + 16)
+        assert session.receive_media(b"\x80\x66" + forged, source, now) is None
+        assert not session.pending
+        said.append(heard)
+    assert said[0] == said[1]
+    assert [item.data for item in said[0] if isinstance(item, RtpPacket)] == [video(1), video(2)]
+    assert len(said[0]) == (4 if from_elsewhere else 2)
 
 
 def test_a_controlling_peer_needs_answers_not_only_media() -> None:
