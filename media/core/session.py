@@ -230,7 +230,7 @@ class Session:
             self.drops.unvalidated += 1
 
     def receive_media(self, datagram: bytes, source: Address, now: float) -> RtpPacket | RtcpPacket | None:
-        """Take media (first byte 128 to 191), and give what it brings at once: the short way for most datagrams.
+        """Take media (first byte 128 to 191), and give at once what it brings: the short way for most of it.
 
         None where it was dropped. `pending` says whether there is something to poll as well. Never raises.
         """
