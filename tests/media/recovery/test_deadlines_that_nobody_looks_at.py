@@ -8,7 +8,7 @@ import pytest
 from controlplane.wire.nodes import Role
 from media.core import rtcp
 from media.core.session import PARTED, PARTING_PATIENCE
-from media.node.engine import RECEIVER_SILENCE
+from media.node.engine import FAR_GRID, RECEIVER_SILENCE
 from tests.media.recovery.peers import Publisher, Viewer
 from tests.media.recovery.world import ORIGIN, VIEWER, Node, Show
 
@@ -34,6 +34,19 @@ def test_a_viewer_is_given_up_as_long_after_its_last_report_as_it_may_be_silent(
     heard = peer.session.consent_ends_at - RECEIVER_SILENCE
     assert show.world.run_until(lambda: viewer.id in origin.ended, limit=60)
     assert RECEIVER_SILENCE <= show.world.now - heard <= RECEIVER_SILENCE + 0.3
+
+
+def test_the_silences_of_a_crowd_are_looked_at_some_together(show: Show) -> None:
+    origin, first = watched(show)
+    second = Viewer(show, "10.0.3.2")
+    show.world.run_for(0.03)
+    second.watch(origin)
+    assert show.world.run_until(lambda: second.ready)
+    show.world.run_for(2 * RECEIVER_SILENCE)
+    peers = [origin.engine._peers[viewer.id] for viewer in (first, second)]
+    kept = [origin.engine.timers._deadlines[peer][0] for peer in peers]
+    assert all(at % FAR_GRID == 0 for at in kept)
+    assert all(at <= peer.session.consent_ends_at + FAR_GRID for at, peer in zip(kept, peers, strict=True))
 
 
 def test_who_says_good_bye_after_many_reports_is_gone_when_patience_ends(show: Show) -> None:
