@@ -11,7 +11,7 @@ plaintext to peers without RTX.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import repeat, starmap
 from typing import Any, Final
 
 import pylibsrtp
@@ -177,7 +177,8 @@ class InboundSrtp:
         base = ffi.from_buffer("char[]", data, require_writable=True)
         _run_lengths[0:count] = [stride] * (count - 1) + [len(data) - stride * (count - 1)]
         places = [base + at for at in range(0, count * stride, stride)]
-        return list(map(_unprotect, repeat(self._context), places, _run_length_places))
+        arguments = zip(repeat(self._context), places, _run_length_places, strict=False)
+        return list(starmap(_unprotect, arguments))  # filled anew for each call: `map` would make them
 
     def _open(self, function: Any, packet: bytes | memoryview, ssrc: bytes) -> bytes:
         known = self._sources

@@ -16,6 +16,7 @@ Rule of use: after `add`, ask `next_deadline()`, and call `handle_timeout(now)` 
 """
 
 import struct
+from itertools import starmap
 from typing import Any, Protocol
 
 from pylibsrtp._binding import ffi, lib
@@ -182,7 +183,8 @@ class Coalescer:
         sizes, runs = self._sizes, self._runs
         packed = struct.pack(f"@{len(sizes)}i", *sizes)
         self._lengths_view[: len(packed)] = packed
-        said = list(map(_protect, self._contexts, self._places, self._length_places))
+        arguments = zip(self._contexts, self._places, self._length_places, strict=False)
+        said = list(starmap(_protect, arguments))  # see sender.py
         refused = any(said)
         at = 0
         batch: list[tuple[Destination, int, int, int]] = []  # whose, its first packet, how many, where
