@@ -32,8 +32,9 @@ The worker ends when the socket closes: no worker outlives its agent.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from typing import Any
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import orjson
 
@@ -42,52 +43,98 @@ Message = dict[str, Any]
 MAX_LINE = 8 << 20  # a report of a thousand sessions is 300 kB
 
 
-class Channel:
-    """One end of the pair."""
+class Channel(asyncio.Protocol):
+    """One end of the pair; `open` makes it.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    The conversation ends when the other end closes, or says what is no message: then nothing it says can be
+    believed. A process that is killed while it writes leaves half a line: its end all the same.
+    """
+
+    def __init__(self, take: Callable[[Message], None] | None) -> None:
+        self._waiting: deque[Message] = deque()
+        self._take = self._waiting.append if take is None else take
+        self._parts: list[bytes] = []  # of a line that is not whole yet
+        self._size = 0  # of those, bytes
+        self._over = False
+        self._news = asyncio.Event()  # a message is waiting, or it is over
+        self._transport: asyncio.WriteTransport | None = None
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def open(cls, sock: socket.socket) -> "Channel":
-        reader, writer = await asyncio.open_connection(sock=sock, limit=MAX_LINE)
-        return cls(reader, writer)
+    async def open(cls, sock: socket.socket, take: Callable[[Message], None] | None = None) -> "Channel":
+        """`take` is called with each message as it comes; without one they are for `messages`."""
+        loop = asyncio.get_running_loop()
+        _, channel = await loop.create_connection(lambda: cls(take), sock=sock)
+        return channel
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `messages` has another one at once."""
+        return bool(self._waiting)
 
     def send(self, message: Message) -> None:
         """Queue a message; dropped when the other end has gone."""
-        if not self._writer.is_closing():
-            self._writer.write(orjson.dumps(message) + b"\n")
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(orjson.dumps(message) + b"\n")
 
     async def messages(self) -> AsyncIterator[Message]:
-        """Until the other end closes, or says what is no message: then nothing it says can be believed.
-
-        A process that is killed while it writes leaves half a line: its end all the same.
-        """
+        """Until the conversation ends."""
         while True:
-            try:
-                line = await self._reader.readline()
-            except (ConnectionError, ValueError):
+            while self._waiting:
+                yield self._waiting.popleft()
+            if self._over:
                 return
-            if not line.endswith(b"\n"):
-                return
+            self._news.clear()
+            await self._news.wait()
+
+    async def close(self) -> None:
+        """End it from here; returns when what was queued has been sent, or cannot be."""
+        if self._transport is not None:
+            self._transport.close()
+        await asyncio.shield(self._lost)
+
+    async def ended(self) -> None:
+        """Returns when the conversation has ended."""
+        while not self._over:
+            self._news.clear()
+            await self._news.wait()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are not of that class
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*self._parts, lines[0]])
+            self._parts, self._size = [], 0
+        self._parts.append(rest)
+        self._size += len(rest)
+        for line in lines:
             try:
                 message = orjson.loads(line)
             except ValueError:
-                return
+                message = None
             if not isinstance(message, dict):
+                self._end()
                 return
-            yield message
+            self._take(message)
+        if self._size > MAX_LINE:
+            self._end()
+        elif lines:
+            self._news.set()
 
-    async def drain(self) -> None:
-        try:
-            await self._writer.drain()
-        except ConnectionError:
-            pass
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end()
+        self._lost.set_result(None)
 
-    async def close(self) -> None:
-        self._writer.close()
-        try:
-            await self._writer.wait_closed()
-        except (ConnectionError, BrokenPipeError):
-            pass
+    def eof_received(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self._parts = []
+        self._news.set()

@@ -1,45 +1,51 @@
 """Logging of agent and worker: JSON lines on stderr with `event`, `level`, `at` and who says it.
 
-Agent and workers share one stderr, which their launcher appends to the log; `process` says who speaks.
+Agent and workers share one stderr, which their launcher appends to the log; `process` says who speaks. A
+worker writes three lines for each session, on the packet path, so a line is made in one go.
 """
 
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import structlog
 
 
-def _line(values: Any, default: Any = None, **_: Any) -> str:
-    return orjson.dumps(values, default=str).decode()
+class _Line:
+    """The whole of a line: a structlog processor, the last and (for our own loggers) the only one."""
+
+    def __init__(self, process: str) -> None:
+        self._process = process
+
+    def __call__(self, logger: Any, method: str, values: Any) -> bytes:
+        if "exc_info" in values:
+            values = structlog.processors.format_exc_info(logger, method, values)
+        values["level"] = "error" if method == "exception" else method
+        values["at"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        values["process"] = self._process
+        return orjson.dumps(values, default=str)
+
+    def as_text(self, logger: Any, method: str, values: Any) -> str:
+        """For the standard library's handlers, which write text."""
+        return self(logger, method, values).decode()
 
 
 def configure(process: str, level: int = logging.INFO) -> None:
     """Called once, first thing in a process."""
-
-    def name(_: Any, __: str, values: Any) -> Any:
-        values["process"] = process
-        return values
-
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        name,
-        structlog.processors.format_exc_info,
-    ]
-    render = structlog.processors.JSONRenderer(serializer=_line)
+    line = _Line(process)
     structlog.configure(
-        processors=[*shared, render],
+        processors=[line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, line.as_text],
         )
     )
     root = logging.getLogger()

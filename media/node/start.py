@@ -172,6 +172,7 @@ def start(arguments: list[str]) -> int:
     import structlog
 
     from controlplane.wire.nodes import Role
+    from media.drive.loop import new_loop
     from media.node import logs
     from media.node.agent import Agent, AgentFailed, AgentOptions
 
@@ -194,7 +195,8 @@ def start(arguments: list[str]) -> int:
         await Agent(settings, launched).run()
 
     try:
-        asyncio.run(run())
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run())
     except AgentFailed as error:
         structlog.get_logger().error("node_failed", reason=str(error))
         return 1

@@ -72,7 +72,8 @@ class Worker:
                         "detail": "The node's log says why.",
                     },
                 )
-            await asyncio.sleep(0)
+            if self._channel.waiting:
+                await asyncio.sleep(0)
 
     def _refuse(self, message: Message, problem: dict[str, Any]) -> None:
         if "ref" in message:
@@ -160,7 +161,7 @@ async def run(options: argparse.Namespace) -> int:
         )
     except PortError as error:
         agent.send({"ev": "failed", "message": str(error)})
-        await agent.drain()
+        await agent.close()
         return 1
     worker = asyncio.create_task(Worker(engine, agent).run())
     loop.add_signal_handler(signal.SIGTERM, worker.cancel)
@@ -175,7 +176,6 @@ async def run(options: argparse.Namespace) -> int:
     with contextlib.suppress(asyncio.CancelledError):
         await worker
     engine.shutdown("the node ends")
-    await agent.drain()
     await agent.close()
     return 0
 

@@ -138,9 +138,8 @@ class Worker:
     async def _listen(self) -> None:
         from media.node.ipc import Channel
 
-        self._channel = await Channel.open(self._socket)
-        async for message in self._channel.messages():
-            self._take(message)
+        self._channel = await Channel.open(self._socket, self._take)
+        await self._channel.ended()
         await self._channel.close()
         self.alive = False
         # The pipe is closed: it is dead, or about to be.
@@ -184,14 +183,20 @@ class Worker:
         if self._channel is None or not self.alive:
             raise WorkerGone(f"{self.plan.name} is not running")
         ref = next(self._refs)
-        call = self._calls[ref] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        call: asyncio.Future[Message] = loop.create_future()
+        self._calls[ref] = call
         self._channel.send(message | {"ref": ref})
+        late = loop.call_later(timeout, self._late, call, timeout)
         try:
-            return await asyncio.wait_for(call, timeout)
-        except TimeoutError:
-            raise WorkerGone(f"{self.plan.name} did not answer within {timeout:.1f} s") from None
+            return await call
         finally:
+            late.cancel()
             self._calls.pop(ref, None)
+
+    def _late(self, call: "asyncio.Future[Message]", timeout: float) -> None:
+        if not call.done():
+            call.set_exception(WorkerGone(f"{self.plan.name} did not answer within {timeout:.1f} s"))
 
     async def end(self) -> None:
         """Ask it to close its sessions and end; kill it when it does not."""

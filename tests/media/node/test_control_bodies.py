@@ -56,15 +56,23 @@ class Noted:
     def terminate(self, reason: str) -> None:
         self.asked.append(("terminate", reason))
 
+    def may_read_metrics(self, token: str) -> bool:
+        return token == "the token for metrics"
 
-def send(method: str, path: str, body: bytes) -> tuple[httpx.Response, list[tuple[str, Any]]]:
+    async def metrics(self) -> bytes:
+        return b"showcaller_node_info 1"
+
+
+def send(
+    method: str, path: str, body: bytes = b"", authorization: str = f"Bearer {SECRET}"
+) -> tuple[httpx.Response, list[tuple[str, Any]]]:
     """The answer, and what was asked of the node."""
     node = Noted()
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(application(node))
         async with httpx.AsyncClient(transport=transport, base_url="https://node") as http:
-            headers = {"Authorization": f"Bearer {SECRET}"}
+            headers = {"Authorization": authorization}
             return await http.request(method, path, content=body, headers=headers)
 
     return asyncio.run(ask()), node.asked
@@ -108,3 +116,68 @@ def test_what_is_too_deep_or_too_long_does_no_harm(path: str, body: bytes, refus
         assert answer.is_success, "its reason is not said, and it is done all the same"
     else:
         assert (answer.status_code, asked) == (refused, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/v1/sessions/one", "ended by the stream manager"),
+        ("/v1/sessions/one?reason=", ""),
+        ("/v1/sessions/one?other=1&reason=it+is%20late%C3%A9", "it is lateé"),
+    ],
+)
+def test_the_reason_of_an_end_is_in_the_query(path: str, reason: str) -> None:
+    answer, asked = send("DELETE", path)
+    assert (answer.status_code, answer.content, asked) == (204, b"", [("end", reason)])
+    assert "content-length" not in answer.headers, "RFC 9110 section 8.6"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/sessions/",
+        "/v1/sessions/one/",
+        "/v1/sessions/one/two",
+        "/v1/channels//end",
+        "/v1/*",
+    ],
+)
+def test_a_path_that_leads_nowhere_is_answered_so(path: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        answer, asked = send(method, path)
+        assert (answer.status_code, answer.json()["code"], asked) == (404, "not_found", [])
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/v1/sessions"), ("GET", "/v1/terminate"), ("POST", "/metrics")]
+)
+def test_what_a_path_does_not_do_is_refused(method: str, path: str) -> None:
+    answer, asked = send(method, path)
+    assert (answer.status_code, asked) == (405, [])
+
+
+@pytest.mark.parametrize(
+    "given", ["", "Bearer", f"Basic {SECRET}", "Bearer another", "Bearer the token for metrics"]
+)
+def test_nothing_is_done_without_the_secret(given: str) -> None:
+    for method, path in [
+        ("POST", "/v1/sessions"),
+        ("DELETE", "/v1/sessions/one"),
+        ("GET", "/v1/health"),
+        ("POST", "/v1/terminate"),
+    ]:
+        answer, asked = send(method, path, b"{}", given)
+        assert (answer.status_code, answer.json()["code"], asked) == (401, "bad_credential", [])
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [("bearer the token for metrics", 200), (f"Bearer {SECRET}", 200), ("Bearer another", 401)],
+)
+def test_metrics_have_a_token_of_their_own(given: str, status: int) -> None:
+    answer, _ = send("GET", "/metrics", b"", given)
+    assert answer.status_code == status

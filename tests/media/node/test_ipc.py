@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from media.node import ipc
 from media.node.ipc import Channel, Message
-from media.node.workers import Launched, Worker, WorkerPlan
+from media.node.workers import Launched, Worker, WorkerGone, WorkerPlan
 from tests.support.wait import wait_for
 
 PLAN = WorkerPlan(index=0, name="edge-1.worker-0", role="edge", addresses=("127.0.0.1",), udp_port=None)
@@ -72,3 +74,52 @@ async def test_a_worker_that_is_killed_while_it_speaks_is_noticed(tmp_path: Path
     assert not worker.alive
     assert process.returncode == -9
     await worker.ready()
+
+
+async def test_messages_are_taken_as_they_come_and_their_order_is_kept() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    taken: list[Message] = []
+    channel = await Channel.open(ours, taken.append)
+    with theirs:
+        long = {"op": "report", "rows": ["x" * 1000] * 2000}
+        stream = b"".join(json.dumps(message).encode() + b"\n" for message in (long, {"op": "counts"}, long))
+        await asyncio.to_thread(theirs.sendall, stream)
+        await wait_for(lambda: len(taken) == 3, 10.0, "all have come")
+        assert taken == [long, {"op": "counts"}, long]
+        channel.send({"ev": "done"})
+        theirs.setblocking(True)
+        assert await asyncio.to_thread(theirs.recv, 100) == b'{"ev":"done"}\n'
+    await channel.ended()
+    channel.send({"ev": "nobody hears it"})
+    await channel.close()
+
+
+async def test_a_line_without_an_end_ends_the_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipc, "MAX_LINE", 1000)
+    assert await read(b'{"op": "report"}\n' + b" " * 2000 + b'{"op": "report"}\n') == [{"op": "report"}] * 2
+    assert await read(b'{"op": "report"}\n' + b" " * 2000) == [{"op": "report"}]
+
+
+async def test_a_worker_that_does_not_answer_is_said_to_be_away(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    program = tmp_path / "worker.py"
+    program.write_text(
+        "import socket, sys\n"
+        "with socket.socket(fileno=int(sys.argv[1])) as agent:\n"
+        """    agent.sendall(b'{"ev": "ready", "port": 20000, "fingerprint": "AA"}\\n')\n"""
+        "    while b'shutdown' not in agent.recv(4096):\n"
+        "        pass\n"
+    )
+    process = launch(program, theirs)
+    ours.setblocking(False)
+    gone: list[Worker] = []
+    worker = Worker(Launched(PLAN, process, ours), lambda *_: None, gone.append)
+    await worker.ready()
+    with pytest.raises(WorkerGone, match=r"did not answer within 0\.1 s"):
+        await worker.ask({"op": "report"}, 0.1)
+    assert worker.alive
+    await worker.end()
+    assert gone == [worker]
+    with pytest.raises(WorkerGone, match="is not running"):
+        await worker.ask({"op": "report"})
