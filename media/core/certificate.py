@@ -5,6 +5,7 @@ One certificate serves every session of a worker; making one costs far more than
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Self
 
 from cryptography import x509
@@ -42,7 +43,7 @@ class Certificate:
         )
         return cls(key, certificate)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the certificate as SDP writes it: "AB:CD:.."."""
         return self.x509.fingerprint(hashes.SHA256()).hex(":").upper()

@@ -2,17 +2,28 @@
 
 `media.core.sdp` decides what to answer. Everything a peer can get wrong is a NegotiationError (400, or 413
 when it is too long); unknown attributes are ignored, as RFC 8866 asks.
+
+Those of a crowd that joins offer one and the same text, but for the lines that are of one session: its ICE
+credentials, fingerprint, candidates, ports and SSRCs. What the others say is a **shape**, and is kept for the
+next description that has it (docs/decisions/0024); what is of one session is read each time.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from media.core.errors import NegotiationError
 
 MAX_SDP: Final = 64 * 1024  # bytes
 MAX_SECTIONS: Final = 64
+#: lines of one session that nothing is taken from: its o= line, and where it would be reached without ICE
+_SAY_NOTHING: Final = ("o=", "c=")
+_ANY_PORT: Final = 9
+#: of a shape that is kept, characters (a browser's has 2 to 6 thousand), and how many there are at most
+MAX_SHAPE: Final = 16 * 1024
+SHAPES: Final = 32
 _DIRECTIONS: Final = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
 
 
@@ -82,11 +93,23 @@ class Section:
     bundle_only: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What the lines say that are of no one session. Compares by identity."""
+
+    sections: tuple[Section, ...]  # without what is of one session
+    bundle: tuple[str, ...]
+    ice_lite: bool
+    crypto: bool
+    decided: dict[Hashable, Any] = field(default_factory=dict)  # of it, by whoever reads it; a few
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """A whole session description. Session-level ICE and DTLS attributes are already in each section."""
 
     sections: tuple[Section, ...]
+    shape: Shape = field(compare=False, repr=False)
     bundle: tuple[str, ...] = ()  # mids of the BUNDLE group
     ice_lite: bool = False
     crypto: bool = False  # an a=crypto line (SDES) is somewhere in it
@@ -94,20 +117,56 @@ class Description:
 
 def parse(text: str | bytes) -> Description:
     """Read a session description; raises NegotiationError (413 before reading when too long, else 400)."""
+    lines = _lines(text)
+    if not lines or lines[0] != "v=0":
+        _bad("it does not begin with v=0")
+    session = own = _Own()
+    owns: list[_Own] = []
+    shared: list[str] = []
+    for line in lines[1:]:
+        start = line[:2]
+        if start == "a=":
+            name, _, value = line[2:].partition(":")
+            if name in _OWN_ATTRIBUTES:
+                own.attribute(name, value)
+                continue
+        elif start == "m=":
+            if len(owns) == MAX_SECTIONS:
+                _bad(f"it has more than {MAX_SECTIONS} media sections")
+            own = _Own(line[2:])
+            owns.append(own)
+            line = own.shared_media
+        elif start in _SAY_NOTHING:
+            continue
+        shared.append(line)
+    key = "\n".join(shared)
+    shape = _kept_shape(key) if len(key) <= MAX_SHAPE else _shape(key)
+    default, fingerprints = session.credentials(), session.fingerprints
+    sections = tuple(
+        replace(
+            section,
+            port=own.port,
+            ssrcs=tuple(own.ssrcs),
+            credentials=own.credentials() or default,
+            fingerprints=tuple(own.fingerprints or fingerprints),
+            candidates=tuple(own.candidates),
+        )
+        for section, own in zip(shape.sections, owns, strict=True)
+    )
+    return Description(sections, shape, shape.bundle, shape.ice_lite, shape.crypto)
+
+
+def _shape(shared: str) -> Shape:
+    """Read the lines after the first that are of no one session; raises NegotiationError."""
     session = _Draft()
     drafts: list[_Draft] = []
     bundle: tuple[str, ...] = ()
     ice_lite = False
-    lines = _lines(text)
-    if not lines or lines[0] != "v=0":
-        _bad("it does not begin with v=0")
-    for line in lines[1:]:
+    for line in shared.split("\n") if shared else ():
         if len(line) < 2 or line[1] != "=":
             _bad(f"line {line[:40]!r} is not of the form x=value")
         kind, value = line[0], line[2:]
         if kind == "m":
-            if len(drafts) == MAX_SECTIONS:
-                _bad(f"it has more than {MAX_SECTIONS} media sections")
             drafts.append(_Draft(value))
         elif kind == "a":
             name, _, argument = value.partition(":")
@@ -126,20 +185,23 @@ def parse(text: str | bytes) -> Description:
     if len(set(mids)) != len(mids):
         _bad("two media sections have the same mid")
     crypto = session.crypto or any(section.crypto for section in sections)
-    return Description(sections, bundle, ice_lite, crypto)
+    return Shape(sections, bundle, ice_lite, crypto)
+
+
+_kept_shape = lru_cache(maxsize=SHAPES)(_shape)
 
 
 def parse_fragment(text: str | bytes) -> tuple[IceCredentials | None, tuple[Candidate, ...]]:
     """ICE credentials and candidates of a trickle fragment (RFC 8840); raises NegotiationError."""
-    draft = _Draft()
+    own = _Own()
     for line in _lines(text):
         if line.startswith("a="):
             name, _, argument = line[2:].partition(":")
             if name in ("candidate", "ice-ufrag", "ice-pwd"):
-                draft.attribute(name, argument)
+                own.attribute(name, argument)
         elif len(line) < 2 or line[1] != "=":
             _bad(f"line {line[:40]!r} is not of the form x=value")
-    return draft.credentials(), tuple(draft.candidates)
+    return own.credentials(), tuple(own.candidates)
 
 
 def _lines(text: str | bytes) -> list[str]:
@@ -189,15 +251,85 @@ def parse_candidate(text: str) -> Candidate | None:
     port = _number(parts[5], 65535)
     if not component or priority is None or not port:
         return None
+    address = _spelled(parts[4])
+    return None if address is None else Candidate(parts[0], component, priority, address, port, parts[7])
+
+
+@lru_cache(maxsize=256)
+def _spelled(address: str) -> str | None:
+    """An IP address as it is usually written; None when it is none. Each section repeats the same ones."""
     try:
-        address = str(ip_address(parts[4]))
+        return str(ip_address(address))
     except ValueError:
         return None
-    return Candidate(parts[0], component, priority, address, port, parts[7])
+
+
+class _Own:
+    """What a section (or the session level) has of one session, while its lines are read."""
+
+    __slots__ = ("candidates", "fingerprints", "password", "port", "shared_media", "ssrcs", "ufrag")
+
+    def __init__(self, media: str | None = None) -> None:
+        self.port = 0
+        self.shared_media = ""  # the m= line, with one and the same port for all that are not 0
+        if media is not None:
+            parts = media.split()
+            port = _number(parts[1].partition("/")[0], 65535) if len(parts) > 2 else None
+            if port is None:
+                _bad(f"media line {media[:40]!r} has no kind, port and protocol")
+            self.port, parts[1] = port, str(_ANY_PORT) if port else "0"
+            self.shared_media = f"m={' '.join(parts)}"
+        self.ufrag = self.password = ""
+        self.fingerprints: list[Fingerprint] = []
+        self.candidates: list[Candidate] = []
+        self.ssrcs: dict[int, None] = {}
+
+    def attribute(self, name: str, value: str) -> None:
+        _OWN_ATTRIBUTES[name](self, value.strip())
+
+    def credentials(self) -> IceCredentials | None:
+        return IceCredentials(self.ufrag, self.password) if self.ufrag and self.password else None
+
+    def on_ice_ufrag(self, value: str) -> None:
+        if not 4 <= len(value) <= 256 or ":" in value or len(value.split()) != 1:
+            _bad("its ice-ufrag is not 4 to 256 ICE characters")
+        self.ufrag = value
+
+    def on_ice_pwd(self, value: str) -> None:
+        if not 22 <= len(value) <= 256 or len(value.split()) != 1:
+            _bad("its ice-pwd is not 22 to 256 ICE characters")
+        self.password = value
+
+    def on_fingerprint(self, value: str) -> None:
+        algorithm, _, digest = value.partition(" ")
+        self.fingerprints.append(Fingerprint(algorithm.lower(), digest.strip().upper()))
+
+    def on_candidate(self, value: str) -> None:
+        candidate = parse_candidate(value)
+        if candidate is not None:
+            self.candidates.append(candidate)
+
+    def on_rtcp(self, value: str) -> None:
+        """Where RTCP would be sent without rtcp-mux (RFC 3605)."""
+
+    def on_ssrc(self, value: str) -> None:
+        ssrc = _number(value.partition(" ")[0], 0xFFFFFFFF)
+        if ssrc is not None:
+            self.ssrcs[ssrc] = None
+
+
+_OWN_ATTRIBUTES: Final = {
+    "ice-ufrag": _Own.on_ice_ufrag,
+    "ice-pwd": _Own.on_ice_pwd,
+    "fingerprint": _Own.on_fingerprint,
+    "candidate": _Own.on_candidate,
+    "rtcp": _Own.on_rtcp,
+    "ssrc": _Own.on_ssrc,
+}
 
 
 class _Draft:
-    """A section (or the session level) while its lines are read."""
+    """What else a section (or the session level) has, while its lines are read."""
 
     def __init__(self, media: str | None = None) -> None:
         self.kind = self.protocol = self.mid = self.direction = self.msid = self.setup = ""
@@ -207,19 +339,12 @@ class _Draft:
         self.fmtps: dict[int, str] = {}
         self.feedback: dict[str, list[str]] = {}
         self.extensions: list[tuple[int, str]] = []
-        self.ssrcs: dict[int, None] = {}
         self.groups: list[tuple[str, tuple[int, ...]]] = []
         self.rids: list[str] = []
-        self.fingerprints: list[Fingerprint] = []
-        self.candidates: list[Candidate] = []
         self.flags: set[str] = set()
-        self.ufrag = self.password = ""
         if media is not None:
-            parts = media.split()
-            port = _number(parts[1].partition("/")[0], 65535) if len(parts) > 2 else None
-            if port is None:
-                _bad(f"media line {media[:40]!r} has no kind, port and protocol")
-            self.kind, self.port, self.protocol, self.formats = parts[0], port, parts[2], parts[3:]
+            self.kind, port, self.protocol, *self.formats = media.split()
+            self.port = int(port)
 
     @property
     def crypto(self) -> bool:
@@ -266,11 +391,6 @@ class _Draft:
         if ident:
             self.extensions.append((ident, parts[1]))
 
-    def _on_ssrc(self, value: str) -> None:
-        ssrc = _number(value.partition(" ")[0], 0xFFFFFFFF)
-        if ssrc is not None:
-            self.ssrcs[ssrc] = None
-
     def _on_ssrc_group(self, value: str) -> None:
         parts = value.split()
         ssrcs = [_number(part, 0xFFFFFFFF) for part in parts[1:]]
@@ -285,32 +405,10 @@ class _Draft:
         if value:
             self.rids.append(value.split()[0])
 
-    def _on_ice_ufrag(self, value: str) -> None:
-        if not 4 <= len(value) <= 256 or ":" in value or len(value.split()) != 1:
-            _bad("its ice-ufrag is not 4 to 256 ICE characters")
-        self.ufrag = value
-
-    def _on_ice_pwd(self, value: str) -> None:
-        if not 22 <= len(value) <= 256 or len(value.split()) != 1:
-            _bad("its ice-pwd is not 22 to 256 ICE characters")
-        self.password = value
-
-    def _on_fingerprint(self, value: str) -> None:
-        algorithm, _, digest = value.partition(" ")
-        self.fingerprints.append(Fingerprint(algorithm.lower(), digest.strip().upper()))
-
     def _on_setup(self, value: str) -> None:
         if value not in ("actpass", "active", "passive", "holdconn"):
             _bad(f"setup {value[:40]!r} is unknown")
         self.setup = value
-
-    def _on_candidate(self, value: str) -> None:
-        candidate = parse_candidate(value)
-        if candidate is not None:
-            self.candidates.append(candidate)
-
-    def credentials(self) -> IceCredentials | None:
-        return IceCredentials(self.ufrag, self.password) if self.ufrag and self.password else None
 
     def section(self, session: "_Draft") -> Section:
         everywhere = self.feedback.get("*", [])
@@ -335,14 +433,10 @@ class _Draft:
             rtcp_mux="rtcp-mux" in self.flags,
             rtcp_rsize="rtcp-rsize" in self.flags,
             crypto=self.crypto,
-            ssrcs=tuple(self.ssrcs),
             ssrc_groups=tuple(self.groups),
             msid=self.msid,
             rids=tuple(self.rids),
             simulcast="simulcast" in self.flags,
-            credentials=self.credentials() or session.credentials(),
-            fingerprints=tuple(self.fingerprints or session.fingerprints),
             setup=self.setup or session.setup,
-            candidates=tuple(self.candidates),
             bundle_only="bundle-only" in self.flags,
         )

@@ -31,9 +31,10 @@ second. A client (there is one a relay) keeps its connection and believes what a
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Final, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 from OpenSSL import SSL, crypto
+from OpenSSL._util import ffi, lib  # for one call; see _digest
 
 from media.core.certificate import Certificate
 from media.core.description import Fingerprint
@@ -54,7 +55,12 @@ _CIPHERS: Final = (
     b":ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
     b":ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"
 )
-_HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}  # SDP's name: OpenSSL's
+#: SDP's name: OpenSSL's hash
+_HASHES: Final = {
+    name: lib.EVP_get_digestbyname(theirs)
+    for name, theirs in (("sha-256", b"sha256"), ("sha-384", b"sha384"), ("sha-512", b"sha512"))
+}
+_LONGEST_HASH: Final = 64  # bytes
 _DTLS_1_2: Final = 0xFEFD  # OpenSSL's DTLS1_2_VERSION, which pyOpenSSL does not name
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE = 20, 21, 22  # RFC 5246 section 6.2.1: types of records
 
@@ -72,9 +78,18 @@ class _Expected:
         """By OpenSSL's own digest: the certificate is a stranger's, and is not parsed any further."""
         for expected in self.fingerprints:
             algorithm = _HASHES.get(expected.algorithm)
-            if algorithm and certificate.digest(algorithm).decode() == expected.value:
+            if algorithm is not None and _digest(certificate, algorithm) == expected.value:
                 return expected
         return None
+
+
+def _digest(certificate: crypto.X509, algorithm: Any) -> str:
+    """As SDP writes it. What `certificate.digest` does, which makes a bytes object of every byte."""
+    digest = ffi.new("unsigned char[]", _LONGEST_HASH)
+    length = ffi.new("unsigned int *", _LONGEST_HASH)
+    if not lib.X509_digest(certificate._x509, algorithm, digest, length):
+        return ""  # no memory; and nothing has this fingerprint
+    return bytes(ffi.buffer(digest, length[0])).hex(":").upper()
 
 
 def usable(fingerprints: Sequence[Fingerprint]) -> bool:

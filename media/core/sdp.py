@@ -10,7 +10,8 @@ Every function raises NegotiationError (status, code, detail) and nothing else.
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal, NoReturn
 
 from media.core import description
@@ -22,6 +23,7 @@ from media.core.description import (
     Fingerprint,
     IceCredentials,
     Section,
+    Shape,
 )
 from media.core.dtls import usable
 from media.core.errors import NegotiationError
@@ -234,7 +236,7 @@ def accept_answer(answer: Answer) -> Agreed:
         # An answerer may list both codecs; what stands first is what it sends (RFC 3264 section 6.1).
         codec = next((codec for codec in section.codecs if _OURS.get(codec.payload_type) == codec.name), None)
         if codec is not None:
-            tracks[section.kind] = _track(section, codec, ())
+            tracks[section.kind] = _with_ssrcs(_track(section, codec, ()), section)
     if not tracks:
         _refuse("no_common_codec", "The answer accepts neither the video nor the audio that was asked for.")
     remote = _remote_transport(answer, accepted[0])
@@ -252,7 +254,7 @@ def _refuse(code: str, detail: str, status: int = 406) -> NoReturn:
     raise NegotiationError(status, code, detail)
 
 
-def _refuse_unsafe(offer: Description) -> None:
+def _refuse_unsafe(offer: Description | Shape) -> None:
     """Media is encrypted with keys from DTLS, or there is none (RFC 8827 section 6.5)."""
     if offer.crypto:
         _refuse("sdes_refused", "SDES keys (a=crypto) are not accepted; offer DTLS-SRTP (a=fingerprint).")
@@ -264,48 +266,93 @@ def _refuse_unsafe(offer: Description) -> None:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A section that we accept."""
+
+    index: int  # its place in the offer
+    track: AgreedTrack  # without the SSRCs the peer names
+    formats: str
+    lines: str  # of the answer, behind those of the transport
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """All that an answer says to an offer of one shape, whoever's it is."""
+
+    parts: tuple[_Accepted | str, ...]  # a section of the answer each; those that are refused as they are
+    accepted: tuple[_Accepted, ...]
+    bundle: tuple[str, ...]
+    rtcp_rsize: bool
+
+
 def _answer(
     offer: Offer, local: LocalDescription, stream: StreamDescription | None, on_air: VideoCodec | None
 ) -> Agreed:
-    _refuse_unsafe(offer)
-    chosen = _choose(offer, on_air, sending=stream is not None)
-    accepted = [offer.sections[index] for index in chosen]
-    first = accepted[0]
-    if len(accepted) > 1 and not all(section.mid in offer.bundle for section in accepted):
-        _refuse("bundle_required", "Audio and video must share one transport: offer a=group:BUNDLE.")
-    if not all(section.rtcp_mux for section in accepted):
-        _refuse("rtcp_mux_required", "RTP and RTCP must share one port: offer a=rtcp-mux.")
-    remote = _remote_transport(offer, first)
+    sending = stream is not None
+    key = ("answer", on_air, sending)
+    plan = offer.shape.decided.get(key)
+    if plan is None:
+        plan = offer.shape.decided[key] = _plan(offer.shape, on_air, sending)
+    remote = _remote_transport(offer, offer.sections[plan.accepted[0].index])
     passive = remote.setup != "passive"
     setup = "passive" if passive else "active"
-    bundle = [section.mid for section in accepted] if offer.bundle else []
-    lines = _session_lines(local, bundle, ice_lite=True)
+    lines = _session_lines(local, plan.bundle, ice_lite=True)
     tracks: dict[str, AgreedTrack] = {}
-    for index, section in enumerate(offer.sections):
-        codec = chosen.get(index)
-        if codec is None:
-            lines += [f"m={section.kind} 0 {section.protocol} {' '.join(section.formats) or '0'}"]
-            lines += ["c=IN IP4 0.0.0.0", "a=inactive"]
-            lines += [f"a=mid:{section.mid}"] if section.mid else []
+    for part in plan.parts:
+        if isinstance(part, str):
+            lines.append(part)
             continue
-        if stream:
-            track = _track(section, codec, (), _VIEWER_FEEDBACK)
-        else:
-            track = _track(section, codec, _PUBLISHER_EXTENSIONS)
-        tracks[section.kind] = track
-        lines += _section_lines(section, track, local, setup, stream)
+        track = part.track
+        lines += _transport_lines(track.kind, track.mid, part.formats, local, setup)
+        lines.append(part.lines)
+        if stream is not None:
+            lines += _stream_lines(track, stream)
+        tracks[track.kind] = _with_ssrcs(track, offer.sections[part.index])
     return Agreed(
         answer="\r\n".join(lines) + "\r\n",
         remote=remote,
         dtls_role="server" if passive else "client",
         video=tracks.get("video"),
         audio=tracks.get("audio"),
-        simulcast_refused=any(_is_simulcast(section) for section in accepted),
+        simulcast_refused=any(_is_simulcast(offer.sections[part.index]) for part in plan.accepted),
+        rtcp_rsize=plan.rtcp_rsize,
+    )
+
+
+def _plan(offer: Shape, on_air: VideoCodec | None, sending: bool) -> _Plan:
+    _refuse_unsafe(offer)
+    chosen = _choose(offer, on_air, sending=sending)
+    accepted = [offer.sections[index] for index in chosen]
+    if len(accepted) > 1 and not all(section.mid in offer.bundle for section in accepted):
+        _refuse("bundle_required", "Audio and video must share one transport: offer a=group:BUNDLE.")
+    if not all(section.rtcp_mux for section in accepted):
+        _refuse("rtcp_mux_required", "RTP and RTCP must share one port: offer a=rtcp-mux.")
+    parts: list[_Accepted | str] = []
+    for index, section in enumerate(offer.sections):
+        codec = chosen.get(index)
+        if codec is None:
+            lines = [f"m={section.kind} 0 {section.protocol} {' '.join(section.formats) or '0'}"]
+            lines += ["c=IN IP4 0.0.0.0", "a=inactive"]
+            lines += [f"a=mid:{section.mid}"] if section.mid else []
+            parts.append("\r\n".join(lines))
+            continue
+        if sending:
+            track = _track(section, codec, (), _VIEWER_FEEDBACK)
+        else:
+            track = _track(section, codec, _PUBLISHER_EXTENSIONS)
+        formats = [str(each) for each in (track.payload_type, track.rtx_payload_type) if each is not None]
+        lines = _section_lines(section, track, sending)
+        parts.append(_Accepted(index, track, " ".join(formats), "\r\n".join(lines)))
+    return _Plan(
+        parts=tuple(parts),
+        accepted=tuple(part for part in parts if isinstance(part, _Accepted)),
+        bundle=tuple(section.mid for section in accepted) if offer.bundle else (),
         rtcp_rsize=all(section.rtcp_rsize for section in accepted),
     )
 
 
-def _choose(offer: Offer, on_air: VideoCodec | None, *, sending: bool) -> dict[int, Codec]:
+def _choose(offer: Shape, on_air: VideoCodec | None, *, sending: bool) -> dict[int, Codec]:
     """The codec taken for each section we accept, by its place: the first usable section of each kind."""
     theirs = ("recvonly", "sendrecv") if sending else ("sendonly", "sendrecv")
     chosen: dict[int, Codec] = {}
@@ -393,14 +440,6 @@ def _track(
         ),
         None,
     )
-    ssrc = section.ssrcs[0] if section.ssrcs else None
-    rtx_ssrc = None
-    for semantics, ssrcs in section.ssrc_groups:
-        if semantics == "SIM":
-            ssrc = ssrcs[0]
-    for semantics, ssrcs in section.ssrc_groups:
-        if semantics == "FID" and len(ssrcs) == 2 and ssrcs[0] == ssrc:
-            rtx_ssrc = ssrcs[1]
     return AgreedTrack(
         kind="video" if section.kind == "video" else "audio",
         mid=section.mid,
@@ -411,10 +450,25 @@ def _track(
         fmtp=_fmtp(codec),
         feedback=tuple(value for value in codec.feedback if value in feedback),
         extensions=tuple(item for item in section.extensions if item[1] in extensions),
-        remote_ssrc=ssrc,
-        remote_rtx_ssrc=rtx_ssrc,
+        remote_ssrc=None,
+        remote_rtx_ssrc=None,
         codec=video_codec(codec.name) if section.kind == "video" else None,
     )
+
+
+def _with_ssrcs(track: AgreedTrack, section: Section) -> AgreedTrack:
+    """The track with the SSRCs its section names."""
+    if not section.ssrcs and not section.ssrc_groups:
+        return track
+    ssrc = section.ssrcs[0] if section.ssrcs else None
+    rtx_ssrc = None
+    for semantics, ssrcs in section.ssrc_groups:
+        if semantics == "SIM":
+            ssrc = ssrcs[0]
+    for semantics, ssrcs in section.ssrc_groups:
+        if semantics == "FID" and len(ssrcs) == 2 and ssrcs[0] == ssrc:
+            rtx_ssrc = ssrcs[1]
+    return replace(track, remote_ssrc=ssrc, remote_rtx_ssrc=rtx_ssrc)
 
 
 def _fmtp(codec: Codec) -> str:
@@ -465,36 +519,32 @@ def _transport_lines(kind: str, mid: str, formats: str, local: LocalDescription,
         f"a=fingerprint:sha-256 {local.fingerprint}",
         f"a=setup:{setup}",
     ]
-    for index, (host, host_port) in enumerate(local.addresses):
-        priority = 126 << 24 | (65535 - index) << 8 | 255  # RFC 8445 section 5.1.2.1: host
-        lines.append(f"a=candidate:{index + 1} 1 udp {priority} {host} {host_port} typ host")
-    return [*lines, *_tcp_candidates(local), "a=end-of-candidates"]
+    return [*lines, *_candidates(tuple(local.addresses), tuple(local.tcp_ports)), "a=end-of-candidates"]
 
 
-def _tcp_candidates(local: LocalDescription) -> list[str]:
-    """Passive host candidates, all of them below those of UDP (RFC 6544 section 4.2)."""
-    hosts = dict.fromkeys(host for host, _ in local.addresses)
+@lru_cache(maxsize=64)
+def _candidates(addresses: tuple[tuple[str, int], ...], tcp_ports: tuple[int, ...]) -> tuple[str, ...]:
+    """The lines of our host candidates, the same for every session of a worker.
+
+    Passive ones of TCP are all below those of UDP (RFC 6544 section 4.2).
+    """
     lines = []
-    for index, (host, port) in enumerate((host, port) for host in hosts for port in local.tcp_ports):
+    for index, (host, port) in enumerate(addresses):
+        priority = 126 << 24 | (65535 - index) << 8 | 255  # RFC 8445 section 5.1.2.1: host
+        lines.append(f"a=candidate:{index + 1} 1 udp {priority} {host} {port} typ host")
+    hosts = dict.fromkeys(host for host, _ in addresses)
+    for index, (host, port) in enumerate((host, port) for host in hosts for port in tcp_ports):
         preference = _DIRECTION_PASSIVE << 13 | (8191 - index)
         priority = _TYPE_TCP_HOST << 24 | preference << 8 | 255
-        foundation = len(local.addresses) + 1 + index
+        foundation = len(addresses) + 1 + index
         lines.append(f"a=candidate:{foundation} 1 tcp {priority} {host} {port} typ host tcptype passive")
-    return lines
+    return tuple(lines)
 
 
-def _section_lines(
-    section: Section,
-    track: AgreedTrack,
-    local: LocalDescription,
-    setup: str,
-    stream: StreamDescription | None,
-) -> list[str]:
-    """An accepted section of an answer."""
+def _section_lines(section: Section, track: AgreedTrack, sending: bool) -> list[str]:
+    """An accepted section of an answer, behind the lines of the transport."""
     payload_type, rtx = track.payload_type, track.rtx_payload_type
-    formats = f"{payload_type} {rtx}" if rtx is not None else str(payload_type)
-    lines = _transport_lines(track.kind, track.mid, formats, local, setup)
-    lines += ["a=sendonly" if stream else "a=recvonly", "a=rtcp-mux"]
+    lines = ["a=sendonly" if sending else "a=recvonly", "a=rtcp-mux"]
     lines += ["a=rtcp-rsize"] if section.rtcp_rsize else []
     lines += [f"a=extmap:{ident} {uri}" for ident, uri in track.extensions]
     name = f"opus/{track.clock_rate}/2" if track.codec is None else f"{track.codec.name}/{track.clock_rate}"
@@ -503,16 +553,20 @@ def _section_lines(
     lines += [f"a=rtcp-fb:{payload_type} {value}" for value in track.feedback]
     if rtx is not None:
         lines += [f"a=rtpmap:{rtx} rtx/{track.clock_rate}", f"a=fmtp:{rtx} apt={payload_type}"]
-    if stream is None:
-        return lines
+    return lines
+
+
+def _stream_lines(track: AgreedTrack, stream: StreamDescription) -> list[str]:
+    """What a section says of the stream that is sent on it."""
     # RFC 3611: with it a browser's RRTR is answered, and it can tell glass-to-glass latency.
-    lines += ["a=rtcp-xr:rcvr-rtt=all", f"a=msid:{stream.msid} {stream.msid}-{track.kind}"]
+    lines = ["a=rtcp-xr:rcvr-rtt=all", f"a=msid:{stream.msid} {stream.msid}-{track.kind}"]
     if track.kind == "audio":
         return [*lines, f"a=ssrc:{stream.audio_ssrc} cname:{stream.cname}"]
-    if rtx is not None:
+    with_rtx = track.rtx_payload_type is not None
+    if with_rtx:
         lines.append(f"a=ssrc-group:FID {stream.video_ssrc} {stream.video_rtx_ssrc}")
     # The primary SSRC comes before that of RTX, or Chromium shows no video at all.
     lines.append(f"a=ssrc:{stream.video_ssrc} cname:{stream.cname}")
-    if rtx is not None:
+    if with_rtx:
         lines.append(f"a=ssrc:{stream.video_rtx_ssrc} cname:{stream.cname}")
     return lines

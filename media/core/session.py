@@ -22,7 +22,7 @@ The hot path stays out of here: whoever fans out takes `outbound` and `remote` a
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from media.core import rtcp, sdp
 from media.core.address import Address as Address
@@ -120,9 +120,10 @@ class SessionConfig:
         local: sdp.LocalDescription,
         certificate: Certificate,
         random: Callable[[int], bytes],
+        **more: Any,
     ) -> Self:
         """For whoever answered an offer (WHIP, WHEP, relay_out): ICE-lite, DTLS as the answer says."""
-        return cls(certificate, local.credentials, agreed.remote, False, agreed.dtls_role, random)
+        return cls(certificate, local.credentials, agreed.remote, False, agreed.dtls_role, random, **more)
 
     @classmethod
     def offered(
@@ -131,9 +132,10 @@ class SessionConfig:
         local: sdp.LocalDescription,
         certificate: Certificate,
         random: Callable[[int], bytes],
+        **more: Any,
     ) -> Self:
         """For whoever offered and got an answer (relay_in): controlling ICE."""
-        return cls(certificate, local.credentials, agreed.remote, True, agreed.dtls_role, random)
+        return cls(certificate, local.credentials, agreed.remote, True, agreed.dtls_role, random, **more)
 
 
 @dataclass(frozen=True, slots=True)

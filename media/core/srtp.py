@@ -11,6 +11,7 @@ plaintext to peers without RTX.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat, starmap
 from typing import Any, Final
 
@@ -70,12 +71,27 @@ def view(buffer: Any) -> memoryview:
 def _create(profile: Profile, key: bytes, direction: int, allow_repeat: bool) -> Any:
     if len(key) != profile.key_length + profile.salt_length:
         raise SrtpError(f"{profile.name} takes {profile.key_length}+{profile.salt_length} bytes of key")
-    policy = pylibsrtp.Policy(key=key, ssrc_type=direction, srtp_profile=profile.libsrtp)
+    policy = _policy(profile, direction, allow_repeat)
+    policy.key = key
+    handle = ffi.new("srtp_t *")
+    try:
+        _check(lib.srtp_create(handle, policy._policy))  # which copies what it needs
+    finally:
+        policy.key = None
+    return ffi.gc(handle, _dealloc)
+
+
+@lru_cache(maxsize=8)
+def _policy(profile: Profile, direction: int, allow_repeat: bool) -> Any:
+    """All but the key, the same for every peer: to make it takes as long as to make a context from it."""
+    policy = pylibsrtp.Policy(ssrc_type=direction, srtp_profile=profile.libsrtp)
     policy.window_size = WINDOW_OUT if direction == lib.ssrc_any_outbound else _WINDOW_IN
     policy.allow_repeat_tx = allow_repeat
-    handle = ffi.new("srtp_t *")
-    _check(lib.srtp_create(handle, policy._policy))
-    return ffi.gc(handle, lambda it: lib.srtp_dealloc(it[0]))
+    return policy
+
+
+def _dealloc(handle: Any) -> None:
+    lib.srtp_dealloc(handle[0])
 
 
 def _check(status: int) -> None:

@@ -15,7 +15,6 @@ packet is), channels.py (where media comes from, and what becomes of it), figure
 """
 
 import asyncio
-import dataclasses
 import math
 import os
 import socket
@@ -165,9 +164,8 @@ class Engine:
         except NegotiationError as error:
             self._channels.settle(channel, now)
             raise Refused(error.status, error.code, "The offer cannot be served", error.detail) from error
-        config = self._ours.config(agreed, local, offered=False)
-        if kind is not SessionKind.WHIP:
-            config = dataclasses.replace(config, consent_timeout=RECEIVER_SILENCE)
+        patience = {} if kind is SessionKind.WHIP else {"consent_timeout": RECEIVER_SILENCE}
+        config = self._ours.config(agreed, local, offered=False, **patience)
         identity = Identity(session_id, kind, channel, local.credentials.ufrag)
         session = Session(config, now)
         peer = Peer(identity, session, agreed, entry.stream, description, self._ways, self, now)

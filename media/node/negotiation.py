@@ -1,7 +1,7 @@
 """This worker's side of an offer and an answer: what it says of itself, and what a session is made from."""
 
-import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from controlplane.wire.nodes import SessionKind, ice_etag
 from media.core.certificate import Certificate
@@ -23,7 +23,7 @@ class OurSide:
         udp_port: int,
         tcp_ports: tuple[int, ...],
     ) -> None:
-        self._addresses = addresses
+        self._addresses = tuple(addresses)
         self._certificate = certificate
         self._random = random
         self._udp_port = udp_port
@@ -33,28 +33,30 @@ class OurSide:
         """For a session that a peer asks for: they lead to this worker from a port that several share."""
         return marked(new_credentials(self._random), self._udp_port)
 
-    def describe(self, credentials: IceCredentials, port: int) -> LocalDescription:
-        """At this UDP port, and nowhere else."""
+    def describe(
+        self, credentials: IceCredentials, port: int, tcp_ports: tuple[int, ...] = ()
+    ) -> LocalDescription:
+        """At this UDP port, and at these of TCP."""
         return LocalDescription(
             credentials=credentials,
             fingerprint=self._certificate.fingerprint,
-            addresses=[(address, port) for address in self._addresses],
+            addresses=tuple((address, port) for address in self._addresses),
             session_id=int.from_bytes(self._random(8), "big") >> 1,
+            tcp_ports=tcp_ports,
         )
 
     def answering(self, credentials: IceCredentials, kind: SessionKind) -> LocalDescription:
         """Our side of a session that a peer asks for. Relays come over UDP alone."""
-        local = self.describe(credentials, self._udp_port)
         ports = () if kind is SessionKind.RELAY_OUT else self._tcp_ports
-        return dataclasses.replace(local, tcp_ports=ports)
+        return self.describe(credentials, self._udp_port, ports)
 
-    def config(self, agreed: Agreed, local: LocalDescription, *, offered: bool) -> SessionConfig:
-        """Of a session that we offered or answered."""
-        make = SessionConfig.offered if offered else SessionConfig.answered
-        config = make(agreed, local, self._certificate, self._random)
+    def config(self, agreed: Agreed, local: LocalDescription, *, offered: bool, **more: Any) -> SessionConfig:
+        """Of a session that we offered or answered; `more` are fields of SessionConfig that are to be others
+        than usual."""
         if agreed.video is not None and agreed.video.rtx_payload_type is None:
-            config = dataclasses.replace(config, allow_repeat_tx=True)
-        return config
+            more["allow_repeat_tx"] = True
+        make = SessionConfig.offered if offered else SessionConfig.answered
+        return make(agreed, local, self._certificate, self._random, **more)
 
 
 def new_remote_credentials(

@@ -3,7 +3,7 @@
 import dataclasses
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiortc
@@ -13,7 +13,7 @@ from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.core import sdp
+from media.core import description, sdp
 from media.core.codecs import H264, VP8, VideoCodec
 from media.core.errors import NegotiationError
 from tests.media.core.emulated_network import certificate
@@ -539,3 +539,109 @@ def test_tcp_candidates_follow_those_of_udp_with_lower_priorities() -> None:
 def test_a_relay_is_offered_and_answered_over_udp_alone() -> None:
     assert " tcp " not in sdp.make_relay_offer(local())
     assert sdp.parse_fragment("a=candidate:7 1 tcp 1 192.0.2.1 9 typ host tcptype active").candidates == ()
+
+
+# -- shapes: what the offers of a crowd have in common is read once
+
+OFFERS = (
+    "chromium-viewer",
+    "firefox-viewer",
+    "chromium-publisher",
+    "chromium-simulcast",
+    "gstreamer-publisher",
+)
+ICE_CHARS = st.text("abcXYZ019+/", min_size=22, max_size=30)
+OWN_LINES = {
+    r"^a=ice-ufrag:.*$": ICE_CHARS.map(lambda text: f"a=ice-ufrag:{text[:8]}"),
+    r"^a=ice-pwd:.*$": ICE_CHARS.map(lambda text: f"a=ice-pwd:{text}"),
+    r"^a=fingerprint:.*$": st.binary(min_size=32, max_size=32).map(
+        lambda digest: f"a=fingerprint:sha-256 {digest.hex(':').upper()}"
+    ),
+    r"^m=(audio|video) \d+": st.integers(1, 65535).map(lambda port: rf"m=\g<1> {port}"),
+    r"^a=setup:.*$": st.sampled_from(
+        [
+            "a=setup:actpass",
+            "a=setup:active\r\na=candidate:1 1 udp 2113937151 192.0.2.9 5000 typ host",
+            "a=setup:passive\r\na=ssrc:77 cname:x\r\na=ssrc:78 cname:x",
+        ]
+    ),
+    r"^o=.*$": st.integers(0, 2**62).map(lambda number: f"o=- {number} 2 IN IP4 127.0.0.1"),
+}
+
+
+@st.composite
+def offers_of_one_shape(draw: st.DrawFn) -> list[str]:
+    """Offers of one client, that have nothing of one session in common."""
+    text = offer_text(draw(st.sampled_from(OFFERS)))
+    offers = []
+    for _ in range(2):
+        offer = text
+        for pattern, lines in OWN_LINES.items():
+            offer = re.sub(pattern, draw(lines), offer, flags=re.MULTILINE)
+        offers.append(offer)
+    return offers
+
+
+def forget_shapes() -> None:
+    description._kept_shape.cache_clear()
+
+
+def answered(offer: sdp.Offer) -> list[sdp.Agreed | str]:
+    """What each way of answering makes of it."""
+    ways: list[Callable[[], sdp.Agreed]] = [
+        lambda: sdp.answer_publisher(offer, local()),
+        lambda: sdp.answer_viewer(offer, local(), STREAM),
+        lambda: sdp.answer_viewer(offer, local(), STREAM, H264),
+        lambda: sdp.answer_viewer(offer, local(), STREAM, VP8),
+    ]
+    answers: list[sdp.Agreed | str] = []
+    for way in ways:
+        try:
+            answers.append(way())
+        except NegotiationError as error:
+            answers.append(error.detail)
+    return answers
+
+
+@given(offers_of_one_shape())
+def test_what_is_kept_of_another_offer_changes_nothing(offers: list[str]) -> None:
+    fresh = []
+    for text in offers:
+        forget_shapes()
+        offer = sdp.parse_offer(text)
+        fresh.append((offer, answered(offer)))
+    forget_shapes()
+    for _ in range(2):
+        again = [sdp.parse_offer(text) for text in offers]
+        assert [(offer, answered(offer)) for offer in again] == fresh
+
+
+def test_offers_of_one_client_have_one_shape_and_nothing_else_in_common() -> None:
+    one = offer_text("chromium-viewer")
+    other = re.sub(r"a=ice-ufrag:.*", "a=ice-ufrag:another1", one).replace("m=video 9 ", "m=video 4711 ")
+    first, second = sdp.parse_offer(one), sdp.parse_offer(other)
+    assert first.shape is second.shape
+    assert [section.port for section in second.sections if section.kind == "video"] == [4711]
+    assert {section.credentials.ufrag for section in second.sections if section.credentials} == {"another1"}
+    assert view(other).remote.credentials != view(one).remote.credentials
+    bare = "\n".join(line for line in one.splitlines() if not line.startswith("a=ice-"))
+    with pytest.raises(NegotiationError, match="no a=ice-ufrag"):  # not answered with another's
+        view(bare)
+    for changed in (
+        one.replace("a=rtcp-mux", "a=x", 1),
+        one.replace("m=video 9 ", "m=video 0 "),
+        one.replace("a=mid:0", "a=mid:7"),
+    ):
+        assert sdp.parse_offer(changed).shape is not first.shape
+
+
+def test_only_so_many_shapes_of_a_bounded_length_are_kept() -> None:
+    forget_shapes()
+    text = offer_text("firefox-viewer")
+    for number in range(2 * description.SHAPES):
+        sdp.parse_offer(f"{text}a=x-{number}\r\n")
+    assert description._kept_shape.cache_info().currsize == description.SHAPES
+    forget_shapes()
+    long = text + f"a=x:{'y' * description.MAX_SHAPE}\r\n"
+    assert sdp.parse_offer(long) == sdp.parse_offer(text)
+    assert description._kept_shape.cache_info().currsize == 1
