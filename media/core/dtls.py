@@ -34,7 +34,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NoReturn
 
 from OpenSSL import SSL, crypto
-from OpenSSL._util import ffi, lib  # for one call; see _digest
+from OpenSSL._util import ffi, lib  # for two calls that pyOpenSSL makes dear, or not at all
 
 from media.core.certificate import Certificate
 from media.core.description import Fingerprint
@@ -61,6 +61,7 @@ _HASHES: Final = {
     for name, theirs in (("sha-256", b"sha256"), ("sha-384", b"sha384"), ("sha-512", b"sha512"))
 }
 _LONGEST_HASH: Final = 64  # bytes
+_where: Final = ffi.new("char **")  # what BIO_get_mem_data gives beside the length
 _DTLS_1_2: Final = 0xFEFD  # OpenSSL's DTLS1_2_VERSION, which pyOpenSSL does not name
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE = 20, 21, 22  # RFC 5246 section 6.2.1: types of records
 
@@ -290,26 +291,10 @@ class DtlsEndpoint:
     def _drain(self) -> list[bytes]:
         """What OpenSSL wrote, whole records packed into datagrams."""
         connection = self._connection
-        if connection is None:
+        written = 0 if connection is None else lib.BIO_get_mem_data(connection._from_ssl, _where)
+        if connection is None or written <= 0:
             return []
-        datagrams: list[bytes] = []
-        stream = b""
-        while True:
-            try:
-                stream += connection.bio_read(65536)
-            except SSL.WantReadError:
-                break
-        current = b""
-        while len(stream) >= 13:
-            size = 13 + int.from_bytes(stream[11:13], "big")
-            record, stream = stream[:size], stream[size:]
-            if current and len(current) + len(record) > MTU:
-                datagrams.append(current)
-                current = b""
-            current += record
-        if current:
-            datagrams.append(current)
-        return datagrams
+        return packed(connection.bio_read(written))
 
     def _fail(self, reason: str) -> NoReturn:
         self.closed = True
@@ -339,6 +324,20 @@ class DtlsEndpoint:
         return SrtpKeys(profile, server_key, server_salt, client_key, client_salt)
 
 
+def packed(stream: bytes) -> list[bytes]:
+    """Records one after another, as datagrams of at most MTU bytes; of more, where one record alone has more."""
+    if len(stream) <= MTU:
+        return [stream]
+    datagrams: list[bytes] = []
+    begin = 0
+    for _, _, start, end in _records(stream):
+        if end - begin > MTU and start > begin:
+            datagrams.append(stream[begin:start])
+            begin = start
+    datagrams.append(stream[begin:])
+    return datagrams
+
+
 def _records(datagram: bytes) -> Iterator[tuple[int, int, int, int]]:
     """Type, epoch, start and end of each whole record (RFC 6347 section 4.1)."""
     at, end = 0, len(datagram)
@@ -351,14 +350,16 @@ def _records(datagram: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _of_a_handshake(datagram: bytes) -> bytes:
-    """The records of a datagram that a handshake may have."""
-    kept = b""
+    """The records of a datagram that a handshake may have; mostly all of it, as it is."""
+    kept: list[bytes] = []
+    size = 0
     for kind, epoch, start, end in _records(datagram):
         if kind in (_CHANGE_CIPHER_SPEC, _ALERT) or (
             kind == _HANDSHAKE and (epoch or _messages_fit(datagram, start + 13, end))
         ):
-            kept += datagram[start:end]
-    return kept
+            kept.append(datagram[start:end])
+            size += end - start
+    return datagram if size == len(datagram) else b"".join(kept)
 
 
 def _messages_fit(datagram: bytes, at: int, end: int) -> bool:

@@ -5,6 +5,7 @@ worker writes three lines for each session, on the packet path, so a line is mad
 """
 
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -32,13 +33,25 @@ class _Line:
         return self(logger, method, values).decode()
 
 
+class _Out:
+    """Writes each line at once, in one call: nobody's line is cut by another process's."""
+
+    def __init__(self, *_: Any) -> None:
+        self._descriptor = sys.stderr.fileno()
+
+    def msg(self, line: bytes) -> None:
+        os.write(self._descriptor, line + b"\n")
+
+    debug = info = warning = error = critical = exception = msg
+
+
 def configure(process: str, level: int = logging.INFO) -> None:
     """Called once, first thing in a process."""
     line = _Line(process)
     structlog.configure(
         processors=[line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
+        logger_factory=_Out,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
