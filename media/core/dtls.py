@@ -325,7 +325,7 @@ class DtlsEndpoint:
 
 
 def packed(stream: bytes) -> list[bytes]:
-    """Records one after another, as datagrams of at most MTU bytes; of more, where one record alone has more."""
+    """Records one after another as datagrams of at most MTU bytes, or of one record that is longer."""
     if len(stream) <= MTU:
         return [stream]
     datagrams: list[bytes] = []
