@@ -294,7 +294,7 @@ class DtlsEndpoint:
         written = 0 if connection is None else lib.BIO_get_mem_data(connection._from_ssl, _where)
         if connection is None or written <= 0:
             return []
-        return packed(connection.bio_read(written))
+        return _packed(connection.bio_read(written))
 
     def _fail(self, reason: str) -> NoReturn:
         self.closed = True
@@ -324,7 +324,7 @@ class DtlsEndpoint:
         return SrtpKeys(profile, server_key, server_salt, client_key, client_salt)
 
 
-def packed(stream: bytes) -> list[bytes]:
+def _packed(stream: bytes) -> list[bytes]:
     """Records one after another as datagrams of at most MTU bytes, or of one record that is longer."""
     if len(stream) <= MTU:
         return [stream]

@@ -18,7 +18,7 @@ def test_records_of_a_flight_are_packed_whole_and_in_order(lengths: list[int]) -
         bytes([22, 0xFE, 0xFD, *number.to_bytes(8, "big"), *length.to_bytes(2, "big")]) + bytes(length)
         for number, length in enumerate(lengths)
     ]
-    datagrams = dtls.packed(b"".join(records))
+    datagrams = dtls._packed(b"".join(records))
     assert b"".join(datagrams) == b"".join(records)
     for datagram in datagrams:
         assert len(datagram) <= dtls.MTU or datagram in records
