@@ -21,7 +21,8 @@ from media.core.codecs import H264
 from media.core.rtp import build
 from media.core.sdp import Agreed, AgreedTrack, IceCredentials, RemoteTransport
 from media.core.srtp import AEAD_AES_128_GCM, OutboundSrtp, SrtpKeys
-from media.fanout.sender import Destination, FanoutSender, kernel_has_gso
+from media.fanout.destinations import Destination
+from media.fanout.sender import FanoutSender, kernel_has_gso
 from media.fanout.source import Source
 from media.fanout.stream import LiveStream
 

@@ -34,7 +34,8 @@ from bench.rows.relay import FPS, SOUND, SOUND_RATE, VIDEO, Broadcast
 from media.core.sdp import Agreed, IceCredentials, RemoteTransport
 from media.core.srtp import OutboundSrtp
 from media.fanout.coalescer import Coalescer
-from media.fanout.sender import Destination, FanoutSender, kernel_has_gso
+from media.fanout.destinations import Destination
+from media.fanout.sender import FanoutSender, kernel_has_gso
 from media.fanout.sendmany import Outbox
 from media.fanout.source import Source
 from media.fanout.stream import LiveStream

@@ -22,8 +22,9 @@ from typing import Any, Protocol
 from pylibsrtp._binding import ffi, lib
 
 from media.core.rtp import pad
+from media.fanout.destinations import Destination
 from media.fanout.frames import MAX_RUN_BYTES
-from media.fanout.sender import MAX_PACKET, MAX_TAG, Destination, FanoutSender
+from media.fanout.sender import MAX_PACKET, MAX_TAG, FanoutSender
 from media.fanout.sendmany import PackedAddress
 
 HOLD_S = 0.005  # seconds that a packet waits at most

@@ -1,12 +1,13 @@
 """The send path: one plaintext, many viewers, as few system calls as the kernel allows.
 
-`FanoutSender.send_batch(batch, classes)` is the whole hot path. For each class of viewers (same payload type,
-same SRTP tag length) a template with gaps for the tags is made once; it is copied into the slots of the work
-buffer, one a viewer, and every packet is protected in place by libsrtp. A run of equal sizes is one message
-with UDP_SEGMENT (generic segmentation offload, udp(7)), and the messages of a whole round of slots leave in
-ONE sendmmsg (sendmany.py). libsrtp is called straight through pylibsrtp's cffi binding, by ONE `starmap` a
-round: a Python method around each call was measured to cost half as much again, a loop over viewers an
-eighth, and `map` a tenth, which makes a tuple of arguments for each call where `zip` fills the same one anew.
+`FanoutSender.send_batch(batch, classes)` is the whole hot path. For each class of viewers
+(destinations.py: same payload type, same SRTP tag length) a template with gaps for the tags is made once;
+it is copied into the slots of the work buffer, one a viewer, and every packet is protected in place by
+libsrtp. A run of equal sizes is one message with UDP_SEGMENT (generic segmentation offload, udp(7)), and
+the messages of a whole round of slots leave in ONE sendmmsg (sendmany.py). libsrtp is called straight
+through pylibsrtp's cffi binding, by ONE `starmap` a round: a Python method around each call was measured
+to cost half as much again, a loop over viewers an eighth, and `map` a tenth, which makes a tuple of
+arguments for each call where `zip` fills the same one anew.
 
 What the kernel refuses, and what we do then:
 
@@ -27,13 +28,13 @@ import struct
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
-from itertools import chain, repeat, starmap
+from itertools import repeat, starmap
 from typing import Any, Protocol
 
 from pylibsrtp._binding import ffi, lib
 
 from media.core.errors import SrtpError
-from media.core.srtp import OutboundSrtp
+from media.fanout.destinations import Destination, ViewerClass
 from media.fanout.frames import MAX_BATCH, Batch, runs
 from media.fanout.histogram import Histogram
 from media.fanout.sendmany import (
@@ -42,19 +43,17 @@ from media.fanout.sendmany import (
     SOL_UDP,
     UDP_SEGMENT,
     Headers,
-    PackedAddress,
     SendMany,
     SocketAddress,
     single_slot_bytes,
 )
-from media.fanout.streams import Stream, framed_bytes, send_framed
+from media.fanout.streams import framed_bytes, send_framed
 
 GSO_RETRY_AFTER = 60.0  # seconds
 MAX_TAG = 16
 MAX_PACKET = 2048
 SLOT_BYTES = MAX_BATCH * (MAX_PACKET + MAX_TAG)
 WORK_BYTES = max(SLOTS * SLOT_BYTES, framed_bytes(MAX_PACKET + MAX_TAG))
-NOWHERE: SocketAddress = ("0.0.0.0", 9)  # of who is reached over TCP
 FULL = (errno.EAGAIN, errno.ENOBUFS, errno.EINTR)
 
 _ONE_BYTE = [bytes((byte,)) for byte in range(256)]  # as cdata chars are set
@@ -72,150 +71,9 @@ class SendSocket(Protocol):
 class ManySends(Protocol):
     """What sends a round of slots: see SendMany."""
 
-    def headers(self, recipients: "Sequence[Destination]") -> Headers: ...
+    def headers(self, recipients: Sequence[Destination]) -> Headers: ...
 
     def send(self, headers: Headers, first: int, count: int, length: int, segment: int) -> int: ...
-
-
-class Destination:
-    """One peer as the send path sees it: its SRTP context, where it is, what it was sent."""
-
-    __slots__ = ("_address", "_bytes", "_packets", "_shares", "context", "drops", "gso_after", "outbound",
-                 "packed", "stream", "tag_length")  # fmt: skip
-
-    def __init__(self, outbound: OutboundSrtp, where: "SocketAddress | Stream") -> None:
-        self.outbound = outbound
-        self.context = outbound._context
-        self.tag_length = outbound.tag_length
-        self.stream: Stream | None = None  # of a viewer over TCP; then it has no address
-        self._address: SocketAddress = NOWHERE
-        self.packed = PackedAddress(NOWHERE)
-        self.gso_after = 0.0  # UDP_SEGMENT is not used toward it before this time
-        self.drops = 0
-        # What it was sent by itself, and of which classes it has been a member since they had sent how much.
-        self._packets = self._bytes = 0
-        self._shares: list[tuple[ViewerClass, int, int]] = []
-        self.go_to(where)
-
-    @property
-    def packets_sent(self) -> int:
-        return self._packets + sum(viewers.packets - before for viewers, before, _ in self._shares)
-
-    @property
-    def bytes_sent(self) -> int:
-        """Protected packets, without what UDP or TCP add."""
-        return self._bytes + sum(viewers.bytes - before for viewers, _, before in self._shares)
-
-    def count(self, packets: int, size: int) -> None:
-        """So many packets, of so many bytes in all, were sent to it; below 0: less than to its class."""
-        self._packets += packets
-        self._bytes += size
-
-    def filed(self, viewers: "ViewerClass") -> None:
-        """What the class is sent counts for us from now on."""
-        self._shares.append((viewers, viewers.packets, viewers.bytes))
-
-    def unfiled(self, viewers: "ViewerClass") -> None:
-        """No longer; what it was sent until now stays counted."""
-        for share in self._shares:
-            if share[0] is viewers:
-                self.count(viewers.packets - share[1], viewers.bytes - share[2])
-                self._shares.remove(share)
-                return
-
-    @property
-    def address(self) -> SocketAddress:
-        return self._address
-
-    @address.setter
-    def address(self, address: SocketAddress) -> None:
-        self._address = address
-        self.packed.set(address)
-
-    @property
-    def congested(self) -> bool:
-        """Whether nothing should begin to be sent to it now. A datagram socket does not tell."""
-        return self.stream is not None and self.stream.congested
-
-    def go_to(self, where: "SocketAddress | Stream") -> None:
-        """Send there from now on. Classes that hold it must file it anew: see `ViewerClass.add`."""
-        if isinstance(where, tuple):
-            self.stream = None
-            self.address = where
-        else:
-            self.stream = where
-
-
-class ViewerClass:
-    """Destinations that get the very same plaintext of one track.
-
-    All of them are sent the same, so it is counted once, here: to look at every destination for every frame
-    would be a miss of the processor's cache each. Where one was sent less, its own count says by how much.
-    """
-
-    __slots__ = ("_contexts", "bytes", "destinations", "headers", "packets", "passing", "payload_type",
-                 "streams", "tag_length")  # fmt: skip
-
-    def __init__(self, payload_type: int, tag_length: int, *, passing: bool = False) -> None:
-        """`passing`: made for one send; its destinations count for themselves."""
-        self.payload_type = payload_type
-        self.tag_length = tag_length
-        self.passing = passing
-        self.destinations: list[Destination] = []  # over UDP
-        self.streams: list[Destination] = []  # over TCP
-        self.headers: Any = None  # the sender's, of `destinations` in this order; made when needed
-        self._contexts: dict[int, list[Any]] = {}  # theirs, in this order, each so many times; likewise
-        self.packets = self.bytes = 0  # sent to each of `destinations`
-
-    def add(self, destination: Destination) -> None:
-        if destination.stream is not None:
-            self.streams.append(destination)
-            return
-        self.destinations.append(destination)
-        self._changed()
-        if not self.passing:
-            destination.filed(self)
-
-    def without(self, some: Collection[Destination]) -> "ViewerClass":
-        """The same class without these, for one send."""
-        rest = ViewerClass(self.payload_type, self.tag_length, passing=True)
-        for destination in (*self.destinations, *self.streams):
-            if destination not in some:
-                rest.add(destination)
-        return rest
-
-    def remove(self, destination: Destination) -> bool:
-        """Whether it was in here, wherever it was when it was added."""
-        if destination in self.streams:
-            self.streams.remove(destination)
-        elif destination in self.destinations:
-            self.destinations.remove(destination)
-            self._changed()
-            destination.unfiled(self)
-        else:
-            return False
-        return True
-
-    def _changed(self) -> None:
-        self.headers = None
-        self._contexts.clear()
-
-    def contexts(self, times: int) -> list[Any]:
-        """The SRTP contexts of `destinations`, in this order, each so many times in a row."""
-        found = self._contexts.get(times)
-        if found is None:
-            each = [destination.context for destination in self.destinations]
-            found = self._contexts[times] = list(chain.from_iterable(map(repeat, each, repeat(times))))
-        return found
-
-    def count(self, packets: int, size: int) -> None:
-        """So many packets, of so many bytes in all, were sent to each of `destinations`."""
-        if self.passing:
-            for destination in self.destinations:
-                destination.count(packets, size)
-        else:
-            self.packets += packets
-            self.bytes += size
 
 
 class Counters:

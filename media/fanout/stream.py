@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from media.core import rtcp
 from media.core.codecs import VideoCodec
 from media.core.sdp import Agreed, AgreedTrack, StreamDescription
-from media.fanout.sender import Destination, FanoutSender
+from media.fanout.destinations import Destination
+from media.fanout.sender import FanoutSender
 from media.fanout.sendmany import SocketAddress
 from media.fanout.source import Source
 from media.fanout.streams import Stream

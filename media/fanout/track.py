@@ -31,11 +31,12 @@ from media.core.rtp import RtpHeader, build_rtx
 from media.core.runs import PlainRun
 from media.core.srtp import WINDOW_OUT
 from media.fanout.continuity import Continuity
+from media.fanout.destinations import ViewerClass
 from media.fanout.frames import Batch, FrameBatcher, evened
 from media.fanout.keyframes import KeyframeRequests
 from media.fanout.loss import MissingPackets, met_on_its_way
 from media.fanout.ring import PacketRing
-from media.fanout.sender import MAX_PACKET, FanoutSender, ViewerClass
+from media.fanout.sender import MAX_PACKET, FanoutSender
 from media.fanout.senderclock import SenderClock
 from media.fanout.viewer import Subscription
 

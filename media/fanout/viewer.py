@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from media.core.codecs import VideoCodec
 from media.core.rtcp import ReceptionReport
+from media.fanout.destinations import Destination
 from media.fanout.estimate import KEPT, BandwidthEstimate
 from media.fanout.loss import ResendBudget
-from media.fanout.sender import Destination
 
 
 @dataclass(slots=True, eq=False)

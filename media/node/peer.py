@@ -20,7 +20,7 @@ from media.core.session import (
     Transmit,
 )
 from media.drive.ways import Endpoint
-from media.fanout.sender import Destination
+from media.fanout.destinations import Destination
 from media.fanout.source import Source
 from media.fanout.stream import LiveStream
 from media.fanout.viewer import Viewer

@@ -8,7 +8,8 @@ from pylibsrtp._binding import ffi
 
 from media.core.rtp import RtpHeader, build, parse_header
 from media.core.srtp import AEAD_AES_128_GCM, InboundSrtp, OutboundSrtp, Profile, SrtpKeys
-from media.fanout.sender import Destination, FanoutSender
+from media.fanout.destinations import Destination
+from media.fanout.sender import FanoutSender
 from media.fanout.sendmany import SINGLE_SLOTS, SLOTS, SocketAddress, single_slot_bytes
 
 SPS = bytes.fromhex("6742e01fda014016e84000000300400000078c50a80f162eb0")

@@ -10,8 +10,9 @@ import pytest
 
 from media.core.rtp import build, parse_header
 from media.core.srtp import AEAD_AES_128_GCM, AES128_CM_SHA1_80
+from media.fanout.destinations import ViewerClass
 from media.fanout.frames import Batch
-from media.fanout.sender import GSO_RETRY_AFTER, FanoutSender, ViewerClass, kernel_has_gso
+from media.fanout.sender import GSO_RETRY_AFTER, FanoutSender, kernel_has_gso
 from tests.media.fanout.pieces import Receiver, RecordingMany, RecordingSocket
 
 

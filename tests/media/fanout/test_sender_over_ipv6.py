@@ -3,8 +3,9 @@
 import socket
 
 from media.core.rtp import parse_header
+from media.fanout.destinations import ViewerClass
 from media.fanout.frames import Batch
-from media.fanout.sender import FanoutSender, ViewerClass, kernel_has_gso
+from media.fanout.sender import FanoutSender, kernel_has_gso
 from tests.media.fanout.pieces import Receiver
 from tests.media.fanout.test_sender import packets
 from tests.support.netns import inside, networks

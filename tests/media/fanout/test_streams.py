@@ -9,8 +9,8 @@ from media.core import rtcp
 from media.core.framing import Deframer
 from media.core.rtp import RtpHeader, build, parse_header
 from media.core.srtp import AEAD_AES_128_GCM, AES128_CM_SHA1_80, Profile
+from media.fanout.destinations import Destination, ViewerClass
 from media.fanout.frames import Batch
-from media.fanout.sender import Destination, ViewerClass
 from media.fanout.track import STALL_PAUSE
 from media.fanout.viewer import Viewer
 from tests.media.fanout.pieces import Receiver, RecordingSocket, srtp_pair
