@@ -4,6 +4,7 @@ Agent and workers share one stderr, which their launcher appends to the log; `pr
 worker writes three lines for each session, on the packet path, so a line is made in one go.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -34,13 +35,17 @@ class _Line:
 
 
 class _Out:
-    """Writes each line at once, in one call: nobody's line is cut by another process's."""
+    """Writes each line at once, in one call: nobody's line is cut by another process's.
+
+    What cannot be written (a full disk, a launcher that has gone) is lost: no session ends for it.
+    """
 
     def __init__(self, *_: Any) -> None:
         self._descriptor = sys.stderr.fileno()
 
     def msg(self, line: bytes) -> None:
-        os.write(self._descriptor, line + b"\n")
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, line + b"\n")
 
     debug = info = warning = error = critical = exception = msg
 
