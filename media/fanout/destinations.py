@@ -4,15 +4,28 @@ A class is what the fan-out works on. It keeps in lists what a frame needs of ea
 that none of them has to be looked at for it.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, Protocol
+
+from pylibsrtp._binding import ffi
 
 from media.core.srtp import OutboundSrtp
 from media.fanout.sendmany import PackedAddress, SocketAddress
 from media.fanout.streams import Stream
 
+_CONTEXT = ffi.typeof("srtp_t")
 NOWHERE: SocketAddress = ("0.0.0.0", 9)  # of who is reached over TCP
+
+
+class MessageHeaders(Protocol):
+    """See sendmany.Headers."""
+
+    def add(self, recipient: "Destination", /) -> None: ...
+
+    def move(self, number: int, recipient: "Destination", /) -> None: ...
+
+    def drop(self, number: int, /) -> None: ...
 
 
 class Destination:
@@ -69,6 +82,8 @@ class Destination:
     def address(self, address: SocketAddress) -> None:
         self._address = address
         self.packed.set(address)
+        for viewers, _, _ in self._shares:
+            viewers.moved(self)
 
     @property
     def congested(self) -> bool:
@@ -101,8 +116,8 @@ class ViewerClass:
         self.passing = passing
         self.destinations: list[Destination] = []  # over UDP
         self.streams: list[Destination] = []  # over TCP
-        self.headers: Any = None  # the sender's, of `destinations` in this order; made when needed
-        self._contexts: dict[int, list[Any]] = {}  # theirs, in this order, each so many times; likewise
+        self.headers: MessageHeaders | None = None  # the sender's, of `destinations` in this order
+        self._contexts: dict[int, list[Any]] = {}  # theirs, in this order, each so many times
         self.packets = self.bytes = 0  # sent to each of `destinations`
 
     def add(self, destination: Destination) -> None:
@@ -110,7 +125,9 @@ class ViewerClass:
             self.streams.append(destination)
             return
         self.destinations.append(destination)
-        self._changed()
+        self._contexts.clear()
+        if self.headers is not None:
+            self.headers.add(destination)
         if not self.passing:
             destination.filed(self)
 
@@ -127,22 +144,38 @@ class ViewerClass:
         if destination in self.streams:
             self.streams.remove(destination)
         elif destination in self.destinations:
-            self.destinations.remove(destination)
-            self._changed()
+            number = self.destinations.index(destination)
+            self.destinations[number] = self.destinations[-1]
+            self.destinations.pop()
+            self._contexts.clear()
+            if self.headers is not None:
+                self.headers.drop(number)
             destination.unfiled(self)
         else:
             return False
         return True
 
-    def _changed(self) -> None:
-        self.headers = None
-        self._contexts.clear()
+    def moved(self, destination: Destination) -> None:
+        """It is at another address."""
+        if self.headers is not None:
+            self.headers.move(self.destinations.index(destination), destination)
+
+    def headed(self, make: Callable[[], MessageHeaders]) -> MessageHeaders:
+        """The headers of `destinations`, which the sender makes when it first needs them."""
+        if self.headers is None:
+            self.headers = make()
+            for destination in self.destinations:
+                self.headers.add(destination)
+        return self.headers
 
     def contexts(self, times: int) -> list[Any]:
         """The SRTP contexts of `destinations`, in this order, each so many times in a row."""
         found = self._contexts.get(times)
         if found is None:
-            each = [destination.context for destination in self.destinations]
+            # New objects, made in a row, so that they lie side by side in memory: to read those of the
+            # destinations, each among what else was made when it joined, would be a cache miss each, for
+            # every frame.
+            each = [ffi.cast(_CONTEXT, destination.context) for destination in self.destinations]
             found = self._contexts[times] = list(chain.from_iterable(map(repeat, each, repeat(times))))
         return found
 

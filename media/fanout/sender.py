@@ -34,7 +34,7 @@ from typing import Any, Protocol
 from pylibsrtp._binding import ffi, lib
 
 from media.core.errors import SrtpError
-from media.fanout.destinations import Destination, ViewerClass
+from media.fanout.destinations import Destination, MessageHeaders, ViewerClass
 from media.fanout.frames import MAX_BATCH, Batch, runs
 from media.fanout.histogram import Histogram
 from media.fanout.sendmany import (
@@ -42,7 +42,6 @@ from media.fanout.sendmany import (
     SLOTS,
     SOL_UDP,
     UDP_SEGMENT,
-    Headers,
     SendMany,
     SocketAddress,
     single_slot_bytes,
@@ -71,9 +70,9 @@ class SendSocket(Protocol):
 class ManySends(Protocol):
     """What sends a round of slots: see SendMany."""
 
-    def headers(self, recipients: Sequence[Destination]) -> Headers: ...
+    def headers(self) -> MessageHeaders: ...
 
-    def send(self, headers: Headers, first: int, count: int, length: int, segment: int) -> int: ...
+    def send(self, headers: Any, first: int, count: int, length: int, segment: int) -> int: ...
 
 
 class Counters:
@@ -255,8 +254,7 @@ class FanoutSender:
             return
         run = _Run(packets, viewers.tag_length)
         count = run.count
-        if viewers.headers is None:
-            viewers.headers = self._many.headers(everyone)
+        headers = viewers.headed(self._many.headers)
         around = SINGLE_SLOTS if count == 1 else SLOTS
         laid_out = run.laid_out(packets, viewers.payload_type)
         if count == 1:
@@ -279,7 +277,7 @@ class FanoutSender:
             if any(said):
                 words = (said[at : at + count] for at in range(0, len(said), count))
                 refusals = {slot: word for slot, word in enumerate(words) if any(word)}
-            self._send_slots(run, viewers, range(first, first + some), refusals, now)
+            self._send_slots(run, viewers, headers, range(first, first + some), refusals, now)
 
     def _places_of(self, run: "_Run", slots: int) -> list[Any]:
         """Where the packets of the run begin, of one slot after another; at least so many."""
@@ -293,7 +291,13 @@ class FanoutSender:
         return [slot + offset for slot in self._slots[:slots] for offset in offsets]
 
     def _send_slots(
-        self, run: "_Run", viewers: ViewerClass, some: range, refusals: dict[int, list[int]], now: float
+        self,
+        run: "_Run",
+        viewers: ViewerClass,
+        headers: MessageHeaders,
+        some: range,
+        refusals: dict[int, list[int]],
+        now: float,
     ) -> None:
         """Send what lies in the slots to those of a class who have these numbers, slot by slot."""
         by_one = set(refusals)  # whose packets leave one by one
@@ -305,12 +309,20 @@ class FanoutSender:
                 by_one.update(slot for slot, it in enumerate(destinations) if now < it.gso_after)
         slot = 0
         for single in sorted(by_one):
-            self._send_range(run, viewers, some.start, range(slot, single), now)
+            self._send_range(run, viewers, headers, some.start, range(slot, single), now)
             self._send_each(run, viewers.destinations[some.start + single], single, refusals.get(single))
             slot = single + 1
-        self._send_range(run, viewers, some.start, range(slot, len(some)), now)
+        self._send_range(run, viewers, headers, some.start, range(slot, len(some)), now)
 
-    def _send_range(self, run: "_Run", viewers: ViewerClass, first: int, slots: range, now: float) -> None:
+    def _send_range(
+        self,
+        run: "_Run",
+        viewers: ViewerClass,
+        headers: MessageHeaders,
+        first: int,
+        slots: range,
+        now: float,
+    ) -> None:
         """Neighbouring slots in as few calls as the kernel takes; the first slot is number `first`'s."""
         slot, end = slots.start, slots.stop
         count, size, counters = run.count, run.size, self.counters
@@ -321,7 +333,7 @@ class FanoutSender:
                 slot += 1
                 continue
             try:
-                taken = self._many.send(viewers.headers, first + slot, end - slot, size, segment)
+                taken = self._many.send(headers, first + slot, end - slot, size, segment)
             except OSError as error:
                 self._refused(error, run, viewers.destinations[first + slot], slot, now)
                 slot += 1

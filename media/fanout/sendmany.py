@@ -16,7 +16,6 @@ import os
 import socket
 import struct
 from array import array
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pylibsrtp._binding import ffi
@@ -32,6 +31,8 @@ SocketAddress = tuple[Any, ...]
 _CONTROL = struct.Struct("@NiiH")  # struct cmsghdr and the 16-bit size of a segment
 _CONTROL_BYTES = 3 * ctypes.sizeof(ctypes.c_size_t)  # CMSG_SPACE of it
 _NAME_BYTES = 28  # struct sockaddr_in6
+_NAME_STEP = 32  # from one to the next
+_FEW = 8  # recipients there is room for at first
 
 
 #: struct mmsghdr: name and its length, vectors and how many, control and its length, flags; what was sent
@@ -106,9 +107,9 @@ class SendMany:
         self._call = ctypes.PyDLL(None, use_errno=True).sendmmsg
         self._call.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 
-    def headers(self, recipients: Sequence[Recipient]) -> "Headers":
-        """For these recipients in this order. They are read at their places in memory: see PackedAddress."""
-        return Headers(recipients, self._singles, self._runs, ctypes.addressof(self._control))
+    def headers(self) -> "Headers":
+        """For a class of recipients, of whom there are none yet."""
+        return Headers(self._singles, self._runs, ctypes.addressof(self._control))
 
     def send(self, headers: "Headers", first: int, count: int, length: int, segment: int) -> int:
         """Send `length` bytes out of each slot to `count` recipients from number `first` on.
@@ -164,24 +165,60 @@ class Headers:
     """Message headers of a class of viewers, once for runs (UDP_SEGMENT) and once for single packets.
 
     They lie in plain memory: a ctypes array would be of a type of its own for every number of viewers, and
-    what becomes of a type only the garbage collector can give back.
+    what becomes of a type only the garbage collector can give back. The addresses lie beside one another:
+    the kernel reads each for every frame. Who comes, goes or moves costs no more than its own header.
     """
 
-    def __init__(
-        self, recipients: Sequence[Recipient], singles: _Vectors, runs: _Vectors, control: int
-    ) -> None:
-        self._kept = [recipient.packed for recipient in recipients]  # the kernel reads their memory
-        memories = []
-        for vectors, ancillary, size in ((singles, 0, 0), (runs, control, _CONTROL_BYTES)):
-            memory = bytearray(_MESSAGE.size * max(1, len(recipients)))
-            first, around, put = vectors.place, len(vectors), _MESSAGE.pack_into
-            for number, packed in enumerate(self._kept):
-                vector = first + number % around * _VECTOR.size
-                at = number * _MESSAGE.size
-                put(memory, at, packed.place, packed.length, vector, 1, ancillary, size, 0, 0)
-            memories.append(memory)
-        # As long as these are there, the memory stays where it is.
-        self._places = tuple(ctypes.c_char.from_buffer(memory) for memory in memories)
+    def __init__(self, singles: _Vectors, runs: _Vectors, control: int) -> None:
+        self._layouts = ((singles, 0, 0), (runs, control, _CONTROL_BYTES))
+        self._lengths: list[int] = []  # of the names
+        self._names = bytearray()
+        self._messages = (bytearray(), bytearray())
+        self._places: list[Any] = []  # as long as these are there, the memory stays where it is
+        self._hold(_FEW)
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def _hold(self, most: int) -> None:
+        """Have room for so many."""
+        self._names = self._names.ljust(most * _NAME_STEP, b"\0")
+        self._messages = (bytearray(most * _MESSAGE.size), bytearray(most * _MESSAGE.size))
+        self._places = [ctypes.c_char.from_buffer(memory) for memory in (*self._messages, self._names)]
+        for number in range(len(self)):
+            self._put(number)
+
+    def add(self, recipient: Recipient) -> None:
+        """One more, after all others."""
+        number = len(self)
+        if number * _NAME_STEP == len(self._names):
+            self._hold(2 * number)
+        self._lengths.append(0)
+        self.move(number, recipient)
+
+    def move(self, number: int, recipient: Recipient) -> None:
+        """It is somewhere else now."""
+        self._name(number)[:_NAME_BYTES] = recipient.packed.memory.raw
+        self._lengths[number] = recipient.packed.length
+        self._put(number)
+
+    def drop(self, number: int) -> None:
+        """It has gone, and the last one takes its number."""
+        last = len(self) - 1
+        self._name(number)[:] = self._name(last)
+        self._lengths[number] = self._lengths[last]
+        self._put(number)
+        del self._lengths[last]
+
+    def _name(self, number: int) -> memoryview:
+        return memoryview(self._names)[number * _NAME_STEP : (number + 1) * _NAME_STEP]
+
+    def _put(self, number: int) -> None:
+        name = ctypes.addressof(self._places[2]) + number * _NAME_STEP
+        for memory, (vectors, control, size) in zip(self._messages, self._layouts, strict=True):
+            vector = vectors.place + number % len(vectors) * _VECTOR.size
+            message = (name, self._lengths[number], vector, 1, control, size, 0, 0)
+            _MESSAGE.pack_into(memory, number * _MESSAGE.size, *message)
 
     def at(self, number: int, *, segmented: bool) -> int:
         """The place in memory of a recipient's header."""

@@ -1,7 +1,7 @@
 """Pieces the fan-out tests share: SRTP pairs, a recording socket, sources of H.264 and VP8 packets."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from pylibsrtp._binding import ffi
@@ -67,6 +67,19 @@ class RecordingSocket:
         return taken
 
 
+class RecordedHeaders(list[Destination]):
+    """As sendmany.Headers; where a destination is, it says itself."""
+
+    add = list.append
+
+    def move(self, number: int, recipient: Destination) -> None:
+        assert self[number] is recipient
+
+    def drop(self, number: int) -> None:
+        self[number] = self[-1]
+        self.pop()
+
+
 class RecordingMany:
     """As SendMany: takes messages until one is refused, which it says when that is the first."""
 
@@ -74,8 +87,8 @@ class RecordingMany:
         self._socket = sock
         self._work, self._slot_bytes = work, slot_bytes
 
-    def headers(self, recipients: Sequence[Destination]) -> Any:
-        return list(recipients)
+    def headers(self) -> "RecordedHeaders":
+        return RecordedHeaders()
 
     def send(self, headers: Any, first: int, count: int, length: int, segment: int) -> int:
         around, step = (SLOTS, self._slot_bytes) if segment else (SINGLE_SLOTS, single_slot_bytes(length))

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import random
 import socket
 import tracemalloc
 from typing import Any
@@ -263,3 +264,72 @@ def test_whatever_sizes_follow_one_another_the_kernel_sends_to_each_his_own() ->
             for ear, receiver in zip(ears, crowd, strict=True):
                 got = [receiver.unprotect(ear.recv(2048)) for _ in sizes]
                 assert [packet[2:] for packet in got] == [packet[2:] for packet in sent]
+
+
+def test_who_moves_is_sent_to_at_the_new_address_from_then_on() -> None:
+    with contextlib.ExitStack() as stack:
+        tx, old, new, other = (
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(4)
+        )
+        for ear in (old, new, other):
+            ear.bind(("127.0.0.1", 0))
+            ear.settimeout(2)
+        sender = FanoutSender(tx, gso=kernel_has_gso(tx))
+        moves, stays = Receiver(1), Receiver(2)
+        moves.destination.address, stays.destination.address = old.getsockname(), other.getsockname()
+        everyone = viewers(moves, stays)
+        for first, ear in ((1, old), (6, new)):
+            moves.destination.go_to(ear.getsockname())
+            for sizes in ([500] * 4, [90]):
+                sent = packets(sizes, first)
+                sender.send_batch(Batch(first, sent), [everyone], 0.0)
+                first += len(sizes)
+                for receiver, at in ((moves, ear), (stays, other)):
+                    got = [receiver.unprotect(at.recv(2048)) for _ in sizes]
+                    assert [packet[2:] for packet in got] == [packet[2:] for packet in sent]
+        old.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            old.recv(2048)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_however_a_class_changes_each_of_it_is_sent_to_where_it_is(seed: int) -> None:
+    chance = random.Random(seed)
+    with contextlib.ExitStack() as stack:
+        tx = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        free = []
+        for _ in range(60):
+            ear = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            ear.bind(("127.0.0.1", 0))
+            ear.setblocking(False)
+            free.append(ear)
+        sender = FanoutSender(tx, gso=kernel_has_gso(tx))
+        crowd = ViewerClass(96, 16)
+        there: dict[Receiver, socket.socket] = {}
+        number = 1
+        for _ in range(80):
+            kind = chance.choice(["comes", "comes", "goes", "moves"])
+            if kind == "comes" and free:
+                receiver = Receiver(1)
+                there[receiver] = free.pop(chance.randrange(len(free)))
+                receiver.destination.go_to(there[receiver].getsockname())
+                crowd.add(receiver.destination)
+            elif kind == "goes" and there:
+                receiver = chance.choice(list(there))
+                free.append(there.pop(receiver))
+                assert crowd.remove(receiver.destination)
+            elif kind == "moves" and there and free:
+                receiver = chance.choice(list(there))
+                free.append(there[receiver])
+                there[receiver] = free.pop(0)
+                receiver.destination.go_to(there[receiver].getsockname())
+            sizes = chance.choice([[300], [400] * 3])
+            sent = packets(sizes, number)
+            number += len(sizes)
+            sender.send_batch(Batch(number, sent), [crowd], 0.0)
+            for receiver, ear in there.items():
+                got = [receiver.unprotect(ear.recv(2048)) for _ in sizes]
+                assert [packet[2:] for packet in got] == [packet[2:] for packet in sent]
+            for ear in (*there.values(), *free):
+                with pytest.raises(BlockingIOError):
+                    ear.recv(2048)
