@@ -178,7 +178,6 @@ class Engine:
             entry.relay = Relay(channel, entry.stream, self)
             entry.relay.start(now)
         peer.start(now)
-        log.info("session_created", session=session_id, kind=kind.value, channel=channel)
         return agreed
 
     def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
@@ -301,7 +300,14 @@ class Engine:
         self._joining.discard(peer.identity.id)
         self._counts.connected(peer, now)
         self._channels.ready(peer, now)
-        log.info("session_connected", session=peer.identity.id, kind=peer.identity.kind.value)
+        identity = peer.identity
+        log.info(
+            "session_connected",
+            session=identity.id,
+            kind=identity.kind.value,
+            channel=identity.channel,
+            within_s=round(now - peer.made_at, 3),
+        )
 
     def peer_closed(self, peer: Peer, reason: str, now: float) -> None:
         identity = peer.identity
@@ -319,7 +325,15 @@ class Engine:
                 "reason": reason,
             }
         )
-        log.info("session_ended", session=identity.id, kind=identity.kind.value, reason=reason)
+        log.info(
+            "session_ended",
+            session=identity.id,
+            kind=identity.kind.value,
+            channel=identity.channel,
+            reason=reason,
+            after_s=round(now - peer.made_at, 3),
+            connected=peer.ready_at is not None,
+        )
         self._channels.closed(peer, reason, now)
 
     def peer_stirred(self, peer: Peer) -> None:

@@ -1,7 +1,7 @@
 """Logging of agent and worker: JSON lines on stderr with `event`, `level`, `at` and who says it.
 
 Agent and workers share one stderr, which their launcher appends to the log; `process` says who speaks. A
-worker writes three lines for each session, on the packet path, so a line is made in one go.
+worker writes two lines for each session, on the packet path, so a line is made in one go.
 """
 
 import contextlib
