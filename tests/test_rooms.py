@@ -111,7 +111,7 @@ ROOMS = {
     "media.drive.loop":        Room("asyncio time", used="uvloop"),
     "media.node":              Room(
         ANY,
-        "httpx orjson pydantic structlog uvicorn",
+        "httpx orjson pydantic starlette structlog uvicorn",
         "controlplane.wire controlplane.wire.reaching media.core media.drive media.drive.loop media.fanout",
         used="prometheus_client",
     ),
