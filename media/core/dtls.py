@@ -79,7 +79,7 @@ class _Expected:
         """By OpenSSL's own digest: the certificate is a stranger's, and is not parsed any further."""
         for expected in self.fingerprints:
             algorithm = _HASHES.get(expected.algorithm)
-            if algorithm is not None and _digest(certificate, algorithm) == expected.value:
+            if algorithm not in (None, ffi.NULL) and _digest(certificate, algorithm) == expected.value:
                 return expected
         return None
 

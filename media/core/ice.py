@@ -131,7 +131,9 @@ class IceAgent(ABC):
             self._reply(stun.Message(stun.Class.SUCCESS, request.transaction, (mapped,)), pair, source)
             if pair is not self._pairs[0]:
                 self._pairs = (pair,)  # the peer has the new credentials: the old ones are of no use any more
-            self._precedent = (stun.Precedent(request, (source[0], source[1]), pair.key), source, pair)
+            usual = stun.Precedent.is_usual(request)
+            precedent = stun.Precedent(request, (source[0], source[1]), pair.key) if usual else None
+            self._precedent = None if precedent is None else (precedent, source, pair)
             self._checked(request, source, now)
 
     def _reply(self, response: stun.Message, pair: "_Pair", to: Address) -> None:

@@ -245,7 +245,7 @@ class Precedent:
     __slots__ = ("_at", "_body", "_covered", "_head", "_key", "_keyed", "_source", "request")
 
     def __init__(self, request: Message, source: tuple[str, int], key: bytes) -> None:
-        """`request` has passed `verify(key)`, has a FINGERPRINT, and was answered by success to `source`."""
+        """`request` is usual, has passed `verify(key)`, and was answered by success to `source`."""
         raw, at = request.raw, request.integrity_at
         self.request = request
         self._source = source
@@ -254,6 +254,12 @@ class Precedent:
         self._at = at
         self._head, self._body = raw[:8], raw[20 : at + 4]
         self._covered = _with_length(raw[:8], at + 4)
+
+    @staticmethod
+    def is_usual(request: Message) -> bool:
+        """Whether it ends with MESSAGE-INTEGRITY and FINGERPRINT, as `answer` takes them to."""
+        at = request.integrity_at
+        return bool(at) and request.fingerprint_at == at + 24 and len(request.raw) == at + 32
 
     def answer(self, datagram: bytes) -> bytes | None:
         """The success response to another request of this kind; None when it is of another.

@@ -192,19 +192,23 @@ class UdpEndpoint:
 
     def _read(self) -> None:
         """There is something to read; what waits has its share of this turn of the loop only once."""
-        if self._again is None:
+        if self._again is not None:
+            self._turn(goes_on=False)
+            return
+        try:
             self._turn(goes_on=True)
+        finally:  # one that failed must not hold up those that wait behind it
             if self._waiting:
                 self._come_again()
-        else:
-            self._turn(goes_on=False)
 
     def _go_on(self) -> None:
         """The next turn of the loop after one that left something waiting, or itself was such a one."""
         self._again = None
         if self._waiting:
-            self._turn(goes_on=True)
-            self._come_again()
+            try:
+                self._turn(goes_on=True)
+            finally:
+                self._come_again()
 
     def _come_again(self) -> None:
         if not self.closed:

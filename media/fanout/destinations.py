@@ -4,7 +4,7 @@ A class is what the fan-out works on. It keeps in lists what a frame needs of ea
 that none of them has to be looked at for it.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence, Set
 from itertools import chain, repeat
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ NOWHERE: SocketAddress = ("0.0.0.0", 9)  # of who is reached over TCP
 
 class MessageHeaders(Protocol):
     """See sendmany.Headers."""
+
+    def fill(self, recipients: "Sequence[Destination]", /) -> None: ...
 
     def add(self, recipient: "Destination", /) -> None: ...
 
@@ -106,8 +108,8 @@ class ViewerClass:
     would be a miss of the processor's cache each. Where one was sent less, its own count says by how much.
     """
 
-    __slots__ = ("_contexts", "bytes", "destinations", "headers", "packets", "passing", "payload_type",
-                 "streams", "tag_length")  # fmt: skip
+    __slots__ = ("_contexts", "_each", "_rest", "bytes", "destinations", "headers", "packets", "passing",
+                 "payload_type", "streams", "tag_length")  # fmt: skip
 
     def __init__(self, payload_type: int, tag_length: int, *, passing: bool = False) -> None:
         """`passing`: made for one send; its destinations count for themselves."""
@@ -117,37 +119,43 @@ class ViewerClass:
         self.destinations: list[Destination] = []  # over UDP
         self.streams: list[Destination] = []  # over TCP
         self.headers: MessageHeaders | None = None  # the sender's, of `destinations` in this order
-        self._contexts: dict[int, list[Any]] = {}  # theirs, in this order, each so many times
+        self._each: list[Any] = []  # their contexts, in this order; made when needed
+        self._contexts: dict[int, list[Any]] = {}  # the same, each so many times
+        self._rest: tuple[frozenset[Destination], ViewerClass] | None = None  # see `without`
         self.packets = self.bytes = 0  # sent to each of `destinations`
 
     def add(self, destination: Destination) -> None:
+        self._rest = None
         if destination.stream is not None:
             self.streams.append(destination)
             return
         self.destinations.append(destination)
-        self._contexts.clear()
+        self._forget_contexts()
         if self.headers is not None:
             self.headers.add(destination)
         if not self.passing:
             destination.filed(self)
 
-    def without(self, some: Collection[Destination]) -> "ViewerClass":
-        """The same class without these, for one send."""
-        rest = ViewerClass(self.payload_type, self.tag_length, passing=True)
-        for destination in (*self.destinations, *self.streams):
-            if destination not in some:
-                rest.add(destination)
-        return rest
+    def without(self, some: Set[Destination]) -> "ViewerClass":
+        """The same class without these, for what is sent before it changes."""
+        if self._rest is None or self._rest[0] != some:
+            rest = ViewerClass(self.payload_type, self.tag_length, passing=True)
+            for destination in (*self.destinations, *self.streams):
+                if destination not in some:
+                    rest.add(destination)
+            self._rest = (frozenset(some), rest)
+        return self._rest[1]
 
     def remove(self, destination: Destination) -> bool:
         """Whether it was in here, wherever it was when it was added."""
+        self._rest = None
         if destination in self.streams:
             self.streams.remove(destination)
         elif destination in self.destinations:
             number = self.destinations.index(destination)
             self.destinations[number] = self.destinations[-1]
             self.destinations.pop()
-            self._contexts.clear()
+            self._forget_contexts()
             if self.headers is not None:
                 self.headers.drop(number)
             destination.unfiled(self)
@@ -155,8 +163,17 @@ class ViewerClass:
             return False
         return True
 
+    def dissolve(self) -> None:
+        """Nobody is in here any more. What is dropped without it is a circle, which nobody collects."""
+        for destination in self.destinations:
+            destination.unfiled(self)
+        self.destinations, self.streams = [], []
+        self.headers = self._rest = None
+        self._forget_contexts()
+
     def moved(self, destination: Destination) -> None:
         """It is at another address."""
+        self._rest = None
         if self.headers is not None:
             self.headers.move(self.destinations.index(destination), destination)
 
@@ -164,20 +181,25 @@ class ViewerClass:
         """The headers of `destinations`, which the sender makes when it first needs them."""
         if self.headers is None:
             self.headers = make()
-            for destination in self.destinations:
-                self.headers.add(destination)
+            self.headers.fill(self.destinations)
         return self.headers
 
     def contexts(self, times: int) -> list[Any]:
         """The SRTP contexts of `destinations`, in this order, each so many times in a row."""
         found = self._contexts.get(times)
         if found is None:
-            # New objects, made in a row, so that they lie side by side in memory: to read those of the
-            # destinations, each among what else was made when it joined, would be a cache miss each, for
-            # every frame.
-            each = [ffi.cast(_CONTEXT, destination.context) for destination in self.destinations]
-            found = self._contexts[times] = list(chain.from_iterable(map(repeat, each, repeat(times))))
+            if not self._each:
+                # New objects, made in a row, so that they lie side by side in memory: to read those of the
+                # destinations, each among what else was made when it joined, would be a cache miss each, for
+                # every frame.
+                self._each = [ffi.cast(_CONTEXT, it.context) for it in self.destinations]
+            found = self._contexts[times] = list(chain.from_iterable(map(repeat, self._each, repeat(times))))
         return found
+
+    def _forget_contexts(self) -> None:
+        """They are not to be used once their destinations are gone."""
+        self._each = []
+        self._contexts.clear()
 
     def count(self, packets: int, size: int) -> None:
         """So many packets, of so many bytes in all, were sent to each of `destinations`."""

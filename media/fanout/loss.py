@@ -26,8 +26,8 @@ NACK_MAX_MISSING = 512  # beyond that a key frame is the better cure
 class MissingPackets:
     """Gaps in one track's numbers, and when to ask for them (RFC 4585 generic NACK)."""
 
-    __slots__ = ("_lateness", "_missing", "_round_trip", "_soonest", "expected", "given_up", "lost",
-                 "recovered")  # fmt: skip
+    __slots__ = ("_given_up_at", "_lateness", "_missing", "_round_trip", "_soonest", "expected", "given_up",
+                 "lost", "recovered")  # fmt: skip
 
     def __init__(self) -> None:
         self._missing: OrderedDict[int, list[float]] = (
@@ -40,6 +40,7 @@ class MissingPackets:
         self.recovered = 0  # that came late or when asked for
         self.lost = 0  # given up
         self.given_up = False  # something was given up since this was last looked at
+        self._given_up_at = 0.0
 
     def __len__(self) -> int:
         return len(self._missing)
@@ -60,6 +61,7 @@ class MissingPackets:
         if gap > NACK_MAX_MISSING:
             self.lost += gap
             self.given_up = True
+            self._given_up_at = now
             return True
         ask_at = now + self._patience()
         if gap and ask_at < self._soonest:
@@ -70,6 +72,7 @@ class MissingPackets:
             self._missing.popitem(last=False)
             self.lost += 1
             self.given_up = True
+            self._given_up_at = now
         return gap > 0
 
     def followed(self, count: int) -> None:
@@ -93,6 +96,7 @@ class MissingPackets:
     def reset(self) -> None:
         """Another source: what the old one owed will not come, and its way is another."""
         self.lost += len(self._missing)
+        self.given_up = False
         self._missing.clear()
         self._soonest = math.inf
         self._lateness = 0.0
@@ -126,11 +130,14 @@ class MissingPackets:
             del self._missing[number]
             self.lost += 1
             self.given_up = True
+            self._given_up_at = now
         self._soonest = soonest
         return result
 
     def next_due(self) -> float | None:
-        """When to ask `due`, which may turn out to be too soon; None while nothing is missing."""
+        """When to ask `due`, which may be too soon, or to look at `given_up`; None: not by itself."""
+        if self.given_up:
+            return self._given_up_at
         return self._soonest if self._missing else None
 
 

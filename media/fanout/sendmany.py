@@ -16,6 +16,7 @@ import os
 import socket
 import struct
 from array import array
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pylibsrtp._binding import ffi
@@ -185,8 +186,21 @@ class Headers:
         self._names = self._names.ljust(most * _NAME_STEP, b"\0")
         self._messages = (bytearray(most * _MESSAGE.size), bytearray(most * _MESSAGE.size))
         self._places = [ctypes.c_char.from_buffer(memory) for memory in (*self._messages, self._names)]
-        for number in range(len(self)):
-            self._put(number)
+        names, put, size = ctypes.addressof(self._places[2]), _MESSAGE.pack_into, _MESSAGE.size
+        for memory, (vectors, control, control_size) in zip(self._messages, self._layouts, strict=True):
+            first, around = vectors.place, len(vectors)
+            for number, length in enumerate(self._lengths):
+                vector = first + number % around * _VECTOR.size
+                name = names + number * _NAME_STEP
+                put(memory, number * size, name, length, vector, 1, control, control_size, 0, 0)
+
+    def fill(self, recipients: Sequence[Recipient]) -> None:
+        """These, where there are none yet."""
+        self._lengths = [recipient.packed.length for recipient in recipients]
+        self._names = bytearray().join(
+            recipient.packed.memory.raw.ljust(_NAME_STEP, b"\0") for recipient in recipients
+        )
+        self._hold(max(_FEW, len(recipients)))
 
     def add(self, recipient: Recipient) -> None:
         """One more, after all others."""

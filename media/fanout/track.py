@@ -169,6 +169,8 @@ class Track:
             self._waiting.append(subscription)
         self._catching.clear()
         self._live.clear()
+        for viewers in self._classes.values():
+            viewers.dissolve()
         self._classes.clear()
         self._burst_at = None
 
@@ -330,6 +332,7 @@ class Track:
     def _send_late(self, number: int, packet: bytes, now: float) -> None:
         """A packet that filled a gap: to everyone who is past it, in as few calls as any other."""
         if number < self._continuity.newest - _REPLAY_HORIZON:
+            self.counters.too_late += 1
             return
         self._late[number] = now
         if len(self._late) > LATE_KEPT:
@@ -506,7 +509,7 @@ class Track:
             self._flush_at,
             self._burst_at,
             self._gate_wish_at,
-            self.missing.next_due() if len(self.missing) else None,
+            self.missing.next_due(),
             self.keyframes.deadline(),
             min((s.wish_at for s in self._waiting), default=None) if self.kind == "video" else None,
         ]
@@ -540,10 +543,10 @@ class Track:
             self._burst(now)
         if len(self.missing):
             wishes.sequences = [self._continuity.source_sequence(n) for n in self.missing.due(now, rtt)]
-            if self.missing.given_up:
-                self.missing.given_up = False
-                if self.kind == "video":
-                    wishes.keyframe |= self.keyframes.want(now)
+        if self.missing.given_up:
+            self.missing.given_up = False
+            if self.kind == "video":
+                wishes.keyframe |= self.keyframes.want(now)
         return wishes
 
     # -- figures

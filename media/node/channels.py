@@ -267,6 +267,9 @@ class Channels:
         self._touched.clear()
 
     def _arm(self, stream: LiveStream) -> None:
+        entry = self._channels.get(stream.channel)
+        if entry is None or entry.stream is not stream:  # its peers leave one by one, and it with the last
+            return
         self._timers.set(stream, stream.next_deadline(), functools.partial(self._stream_timeout, stream))
 
     def _stream_timeout(self, stream: LiveStream, now: float) -> None:

@@ -135,9 +135,11 @@ def application(node: NodeControl) -> Starlette:
         """No such path, or not by that method."""
         assert isinstance(error, HTTPException)
         code = "not_found" if error.status_code == HTTPStatus.NOT_FOUND else "method_not_allowed"
-        return _problem(
+        answer = _problem(
             Problem(status=error.status_code, code=code, title=error.detail, detail=request.url.path)
         )
+        answer.headers.update(error.headers or {})  # Allow: RFC 9110 section 15.5.6
+        return answer
 
     async def terminate(request: Request) -> Response:
         node.terminate(await _reason(request, "the stream manager says so"))

@@ -1,6 +1,7 @@
 """STUN against the published vectors of RFC 5769, against itself, and against rubbish."""
 
 import hashlib
+import zlib
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,19 @@ def test_by_a_precedent_a_check_is_answered_as_by_reading_it(
         mapped = stun.xor_mapped_address(address, transaction)
         answer = stun.Message(stun.Class.SUCCESS, transaction, (mapped,)).to_bytes(PASSWORD)
         assert precedent.answer(check) == answer
+
+
+def test_a_check_with_more_between_its_integrity_and_its_fingerprint_is_no_precedent() -> None:
+    plain = stun.Message(stun.Class.REQUEST, TRANSACTION, ((0x0006, b"evtj:h6vY"),)).to_bytes(PASSWORD)
+    assert stun.Precedent.is_usual(stun.Message.parse(plain))
+    more = plain[:-8] + bytes.fromhex("8022 0004") + b"more"
+    more = more[:2] + (len(more) + 8 - 20).to_bytes(2, "big") + more[4:]
+    more += bytes.fromhex("8028 0004") + (zlib.crc32(more) ^ 0x5354554E).to_bytes(4, "big")
+    unusual = stun.Message.parse(more)
+    unusual.verify(PASSWORD)
+    assert not stun.Precedent.is_usual(unusual)
+    bare = stun.Message(stun.Class.REQUEST, TRANSACTION, ()).to_bytes(PASSWORD, fingerprint=False)
+    assert not stun.Precedent.is_usual(stun.Message.parse(bare))
 
 
 def test_by_a_precedent_no_check_is_answered_that_has_one_bit_changed() -> None:

@@ -194,3 +194,24 @@ def test_a_port_in_use_says_what_to_do() -> None:
             bind(port, dual_stack=False)
         with bind(None, dual_stack=False) as other:
             assert other.getsockname()[1] != port
+
+
+async def test_a_handler_that_fails_holds_up_nothing_that_came_with_it() -> None:
+    loop = asyncio.get_running_loop()
+    failures: list[BaseException] = []
+    loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    got: list[bytes] = []
+
+    def take(data: bytes, source: Address, now: float) -> None:
+        if data == b"\x00":
+            raise RuntimeError("of no use")
+        got.append(data)
+
+    endpoint = UdpEndpoint(loop, bind(None, dual_stack=False), take, lambda now: None)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tx:
+        for number in range(5):
+            tx.sendto(bytes((number,)), ("127.0.0.1", endpoint.port))
+    await wait_for(lambda: len(got) == 4, 5, "the four others", interval=0.005)
+    assert got == [b"\x01", b"\x02", b"\x03", b"\x04"]
+    assert [str(failure) for failure in failures] == ["of no use"]
+    endpoint.close()

@@ -71,6 +71,7 @@ class RecordedHeaders(list[Destination]):
     """As sendmany.Headers; where a destination is, it says itself."""
 
     add = list.append
+    fill = list.extend
 
     def move(self, number: int, recipient: Destination) -> None:
         assert self[number] is recipient

@@ -1,5 +1,6 @@
 """A live stream on virtual time: joins, recovery, changes of source, and what is said in RTCP."""
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from media.core import rtcp
 from media.core.codecs import H264, VP8
 from media.core.rtp import build, build_rtx, parse_header, restore_rtx
 from media.core.sdp import Agreed, AgreedTrack, IceCredentials, RemoteTransport
+from media.fanout.destinations import Destination
 from media.fanout.source import REMB_CAP, Source
 from media.fanout.stream import LiveStream
 from media.fanout.viewer import Viewer
@@ -661,3 +663,45 @@ def test_sound_goes_on_over_a_change_of_the_pictures_codec(stage: Stage) -> None
     publish_vp8(stage)
     stage.feed(sounds[3:])
     assert len(receiver.headers(stage.socket)) == 5
+
+
+def alive() -> int:
+    return sum(isinstance(thing, Destination) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("changes", [0, 2])
+def test_whoever_leaves_is_freed_without_the_collector(stage: Stage, changes: int) -> None:
+    gc.collect()
+    before = alive()
+    gc.disable()  # a worker's never looks at what is old
+    try:
+        for port in range(1, 6):
+            stage.join(port)
+        stage.frames(1, key=True)
+        stage.frames(3)
+        assert alive() == before + 5
+        for change in range(changes):
+            if change % 2:
+                stage.publish()
+                stage.camera = Camera(sequence=20_000)
+            else:
+                publish_vp8(stage)
+            stage.frames(2, key=True)
+        for port in range(1, 6):
+            stage.stream.leave(f"viewer-{port}")
+        stage.socket.datagrams.clear()
+        assert alive() == before
+    finally:
+        gc.enable()
+
+
+def test_a_gap_too_wide_to_fill_is_made_good_by_a_key_frame_though_nobody_asks(stage: Stage) -> None:
+    stage.join(1)
+    stage.frames(1, key=True)
+    stage.frames(40)
+    stage.asked.clear()
+    stage.camera.sequence += 600
+    stage.frames(1)
+    assert stage.key_frames_asked() == 1
+    stage.frames(60)
+    assert not any(isinstance(packet, rtcp.Nack) for packet in stage.asked)

@@ -152,11 +152,17 @@ def test_a_path_that_leads_nowhere_is_answered_so(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("PUT", "/v1/sessions"), ("GET", "/v1/terminate"), ("POST", "/metrics")]
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/sessions", "POST"),
+        ("GET", "/v1/terminate", "POST"),
+        ("POST", "/metrics", "GET, HEAD"),
+    ],
 )
-def test_what_a_path_does_not_do_is_refused(method: str, path: str) -> None:
+def test_what_a_path_does_not_do_is_refused(method: str, path: str, allowed: str) -> None:
     answer, asked = send(method, path)
-    assert (answer.status_code, asked) == (405, [])
+    assert (answer.status_code, answer.json()["code"], asked) == (405, "method_not_allowed", [])
+    assert {word.strip() for word in answer.headers["allow"].split(",")} == set(allowed.split(", "))
 
 
 @pytest.mark.parametrize(
