@@ -186,12 +186,16 @@ class Headers:
         self._names = self._names.ljust(most * _NAME_STEP, b"\0")
         self._messages = (bytearray(most * _MESSAGE.size), bytearray(most * _MESSAGE.size))
         self._places = [ctypes.c_char.from_buffer(memory) for memory in (*self._messages, self._names)]
+        self._write(range(len(self)))
+
+    def _write(self, numbers: range) -> None:
+        """The headers of these, by their names and the slots they go round."""
         names, put, size = ctypes.addressof(self._places[2]), _MESSAGE.pack_into, _MESSAGE.size
         for memory, (vectors, control, control_size) in zip(self._messages, self._layouts, strict=True):
             first, around = vectors.place, len(vectors)
-            for number, length in enumerate(self._lengths):
+            for number in numbers:
                 vector = first + number % around * _VECTOR.size
-                name = names + number * _NAME_STEP
+                name, length = names + number * _NAME_STEP, self._lengths[number]
                 put(memory, number * size, name, length, vector, 1, control, control_size, 0, 0)
 
     def fill(self, recipients: Sequence[Recipient]) -> None:
@@ -214,25 +218,18 @@ class Headers:
         """It is somewhere else now."""
         self._name(number)[:_NAME_BYTES] = recipient.packed.memory.raw
         self._lengths[number] = recipient.packed.length
-        self._put(number)
+        self._write(range(number, number + 1))
 
     def drop(self, number: int) -> None:
         """It has gone, and the last one takes its number."""
         last = len(self) - 1
         self._name(number)[:] = self._name(last)
         self._lengths[number] = self._lengths[last]
-        self._put(number)
+        self._write(range(number, number + 1))
         del self._lengths[last]
 
     def _name(self, number: int) -> memoryview:
         return memoryview(self._names)[number * _NAME_STEP : (number + 1) * _NAME_STEP]
-
-    def _put(self, number: int) -> None:
-        name = ctypes.addressof(self._places[2]) + number * _NAME_STEP
-        for memory, (vectors, control, size) in zip(self._messages, self._layouts, strict=True):
-            vector = vectors.place + number % len(vectors) * _VECTOR.size
-            message = (name, self._lengths[number], vector, 1, control, size, 0, 0)
-            _MESSAGE.pack_into(memory, number * _MESSAGE.size, *message)
 
     def at(self, number: int, *, segmented: bool) -> int:
         """The place in memory of a recipient's header."""

@@ -267,17 +267,8 @@ class Crew:
             self._publishes[request.id] = request.channel
             self.home[request.channel] = worker.plan.index  # from now on: a second one is to come here too
         try:
-            answer = await self._ask(
-                worker,
-                {
-                    "op": "session",
-                    "id": request.id,
-                    "kind": request.kind.value,
-                    "channel": request.channel,
-                    "offer": request.offer,
-                    "video_codec": request.video_codec,
-                },
-            )
+            wanted = request.model_dump(mode="json", exclude={"party"})
+            answer = await self._ask(worker, {"op": "session", **wanted})
         except ControlError:
             self._placement.remove(request.id)
             self._forget(request.id)

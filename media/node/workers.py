@@ -183,20 +183,14 @@ class Worker:
         if self._channel is None or not self.alive:
             raise WorkerGone(f"{self.plan.name} is not running")
         ref = next(self._refs)
-        loop = asyncio.get_running_loop()
-        call: asyncio.Future[Message] = loop.create_future()
-        self._calls[ref] = call
+        call = self._calls[ref] = asyncio.get_running_loop().create_future()
         self._channel.send(message | {"ref": ref})
-        late = loop.call_later(timeout, self._late, call, timeout)
         try:
-            return await call
+            return await asyncio.wait_for(call, timeout)
+        except TimeoutError:
+            raise WorkerGone(f"{self.plan.name} did not answer within {timeout:.1f} s") from None
         finally:
-            late.cancel()
             self._calls.pop(ref, None)
-
-    def _late(self, call: "asyncio.Future[Message]", timeout: float) -> None:
-        if not call.done():
-            call.set_exception(WorkerGone(f"{self.plan.name} did not answer within {timeout:.1f} s"))
 
     async def end(self) -> None:
         """Ask it to close its sessions and end; kill it when it does not."""

@@ -19,9 +19,19 @@ from tests.support.wait import wait_for
 PLAN = WorkerPlan(index=0, name="edge-1.worker-0", role="edge", addresses=("127.0.0.1",), udp_port=None)
 
 
-def launch(program: Path, pair: socket.socket) -> "subprocess.Popen[bytes]":
-    with pair:
-        return subprocess.Popen([sys.executable, program, str(pair.fileno())], pass_fds=(pair.fileno(),))
+def worker_that(does: str, folder: Path, gone: list[Worker]) -> Worker:
+    """One whose process is a program: lines of Python with its end of the pair as `agent`."""
+    lines = "".join(f"    {line}\n" for line in does.splitlines())
+    program = folder / "worker.py"
+    program.write_text(
+        f"import os, signal, socket, sys\nwith socket.socket(fileno=int(sys.argv[1])) as agent:\n{lines}"
+    )
+    ours, theirs = socket.socketpair()
+    with theirs:
+        descriptor = theirs.fileno()
+        process = subprocess.Popen([sys.executable, program, str(descriptor)], pass_fds=(descriptor,))
+    ours.setblocking(False)
+    return Worker(Launched(PLAN, process, ours), lambda *_: None, gone.append)
 
 
 async def read(sent: bytes) -> list[Message]:
@@ -58,21 +68,16 @@ def test_what_is_no_message_ends_the_conversation(garbage: bytes) -> None:
 
 
 async def test_a_worker_that_is_killed_while_it_speaks_is_noticed(tmp_path: Path) -> None:
-    ours, theirs = socket.socketpair()
-    program = tmp_path / "worker.py"
-    program.write_text(
-        "import os, signal, socket, sys\n"
-        "with socket.socket(fileno=int(sys.argv[1])) as agent:\n"
-        """    agent.sendall(b'{"ev": "ready", "port": 20000, "fingerprint": "AA"}\\n{"ev": "rep')\n"""
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    process = launch(program, theirs)
-    ours.setblocking(False)
     gone: list[Worker] = []
-    worker = Worker(Launched(PLAN, process, ours), lambda *_: None, gone.append)
+    worker = worker_that(
+        """agent.sendall(b'{"ev": "ready", "port": 20000, "fingerprint": "AA"}\\n{"ev": "rep')\n"""
+        "os.kill(os.getpid(), signal.SIGKILL)\n",
+        tmp_path,
+        gone,
+    )
     await wait_for(lambda: gone == [worker], 10.0, "its end is noticed")
     assert not worker.alive
-    assert process.returncode == -9
+    assert worker.process.returncode == -9
     await worker.ready()
 
 
@@ -102,19 +107,14 @@ async def test_a_line_without_an_end_ends_the_conversation(monkeypatch: pytest.M
 
 
 async def test_a_worker_that_does_not_answer_is_said_to_be_away(tmp_path: Path) -> None:
-    ours, theirs = socket.socketpair()
-    program = tmp_path / "worker.py"
-    program.write_text(
-        "import socket, sys\n"
-        "with socket.socket(fileno=int(sys.argv[1])) as agent:\n"
-        """    agent.sendall(b'{"ev": "ready", "port": 20000, "fingerprint": "AA"}\\n')\n"""
-        "    while b'shutdown' not in agent.recv(4096):\n"
-        "        pass\n"
-    )
-    process = launch(program, theirs)
-    ours.setblocking(False)
     gone: list[Worker] = []
-    worker = Worker(Launched(PLAN, process, ours), lambda *_: None, gone.append)
+    worker = worker_that(
+        """agent.sendall(b'{"ev": "ready", "port": 20000, "fingerprint": "AA"}\\n')\n"""
+        "while b'shutdown' not in agent.recv(4096):\n"
+        "    pass\n",
+        tmp_path,
+        gone,
+    )
     await worker.ready()
     with pytest.raises(WorkerGone, match=r"did not answer within 0\.1 s"):
         await worker.ask({"op": "report"}, 0.1)
