@@ -32,7 +32,7 @@ from media.core.errors import DtlsError, ParseError, SrtpError
 from media.core.ice import IceAgent, IceControlling, IceLite, IceState
 from media.core.rtp import is_rtcp
 from media.core.runs import PlainRun, parse_run
-from media.core.srtp import InboundSrtp, OutboundSrtp, SrtpKeys
+from media.core.srtp import InboundSrtp, Maker, OutboundSrtp, SrtpKeys
 
 PARTED = "the peer closed the connection"
 PARTING_PATIENCE = 4.0  # seconds; and whoever is still there says so when it is asked
@@ -112,6 +112,7 @@ class SessionConfig:
     establish_timeout: float = 15.0  # seconds from the start until DTLS must be done
     consent_timeout: float = 30.0  # RFC 7675: silence after which nothing more is sent
     allow_repeat_tx: bool = False  # see srtp.py; only for peers without RTX
+    outbound_made: Maker | None = None  # see srtp.OutboundSrtp
 
     @classmethod
     def answered(
@@ -504,7 +505,9 @@ class Session:
     def _open(self, keys: SrtpKeys, now: float) -> None:
         """The handshake is done: take media, and give some as soon as it is known where it arrives."""
         self.inbound = InboundSrtp(keys)
-        self._unsettled = OutboundSrtp(keys, allow_repeat=self.config.allow_repeat_tx)
+        self._unsettled = OutboundSrtp(
+            keys, allow_repeat=self.config.allow_repeat_tx, made=self.config.outbound_made
+        )
         self._hear(now)
         self._ice.settle(now, reached=self._flights_to == self.remote and not self._scattered)
         self._follow_ice(now)

@@ -9,9 +9,9 @@ stream away). Retransmit by RTX with an SSRC of its own; `allow_repeat` is only 
 plaintext to peers without RTX.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import repeat, starmap
 from typing import Any, Final
 
@@ -68,6 +68,10 @@ def view(buffer: Any) -> memoryview:
     return memoryview(ffi.buffer(buffer))
 
 
+#: Calls what it is given and returns the result: see OutboundSrtp
+Maker = Callable[[Callable[[], Any]], Any]
+
+
 def _create(profile: Profile, key: bytes, direction: int, allow_repeat: bool) -> Any:
     if len(key) != profile.key_length + profile.salt_length:
         raise SrtpError(f"{profile.name} takes {profile.key_length}+{profile.salt_length} bytes of key")
@@ -116,12 +120,12 @@ class OutboundSrtp:
 
     __slots__ = ("_context", "_handle", "profile", "tag_length")
 
-    def __init__(self, keys: SrtpKeys, *, allow_repeat: bool = False) -> None:
+    def __init__(self, keys: SrtpKeys, *, allow_repeat: bool = False, made: Maker | None = None) -> None:
+        """`made` calls the function that makes the context, and so chooses where its memory comes from."""
         self.profile = keys.profile
         self.tag_length = keys.profile.tag_length
-        self._handle = _create(
-            keys.profile, keys.local_key + keys.local_salt, lib.ssrc_any_outbound, allow_repeat
-        )
+        make = partial(_create, keys.profile, keys.local_key + keys.local_salt, lib.ssrc_any_outbound)
+        self._handle = make(allow_repeat) if made is None else made(partial(make, allow_repeat))
         self._context = self._handle[0]
 
     def protect_into(self, buffer: Any, offset: int, length: int) -> int:

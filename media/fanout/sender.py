@@ -29,6 +29,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from itertools import repeat, starmap
+from operator import length_hint
 from typing import Any, Protocol
 
 from pylibsrtp._binding import ffi, lib
@@ -272,11 +273,12 @@ class FanoutSender:
                 deque(map(_memmove, self._slots[:some], repeat(template), repeat(run.size)), maxlen=0)
             _memmove(self._lengths, lengths, _INT_BYTES * count * some)
             theirs = contexts[first * count : (first + some) * count]
-            said = list(starmap(_protect, zip(theirs, places, self._length_places, strict=False)))
-            refusals: dict[int, list[int]] = {}  # slot -> libsrtp's word on each of its packets
-            if any(said):
-                words = (said[at : at + count] for at in range(0, len(said), count))
-                refusals = {slot: word for slot, word in enumerate(words) if any(word)}
+            left = iter(theirs)
+            words = starmap(_protect, zip(left, places, self._length_places, strict=False))
+            refusals: dict[int, set[int]] = {}  # slot -> which of its packets libsrtp refused
+            while any(words):  # which stops behind each that is refused, and makes no list of all the others
+                number = len(theirs) - length_hint(left) - 1
+                refusals.setdefault(number // count, set()).add(number % count)
             self._send_slots(run, viewers, headers, range(first, first + some), refusals, now)
 
     def _places_of(self, run: "_Run", slots: int) -> list[Any]:
@@ -296,7 +298,7 @@ class FanoutSender:
         viewers: ViewerClass,
         headers: MessageHeaders,
         some: range,
-        refusals: dict[int, list[int]],
+        refusals: dict[int, set[int]],
         now: float,
     ) -> None:
         """Send what lies in the slots to those of a class who have these numbers, slot by slot."""
@@ -310,7 +312,7 @@ class FanoutSender:
         slot = 0
         for single in sorted(by_one):
             self._send_range(run, viewers, headers, some.start, range(slot, single), now)
-            self._send_each(run, viewers.destinations[some.start + single], single, refusals.get(single))
+            self._send_each(run, viewers.destinations[some.start + single], single, refusals.get(single, ()))
             slot = single + 1
         self._send_range(run, viewers, headers, some.start, range(slot, len(some)), now)
 
@@ -329,7 +331,7 @@ class FanoutSender:
         segment = run.stride if count > 1 else 0
         while slot < end:
             if segment and not self.uses_gso(now):  # it has just turned out
-                self._send_each(run, viewers.destinations[first + slot], slot, None)
+                self._send_each(run, viewers.destinations[first + slot], slot, ())
                 slot += 1
                 continue
             try:
@@ -345,7 +347,7 @@ class FanoutSender:
     def _refused(self, error: OSError, run: "_Run", destination: Destination, slot: int, now: float) -> None:
         """React to a message that the kernel refused; its packets are still in their slot, protected."""
         if run.count > 1 and self.refuses_gso(error, destination, now):
-            self._send_each(run, destination, slot, None)
+            self._send_each(run, destination, slot, ())
             return
         destination.count(-run.count, -run.size)
         destination.drops += run.count
@@ -362,14 +364,12 @@ class FanoutSender:
         self.counters.gso_refused += 1
         return True
 
-    def _send_each(
-        self, run: "_Run", destination: Destination, slot: int, refusals: list[int] | None
-    ) -> None:
+    def _send_each(self, run: "_Run", destination: Destination, slot: int, refusals: Collection[int]) -> None:
         """Plain sends of what is in a slot, without the packets that libsrtp refused."""
         start = slot * run.slot
         for number, length in enumerate(run.protected()):
             at = start + number * run.stride
-            if refusals is not None and refusals[number]:
+            if number in refusals:
                 self.counters.unprotected += 1
             elif self.send_raw(self._view[at : at + length], destination.address):
                 continue

@@ -41,6 +41,7 @@ from media.core.sdp import (
     restart_fragment,
 )
 from media.core.session import Session, SessionConfig
+from media.core.srtp import Maker
 from media.drive.tcp import TcpEndpoint
 from media.drive.timers import Timers
 from media.drive.udp import OnRun, UdpEndpoint, bind
@@ -81,9 +82,11 @@ class Engine:
         listener: socket.socket | None = None,
         shared: socket.socket | None = None,
         connections: int = CONNECTIONS,
+        outbound_made: Maker | None = None,
     ) -> None:
         """`listener` and `shared` take TCP connections: on the number of the UDP port, and on one that other
-        workers of this machine share. `connections` is how many of them there may be.
+        workers of this machine share. `connections` is how many of them there may be. `outbound_made` makes
+        the SRTP contexts of those we send to (see media.drive.arena).
 
         Raises PortError when another process passes itself off as this worker on the shared port.
         """
@@ -91,6 +94,7 @@ class Engine:
         self._role = role
         self._emit = emit
         self._random = random
+        self._outbound_made = outbound_made
         self._dual_stack = sock.family == socket.AF_INET6
         self.certificate = Certificate.generate(datetime.now(UTC))
         self.timers = Timers(loop)
@@ -164,8 +168,9 @@ class Engine:
         except NegotiationError as error:
             self._channels.settle(channel, now)
             raise Refused(error.status, error.code, "The offer cannot be served", error.detail) from error
-        patience = {} if kind is SessionKind.WHIP else {"consent_timeout": RECEIVER_SILENCE}
-        config = self._ours.config(agreed, local, offered=False, **patience)
+        receiver: dict[str, Any] = {"consent_timeout": RECEIVER_SILENCE, "outbound_made": self._outbound_made}
+        more = {} if kind is SessionKind.WHIP else receiver
+        config = self._ours.config(agreed, local, offered=False, **more)
         identity = Identity(session_id, kind, channel, local.credentials.ufrag)
         session = Session(config, now)
         peer = Peer(identity, session, agreed, entry.stream, description, self._ways, self, now)

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from controlplane.wire.nodes import Role, SessionKind
+from media.drive.arena import Arena
 from media.drive.loop import new_loop
 from media.drive.tcp import bind_both, listen
 from media.drive.udp import PortError
@@ -158,6 +159,7 @@ async def run(options: argparse.Namespace) -> int:
             listener=listener,
             shared=shared,
             connections=connections,
+            outbound_made=Arena("viewers"),
         )
     except PortError as error:
         agent.send({"ev": "failed", "message": str(error)})

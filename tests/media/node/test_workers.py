@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from media.node.workers import HUGE_PAGES, TOKEN, TUNABLES, environment
+from tests.media.security.stand import running_show
 
 OURS = "=".join(HUGE_PAGES)
 MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -48,3 +49,12 @@ def test_its_memory_is_asked_to_lie_on_huge_pages_where_the_system_leaves_that_t
         words = [sys.executable, "-c", ASKED]
         done = subprocess.run(words, env=environment(given), capture_output=True, text=True, check=True)
         assert done.stdout.strip() == str(expected)
+
+
+async def test_one_thread_makes_what_protects_the_packets_of_its_viewers() -> None:
+    async with running_show() as show:  # its publisher is sent nothing but reports
+        alone = show.worker.process.num_threads()
+        await show.viewer()
+        assert show.worker.process.num_threads() == alone + 1
+        await show.viewer()
+        assert show.worker.process.num_threads() == alone + 1
