@@ -113,7 +113,7 @@ async def compose(
     board = Board()
     books = Books(store, board, clock)
     tokens = Tokens(key, operator, load_metrics_token(data_dir / METRICS_TOKEN), store, clock)
-    control = HttpNodeControl(tokens.control_secret, lambda: board.nodes)
+    control = HttpNodeControl(tokens.control_secret)
     closers.push_async_callback(control.close)
     background = Background()
     closers.push_async_callback(background.close)

@@ -73,7 +73,9 @@ ROOMS = {
     # Vendors' libraries, each in its own adapter.
     "controlplane.adapters.clock":      Room("time"),
     "controlplane.adapters.control":    Room(
-        "asyncio ssl urllib", "httpx pydantic", "controlplane.domain controlplane.ports controlplane.wire"
+        "ssl urllib weakref",
+        "aiohttp orjson pydantic",
+        "controlplane.domain controlplane.ports controlplane.wire",
     ),
     "controlplane.adapters.provision":  Room(
         ANY, "structlog", "controlplane.ports controlplane.wire"

@@ -51,4 +51,8 @@ def manager_of(connection: HTTPConnection) -> Manager:
     return cast(Manager, connection.app.state.manager)
 
 
-Here = Annotated[Manager, Depends(manager_of)]
+async def _here(connection: HTTPConnection) -> Manager:
+    return manager_of(connection)
+
+
+Here = Annotated[Manager, Depends(_here)]  # of a plain function FastAPI would make a thread's job a request

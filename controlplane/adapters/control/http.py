@@ -1,19 +1,22 @@
 """A node's control endpoint over HTTPS: its certificate is pinned, the secret of its enrolment our bearer.
 
-A client for each node, for a pool of connections must not lead from one node's certificate to another's
-address. Connections are kept while a node is spoken with: a handshake costs more than all the rest of a join.
-They are few, as each costs a node 256 KiB of buffers for TLS, and what a node is asked takes it milliseconds.
-A pool closes what has expired only when it is used again, so a client that is not used is let go as a whole.
+Connections are kept while a node is spoken with: a handshake costs more than all the rest of a join. They are
+few, as each costs a node 256 KiB of buffers for TLS, and what a node is asked takes it milliseconds. The pool
+keeps those of one TLS context apart from those of another, so no connection leads from one node's certificate
+to another's address.
+
+aiohttp and not httpx, which the console and the publishers speak with: a request and its answer cost a fifth
+here (docs/decisions/0025), and a join asks twice.
 """
 
-import asyncio
 import ssl
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
-import httpx
+import aiohttp
+import orjson
 from pydantic import BaseModel, ValidationError
 
 from controlplane.adapters.control.pinned import PinnedContext
@@ -23,46 +26,35 @@ from controlplane.wire.base import Problem
 from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
 
-TIMEOUT = httpx.Timeout(5.0, connect=1.0)
-ASKED = httpx.Timeout(3.0, connect=1.0)  # somebody waits for what the node knows
-QUICK = httpx.Timeout(1.0)
+CONNECT_S = 1.0
+TIMEOUT = aiohttp.ClientTimeout(total=5.0, sock_connect=CONNECT_S)
+ASKED = aiohttp.ClientTimeout(total=3.0, sock_connect=CONNECT_S)  # somebody waits for what the node knows
+QUICK = aiohttp.ClientTimeout(total=1.0)
 AT_ONCE = 8  # connections to one node; who needs one waits for it as for an answer
-IDLE_S = 30.0  # until what a node was spoken with is let go
+IDLE_S = 30.0  # until a connection that nobody needed is closed
+JSON = {"Content-Type": "application/json"}
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
-@dataclass
-class _Kept:
-    """What one node is spoken with."""
-
-    fingerprint: str
-    client: httpx.AsyncClient
-    calls: int = 0  # under way
-    idle: asyncio.TimerHandle | None = None  # runs while there are none
-
-
 class HttpNodeControl:
-    """ports.control.NodeControl."""
+    """ports.control.NodeControl. Made where an event loop runs."""
 
-    def __init__(
-        self,
-        secret_of: Callable[[Node], str],
-        known: Callable[[], Collection[str]],
-        *,
-        idle: float = IDLE_S,
-    ) -> None:
-        """`known`: the nodes there are; what was kept for others is let go. `idle` is in seconds."""
+    def __init__(self, secret_of: Callable[[Node], str], *, idle: float = IDLE_S) -> None:
+        """`idle` is in seconds."""
         self._secret_of = secret_of
-        self._known = known
-        self._idle = idle
-        self._limits = httpx.Limits(max_connections=AT_ONCE, keepalive_expiry=idle)
-        self._kept: dict[str, _Kept] = {}  # by the node's id
-        self._closing: set[asyncio.Task[None]] = set()
+        self._contexts: WeakValueDictionary[str, PinnedContext] = WeakValueDictionary()  # by fingerprint
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=AT_ONCE, keepalive_timeout=idle),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=TIMEOUT,
+        )
 
     async def create_session(self, node: Node, request: SessionRequest) -> SessionAnswer:
-        response = await self._call(node, "POST", "/v1/sessions", json=request.model_dump(mode="json"))
-        return _read(node, SessionAnswer, response)
+        _, answer = await self._call(
+            node, "POST", "/v1/sessions", body=request.model_dump_json().encode(), headers=JSON
+        )
+        return _read(node, SessionAnswer, answer)
 
     async def end_session(self, node: Node, session: str, reason: str) -> None:
         try:
@@ -74,32 +66,39 @@ class HttpNodeControl:
     async def patch_session(
         self, node: Node, session: str, fragment: str, if_match: str
     ) -> SessionPatch | None:
-        response = await self._call(
+        status, answer = await self._call(
             node,
             "PATCH",
             f"/v1/sessions/{session}",
-            content=fragment.encode(),
+            body=fragment.encode(),
             headers={"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": if_match},
         )
-        return None if response.status_code == 204 else _read(node, SessionPatch, response)
+        return None if status == 204 else _read(node, SessionPatch, answer)
 
     async def resubscribe(self, node: Node, channel: str) -> None:
         await self._call(node, "POST", f"/v1/channels/{channel}/resubscribe")
 
     async def end_channel(self, node: Node, channel: str, reason: str) -> None:
         try:
-            await self._call(node, "POST", f"/v1/channels/{channel}/end", json={"reason": reason})
+            await self._call(
+                node,
+                "POST",
+                f"/v1/channels/{channel}/end",
+                body=orjson.dumps({"reason": reason}),
+                headers=JSON,
+            )
         except NodeRefused as error:
             if error.problem.status != 404:
                 raise
 
     async def inspect(self, node: Node, session: str) -> SessionInside:
         path = f"/v1/sessions/{quote(session, safe='')}"
-        response = await self._call(node, "GET", path, timeout=ASKED)
-        return _read(node, SessionInside, response)
+        _, answer = await self._call(node, "GET", path, timeout=ASKED)
+        return _read(node, SessionInside, answer)
 
     async def metrics(self, node: Node) -> bytes:
-        return (await self._call(node, "GET", "/metrics", timeout=ASKED)).content
+        _, answer = await self._call(node, "GET", "/metrics", timeout=ASKED)
+        return answer
 
     async def terminate(self, node: Node) -> None:
         await self._call(node, "POST", "/v1/terminate")
@@ -114,78 +113,61 @@ class HttpNodeControl:
         return False
 
     async def close(self) -> None:
-        everything, self._kept = self._kept, {}
-        for kept in everything.values():
-            await _closed(kept)
-        await asyncio.gather(*self._closing)
+        await self._session.close()
 
-    def _let_go(self, name: str, kept: _Kept) -> None:
-        """Nothing was asked of a node for a while."""
-        if self._kept.get(name) is kept:
-            del self._kept[name]
-            closing = asyncio.create_task(_closed(kept))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+    async def _call(
+        self,
+        node: Node,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout = TIMEOUT,
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer."""
+        if node.control_url is None:
+            raise NodeUnreachable(node.id, "it has not enrolled yet", refused=False)
+        try:
+            async with self._session.request(
+                method,
+                node.control_url + path,
+                data=body,
+                headers={"Authorization": f"Bearer {self._secret_of(node)}"} | (headers or {}),
+                params=params,
+                timeout=timeout,
+                ssl=self._context(node),
+                allow_redirects=False,  # what we ask is for this node alone
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unreachable(node, error) from error
+        if response.status >= 400:
+            raise NodeRefused(node.id, _problem(response, answer))
+        return response.status, answer
 
-    async def _keep(self, node: Node) -> _Kept:
+    def _context(self, node: Node) -> PinnedContext:
+        """One for each certificate: what is kept with it is kept under it."""
         fingerprint = node.control_fingerprint
         if fingerprint is None:
             raise NodeUnreachable(node.id, "it enrolled without a certificate", refused=False)
-        kept = self._kept.get(node.id)
-        if kept is not None and kept.fingerprint == fingerprint:
-            return kept
-        client = httpx.AsyncClient(
-            timeout=TIMEOUT,
-            trust_env=False,  # nodes are never behind the proxy of somebody's shell
-            limits=self._limits,
-            verify=PinnedContext(fingerprint),
-        )
-        gone = self._kept.keys() - set(self._known()) | {node.id}
-        old = [self._kept.pop(name) for name in gone & self._kept.keys()]
-        kept = self._kept[node.id] = _Kept(fingerprint, client)
-        for other in old:
-            await _closed(other)
-        return kept
-
-    async def _call(
-        self, node: Node, method: str, path: str, *, headers: dict[str, str] | None = None, **more: Any
-    ) -> httpx.Response:
-        if node.control_url is None:
-            raise NodeUnreachable(node.id, "it has not enrolled yet", refused=False)
-        kept = await self._keep(node)
-        headers = {"Authorization": f"Bearer {self._secret_of(node)}"} | (headers or {})
-        kept.calls += 1
-        if kept.idle is not None:
-            kept.idle.cancel()
-        try:
-            response = await kept.client.request(method, node.control_url + path, headers=headers, **more)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise _unreachable(node, error) from error
-        finally:
-            kept.calls -= 1
-            if not kept.calls:
-                kept.idle = asyncio.get_running_loop().call_later(self._idle, self._let_go, node.id, kept)
-        if response.status_code >= 400:
-            raise NodeRefused(node.id, _problem(response))
-        return response
+        context = self._contexts.get(fingerprint)
+        if context is None:
+            context = self._contexts[fingerprint] = PinnedContext(fingerprint)
+        return context
 
 
-async def _closed(kept: _Kept) -> None:
-    if kept.idle is not None:
-        kept.idle.cancel()
-    await kept.client.aclose()
-
-
-def _read(node: Node, kind: type[Answer], response: httpx.Response) -> Answer:
+def _read(node: Node, kind: type[Answer], answer: bytes) -> Answer:
     try:
-        return kind.model_validate_json(response.content)
+        return kind.model_validate_json(answer)
     except ValidationError as error:
         raise NodeUnreachable(node.id, f"its answer makes no sense: {error}", refused=False) from error
 
 
 def _unreachable(node: Node, error: Exception) -> NodeUnreachable:
     """Only a refused connection says that the node has gone: a network that is away says nothing of it."""
-    if isinstance(error, httpx.TimeoutException):  # what it was waiting for is no reason
+    if isinstance(error, TimeoutError):  # what it was waiting for is no reason
         return NodeUnreachable(node.id, "it does not answer in time", refused=False)
     cause: BaseException | None = error
     while cause is not None:
@@ -197,14 +179,14 @@ def _unreachable(node: Node, error: Exception) -> NodeUnreachable:
     return NodeUnreachable(node.id, str(error) or type(error).__name__, refused=False)
 
 
-def _problem(response: httpx.Response) -> Problem:
+def _problem(response: aiohttp.ClientResponse, answer: bytes) -> Problem:
     """The node's own words; a status alone where there are none."""
     try:
-        return Problem.model_validate_json(response.content)
+        return Problem.model_validate_json(answer)
     except ValidationError:
         return Problem(
             code="node_error",
             title="The node did not take it",
-            detail=f"It answered {response.status_code} {response.reason_phrase}.",
-            status=response.status_code,
+            detail=f"It answered {response.status} {response.reason}.",
+            status=response.status,
         )

@@ -2,13 +2,14 @@
 
 import asyncio
 import errno
+import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-import httpx
+import aiohttp
 import pytest
 
 from controlplane.adapters.control.http import AT_ONCE, HttpNodeControl, _unreachable
@@ -32,6 +33,7 @@ class Endpoint:
     connections: int = 0
     open: int = 0  # of them, now
     most: int = 0  # that were open at once
+    says: bytes = b'HTTP/1.1 200 OK\r\nContent-Length: 36\r\n\r\n{"id": "a-session", "answer": "v=0"}'
     heard: list[bytes] = field(default_factory=list)
 
 
@@ -67,8 +69,9 @@ async def endpoint(tls: ssl.SSLContext | None, port: int = 0) -> AsyncIterator[E
                 (line for line in head.split(b"\r\n") if line.lower().startswith(b"content-le")), b":0"
             )
             await reader.readexactly(int(length.partition(b":")[2]))
-            body = b'{"id": "a-session", "answer": "v=0"}'
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            writer.write(made.says)
+            if b"Connection: close" in made.says:
+                writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls)
     made.port = server.sockets[0].getsockname()[1]
@@ -88,7 +91,7 @@ def node(port: int, certificate: Pair | None = OURS, name: str = "edge-1") -> No
 
 @pytest.fixture
 async def control() -> AsyncIterator[HttpNodeControl]:
-    made = HttpNodeControl(lambda node: f"secret of {node.id}", lambda: {"edge-1", "edge-2"})
+    made = HttpNodeControl(lambda node: f"secret of {node.id}")
     yield made
     await made.close()
 
@@ -109,7 +112,7 @@ async def test_one_handshake_serves_many_requests(control: HttpNodeControl) -> N
 
 
 async def test_many_requests_at_once_share_a_few_connections_which_are_let_go_afterwards() -> None:
-    control = HttpNodeControl(lambda node: "a secret", lambda: {"edge-1"}, idle=0.2)
+    control = HttpNodeControl(lambda node: "a secret", idle=0.2)
     async with endpoint(OURS.server_context()) as there:
         for _ in range(2):
             asked = [control.create_session(node(there.port), REQUEST) for _ in range(100)]
@@ -160,6 +163,31 @@ async def test_a_node_that_took_the_place_of_another_is_known_by_its_own_certifi
         assert len(second.heard) == 1
 
 
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\nConnection: close\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+    ids=["no HTTP", "another's words", "half", "not what it says it is", "endless"],
+)
+async def test_an_answer_that_makes_no_sense_is_no_answer(control: HttpNodeControl, says: bytes) -> None:
+    async with endpoint(OURS.server_context()) as there:
+        there.says = says
+        assert not (await fails(control, node(there.port))).refused
+
+
+async def test_nobody_is_asked_because_a_node_says_so(control: HttpNodeControl) -> None:
+    async with endpoint(OURS.server_context()) as there, endpoint(OURS.server_context()) as elsewhere:
+        to = b"https://127.0.0.1:%d/v1/sessions" % elsewhere.port
+        there.says = b"HTTP/1.1 307 Elsewhere\r\nLocation: " + to + b"\r\nContent-Length: 0\r\n\r\n"
+        await fails(control, node(there.port))
+        assert elsewhere.connections == 0
+
+
 async def test_without_a_certificate_nothing_is_asked(control: HttpNodeControl) -> None:
     async with endpoint(OURS.server_context()) as there:
         error = await fails(control, node(there.port, None))
@@ -188,19 +216,27 @@ async def test_only_a_refused_connection_says_that_a_node_has_gone(control: Http
 
 @pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNRESET, errno.EMFILE])
 def test_a_network_that_is_away_says_nothing_of_a_node(number: int) -> None:
-    error = httpx.ConnectError("all connection attempts failed")
+    error = aiohttp.ClientConnectionError("all connection attempts failed")
     error.__cause__ = OSError(number, "as the system says")
     assert not _unreachable(node(1), error).refused
     error.__cause__ = OSError(errno.ECONNREFUSED, "as the system says")
     assert _unreachable(node(1), error).refused
 
 
-async def test_what_was_kept_for_nodes_that_are_gone_is_let_go(control: HttpNodeControl) -> None:
+async def test_what_was_kept_for_a_certificate_is_let_go_with_its_last_connection() -> None:
+    control = HttpNodeControl(lambda node: "a secret", idle=0.2)
     async with endpoint(OURS.server_context()) as there:
-        await control.create_session(node(there.port, name="edge-0"), REQUEST)
-        await control.create_session(node(there.port, name="edge-1"), REQUEST)
-        await control.create_session(node(there.port, name="edge-2"), REQUEST)
-        assert set(control._kept) == {"edge-1", "edge-2"}
+        await control.create_session(node(there.port), REQUEST)
+        assert set(control._contexts) == {OURS.fingerprint}
+
+        def forgotten() -> bool:
+            gc.collect()
+            return not control._contexts
+
+        await wait_for(forgotten, 5, "nothing is kept of a node that is not spoken with")
+        await control.create_session(node(there.port), REQUEST)
+        assert there.connections == 2
+        await control.close()
 
 
 @pytest.mark.parametrize("text", ["", "AB:CD", "AB:" * 31 + "XY", ":".join(["AB"] * 20)])
