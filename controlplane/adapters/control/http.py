@@ -31,7 +31,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=5.0, sock_connect=CONNECT_S)
 ASKED = aiohttp.ClientTimeout(total=3.0, sock_connect=CONNECT_S)  # somebody waits for what the node knows
 QUICK = aiohttp.ClientTimeout(total=1.0)
 AT_ONCE = 8  # connections to one node; who needs one waits for it as for an answer
-IDLE_S = 30.0  # until a connection that nobody needed is closed
+IDLE_S = 30.0  # a connection that nobody needed for so long is not used again, and soon closed
 JSON = {"Content-Type": "application/json"}
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -47,6 +47,7 @@ class HttpNodeControl:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, limit_per_host=AT_ONCE, keepalive_timeout=idle),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,  # nodes are never behind the proxy of somebody's shell
             timeout=TIMEOUT,
         )
 
@@ -141,9 +142,9 @@ class HttpNodeControl:
                 allow_redirects=False,  # what we ask is for this node alone
             ) as response:
                 answer = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that cannot be one
             raise _unreachable(node, error) from error
-        if response.status >= 400:
+        if response.status >= 300:
             raise NodeRefused(node.id, _problem(response, answer))
         return response.status, answer
 
@@ -176,7 +177,8 @@ def _unreachable(node: Node, error: Exception) -> NodeUnreachable:
         if isinstance(cause, ssl.SSLError):
             return NodeUnreachable(node.id, cause.strerror or str(cause), refused=False)
         cause = cause.__cause__ or cause.__context__
-    return NodeUnreachable(node.id, str(error) or type(error).__name__, refused=False)
+    said = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return NodeUnreachable(node.id, str(said) or type(said).__name__, refused=False)
 
 
 def _problem(response: aiohttp.ClientResponse, answer: bytes) -> Problem:

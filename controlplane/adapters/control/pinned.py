@@ -15,7 +15,7 @@ class NotPinned(ssl.SSLCertVerificationError):
 
 
 class _PinnedObject(ssl.SSLObject):
-    """What asyncio and anyio run a handshake with: `SSLContext.sslobject_class` makes them use this one."""
+    """What asyncio and uvloop run a handshake with: `SSLContext.sslobject_class` makes them use this one."""
 
     def do_handshake(self) -> None:
         super().do_handshake()

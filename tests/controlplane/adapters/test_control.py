@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import aiohttp
 import pytest
+import uvloop
 
 from controlplane.adapters.control.http import AT_ONCE, HttpNodeControl, _unreachable
 from controlplane.adapters.control.pinned import PinnedContext
 from controlplane.domain.nodes.model import Node
-from controlplane.ports.control import NodeUnreachable
+from controlplane.ports.control import NodeRefused, NodeUnreachable
 from controlplane.wire.nodes import SessionKind, SessionRequest
 from tests.controlplane.domain.test_rules import NODE
 from tests.support.certificates import Pair, authority, node_pair, signed
@@ -134,6 +135,28 @@ async def test_another_certificate_is_told_nothing(control: HttpNodeControl) -> 
             assert impostor.heard == []
 
 
+def test_another_certificate_is_told_nothing_on_the_managers_own_loop() -> None:
+    async def ask() -> None:
+        control = HttpNodeControl(lambda node: "a secret")
+        async with endpoint(ANOTHER.server_context()) as impostor, endpoint(OURS.server_context()) as there:
+            assert "another certificate" in str(await fails(control, node(impostor.port)))
+            assert impostor.heard == []
+            await control.create_session(node(there.port), REQUEST)
+            await control.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask())
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "255.255.255.255"])
+async def test_a_place_that_cannot_be_one_says_nothing_of_a_node(control: HttpNodeControl, host: str) -> None:
+    lost = replace(node(1), control_url=f"https://{host}:1")
+    error = await fails(control, lost)
+    assert not error.refused
+    assert "Context object" not in str(error)
+    assert not await control.refuses(lost)
+
+
 async def test_what_speaks_no_tls_is_told_nothing_in_clear(control: HttpNodeControl) -> None:
     async with endpoint(None) as plain:
         error = await fails(control, node(plain.port))
@@ -184,7 +207,8 @@ async def test_nobody_is_asked_because_a_node_says_so(control: HttpNodeControl) 
     async with endpoint(OURS.server_context()) as there, endpoint(OURS.server_context()) as elsewhere:
         to = b"https://127.0.0.1:%d/v1/sessions" % elsewhere.port
         there.says = b"HTTP/1.1 307 Elsewhere\r\nLocation: " + to + b"\r\nContent-Length: 0\r\n\r\n"
-        await fails(control, node(there.port))
+        with pytest.raises(NodeRefused, match="did not take it"):
+            await control.create_session(node(there.port), REQUEST)
         assert elsewhere.connections == 0
 
 
