@@ -23,5 +23,5 @@ class Arena:
         self._thread.submit(int).result()  # it starts now, and not when the first viewer joins
 
     def __call__(self, make: Callable[[], T]) -> T:
-        """What `make()` returns, or raises. The caller waits; the change of threads is 50 us of processor time."""
+        """What `make()` returns, or raises. The caller waits; changing threads is 50 us of processor time."""
         return self._thread.submit(make).result()

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 TOKEN = "SHOWCALLER_ENROL_TOKEN"  # for the agent alone; see __main__.py
 TUNABLES = "GLIBC_TUNABLES"  # name=value, parted by colons (glibc manual, "Tunables")
-#: Huge pages for what malloc gives, where the system leaves that to programs: what libsrtp, OpenSSL and we keep
-#: of a viewer lies on a dozen pages, and with 400 viewers every frame would miss in the processor's table of
-#: pages. (The arena of media.drive.arena is not among it: glibc leaves a thread's on small pages.)
+#: Huge pages for what malloc gives, where the system leaves that to programs: what libsrtp, OpenSSL and we
+#: keep of a viewer lies on a dozen pages, and with 400 viewers every frame would miss in the processor's
+#: table of pages. (The arena of media.drive.arena is not among it: glibc leaves a thread's on small pages.)
 HUGE_PAGES = ("glibc.malloc.hugetlb", "1")
 START_TIMEOUT = 10.0  # seconds from launch to "ready"
 CALL_TIMEOUT = 5.0
