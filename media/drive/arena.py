@@ -3,8 +3,7 @@
 A context is two or three thousand bytes in a dozen pieces. Made where a viewer joins, they lie among what
 the handshakes of others took and left, and to find them costs the sender of a small packet a sixth of its
 time (docs/decisions/0015). glibc gives each thread an arena of its own (glibc manual, "The GNU Allocator"),
-so what one thread makes, and that does nothing else, lies close together: 3 kB a viewer, on small pages. On
-another libc it does no harm.
+so what one thread makes, and that does nothing else, lies close together. On another libc it does no harm.
 """
 
 from collections.abc import Callable

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from media.node.ipc import Channel
 
 TOKEN = "SHOWCALLER_ENROL_TOKEN"  # for the agent alone; see __main__.py
-TUNABLES = "GLIBC_TUNABLES"  # name=value, parted by colons (glibc manual, "Tunables")
-#: Huge pages for what malloc gives, where the system leaves that to programs: what libsrtp, OpenSSL and we
-#: keep of a viewer lies on a dozen pages, and with 400 viewers every frame would miss in the processor's
-#: table of pages. (The arena of media.drive.arena is not among it: glibc leaves a thread's on small pages.)
-HUGE_PAGES = ("glibc.malloc.hugetlb", "1")
 START_TIMEOUT = 10.0  # seconds from launch to "ready"
 CALL_TIMEOUT = 5.0
 END_TIMEOUT = 1.2
@@ -72,16 +67,8 @@ class Launched:
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """A worker's, from the agent's own: without the token, and with what makes its memory quicker.
-
-    Who has set the tunable is left to it; a C library that does not know it pays no attention.
-    """
-    given = {name: value for name, value in ours.items() if name != TOKEN}
-    tunables = [tunable for tunable in given.get(TUNABLES, "").split(":") if tunable]
-    name, value = HUGE_PAGES
-    if not any(tunable.partition("=")[0] == name for tunable in tunables):
-        given[TUNABLES] = ":".join([*tunables, f"{name}={value}"])
-    return given
+    """A worker's, from the agent's own: without the token, which is for the agent alone."""
+    return {name: value for name, value in ours.items() if name != TOKEN}
 
 
 def launch(plan: WorkerPlan) -> Launched:
