@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import structlog
@@ -31,6 +32,7 @@ from controlplane.services.losses import Losses
 from controlplane.services.pages import Pages
 from controlplane.services.reports import Reports
 from controlplane.services.rounds import Rounds
+from controlplane.services.scaling import Scaling
 from controlplane.services.signaling import Signaling
 from controlplane.services.streams import Streams
 from controlplane.services.tokens import (
@@ -41,6 +43,7 @@ from controlplane.services.tokens import (
     sha256,
 )
 from controlplane.services.views import Addresses, Views
+from controlplane.services.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -137,6 +140,14 @@ async def compose(
         config.stage,
         launches=launches,
     )
+    waiting = Waiting(clock)
+    scaling = Scaling(
+        books,
+        fleet,
+        waiting,
+        node_price=Decimal(str(config.prices.node_hour)),
+        fresh_s=config.fleet.suspect_after_s,
+    )
     manager = Manager(
         stage=config.stage.name,
         stage_id=sha256(f"stage|{key.hex()}")[:16],
@@ -147,13 +158,14 @@ async def compose(
         pages=pages,
         streams=streams,
         fleet=fleet,
-        signaling=Signaling(books, control, streams, losses, Joining(board, clock, config.viewers)),
+        scaling=scaling,
+        signaling=Signaling(books, control, streams, losses, Joining(board, clock, config.viewers), waiting),
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams, tokens.metrics_sha256),
         asking=Asking(board, control),
         ice_servers=config.ice.servers,
     )
-    rounds = Rounds(books, provisioner, fleet, losses, streams, pages, config.fleet)
+    rounds = Rounds(books, provisioner, fleet, scaling, losses, streams, pages, config.fleet)
     housekeeping = Housekeeping(books, streams, pages, config.journal)
     try:
         await books.load()

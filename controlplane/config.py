@@ -38,6 +38,12 @@ class FleetConfig(_Section):
     workers: int = Field(1, ge=0, le=256)
 
 
+class PricesConfig(_Section):
+    """In dollars."""
+
+    node_hour: float = Field(0.031, ge=0, le=1000)
+
+
 class StreamsConfig(_Section):
     connect_s: float = Field(20.0, gt=0)
     reconnect_s: float = Field(10.0, gt=0)
@@ -71,6 +77,7 @@ class JournalConfig(_Section):
 class ManagerConfig(_Section):
     stage: StageConfig = StageConfig()
     fleet: FleetConfig = FleetConfig()
+    prices: PricesConfig = PricesConfig()
     streams: StreamsConfig = StreamsConfig()
     viewers: ViewersConfig = ViewersConfig()
     ice: IceConfig = IceConfig()

@@ -53,15 +53,19 @@ ROOMS = {
     "controlplane.wire.reaching":  # asks the routing table whose an address is; sends nothing
                                Room("socket urllib"),
     "controlplane.domain":     Room(rooms="controlplane.wire"),
+    "controlplane.domain.fleet":  # schedules go by the clocks on walls all over the world
+                               Room("zoneinfo", rooms="controlplane.wire"),
     "controlplane.domain.diagrams":  # a command: writes docs/states.md
                                Room("pathlib sys", rooms="controlplane.domain"),
+    "controlplane.fleet":      Room(rooms="controlplane.domain controlplane.wire"),
     "controlplane.errors":     Room(rooms="controlplane.wire"),
     "controlplane.ports":      Room(rooms="controlplane.domain controlplane.wire"),
     "controlplane.config":     Room("pathlib tomllib", "pydantic", "controlplane.errors"),
     "controlplane.services":   Room(
         "asyncio os pathlib secrets tempfile",
         "jwt structlog",
-        "controlplane.config controlplane.domain controlplane.errors controlplane.ports controlplane.wire",
+        "controlplane.config controlplane.domain controlplane.domain.fleet controlplane.errors "
+        "controlplane.fleet controlplane.ports controlplane.wire",
     ),
     "controlplane.http":       Room(
         "asyncio time urllib",

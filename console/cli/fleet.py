@@ -1,4 +1,5 @@
-"""`showcaller fleet add ROLE | drain NODE | undo NODE`: more nodes, fewer nodes."""
+"""`showcaller fleet add ROLE | drain NODE | undo NODE`: more nodes, fewer nodes; and why: `groups`, `why`,
+`evaluate`, `policy`."""
 
 import asyncio
 import time
@@ -6,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from console.cli import context, output
+from console.cli import context, output, policy
 from console.cli.context import Api, DryRun, Json, TokenFile, Yes
 
 if TYPE_CHECKING:
     from console.core.client import Client
     from controlplane.wire.api import DrainView, NodeDetail
+    from controlplane.wire.fleet import Question
     from controlplane.wire.nodes import NodeState, Role
 
-app = typer.Typer(help="More nodes, fewer nodes.")
+app = typer.Typer(help="More nodes, fewer nodes, and why.")
+app.add_typer(policy.app, name="policy")
 
 Wait = typer.Option(False, "--wait", help="Return only when it is done.")
 ADD_WAIT_S = 120.0  # for a node to come into service
@@ -120,6 +123,105 @@ def undo(
         return await client.undrain(node)
 
     _show(context.call(api, token_file, main), as_json=json)
+
+
+@app.command()
+def groups(json: Json = False, api: Api = None, token_file: TokenFile = None) -> None:
+    """The node groups: what is wanted, what is there, and by which policy."""
+    from console.core.units import show_number
+
+    found = context.call(api, token_file, lambda client: client.groups())
+    if json:
+        shown = ("id", "role", "region", "desired", "in_service", "connections", "capacity")
+        output.print_json([group.model_dump(mode="json", include=set(shown)) for group in found])
+        return
+    output.print_table(
+        ("group", "desired", "in service", "connections", "capacity", "policy"),
+        [
+            (
+                group.id,
+                str(group.desired),
+                str(group.in_service),
+                show_number(group.connections),
+                show_number(group.capacity),
+                group.policy or "none: by hand",
+            )
+            for group in found
+        ],
+        numbers=(1, 2, 3, 4),
+    )
+
+
+@app.command()
+def why(
+    group: str | None = typer.Argument(None, help="One group, e.g. edge@local.", metavar="[GROUP]"),
+    limit: int = typer.Option(
+        20, "--limit", "-n", metavar="N", min=1, max=1000, help="So many, newest first."
+    ),
+    json: Json = False,
+    api: Api = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Why the fleet grew or shrank, or did not: each decision with its numbers, newest first."""
+    found = context.call(api, token_file, lambda client: client.decisions(group, limit))
+    if json:
+        output.print_json([decision.model_dump(mode="json") for decision in found])
+        return
+    if not found:
+        context.note("no policy has wanted anything yet; `showcaller fleet groups` shows which there are")
+        return
+    output.print_table(
+        ("at", "group", "decision", "because"),
+        [
+            (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(it.at)), it.group, it.decision, it.because)
+            for it in found
+        ],
+    )
+
+
+@app.command()
+def evaluate(
+    group: str = policy.GROUP,
+    figures: str | None = typer.Option(
+        None,
+        "--with",
+        metavar="JSON",
+        help="Other figures than the real ones, one a node: '[{\"connections\": 240}]'.",
+    ),
+    waiting: int | None = typer.Option(None, "--waiting", metavar="N", min=0, help="People without a seat."),
+    json: Json = False,
+    api: Api = None,
+    token_file: TokenFile = None,
+) -> None:
+    """What a group's policy would do now, or with other figures. Changes nothing."""
+    question = _question(figures, waiting)
+    answer = context.call(api, token_file, lambda client: client.evaluate(group, question))
+    if json:
+        output.print_json(answer.model_dump(mode="json", exclude_none=True))
+        return
+    print(answer.because)
+    if not answer.actions:
+        context.note("nothing is due")
+
+
+def _question(figures: str | None, waiting: int | None) -> "Question":
+    from json import JSONDecodeError, loads
+
+    from pydantic import ValidationError
+
+    from console.core.errors import UsageError
+    from controlplane.wire.fleet import Question
+
+    example = """Write it like '[{"connections": 240}, {"connections": 12, "state": "draining"}]'"""
+    try:
+        nodes = None if figures is None else loads(figures)
+        return Question.model_validate({"nodes": nodes, "waiting": waiting})
+    except (JSONDecodeError, RecursionError) as error:
+        raise UsageError(f"--with is not JSON: {error}", example) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"--with: {where}: {first['msg'].lower()}", example) from error
 
 
 def _role(text: str) -> "Role":

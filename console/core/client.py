@@ -41,6 +41,7 @@ from controlplane.wire.api import (
     TokenView,
 )
 from controlplane.wire.base import Message, Problem
+from controlplane.wire.fleet import DecisionView, Evaluation, Policy, PolicyView, Question
 from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import Role
 
@@ -182,7 +183,30 @@ class Client:
         query = {"limit": str(limit)} if after is None else {"after": str(after), "limit": str(limit)}
         return await self._call("GET", "/api/v1/journal", list[JournalEntry], query=query)
 
+    async def policy(self, group: str) -> PolicyView:
+        """When a group grows and shrinks. It is named by its id, or its role where there is one of it."""
+        return await self._call("GET", f"/api/v1/groups/{quote(group, safe='')}/policy", PolicyView)
+
+    async def evaluate(self, group: str, question: Question) -> Evaluation:
+        """What its policy would do; nothing is changed."""
+        path = f"/api/v1/groups/{quote(group, safe='')}/evaluate"
+        return await self._call("POST", path, Evaluation, question)
+
+    async def decisions(self, group: str | None, limit: int) -> list[DecisionView]:
+        """What policies did, or wanted and were held back from, newest first."""
+        query = {"limit": str(limit)} | ({} if group is None else {"group": group})
+        return await self._call("GET", "/api/v1/decisions", list[DecisionView], query=query)
+
     # --- what acts
+
+    async def set_policy(self, group: str, changes: Policy) -> PolicyView:
+        """Change the fields of `changes` that are set, and leave the rest."""
+        path = f"/api/v1/groups/{quote(group, safe='')}/policy"
+        return await self._call("PATCH", path, PolicyView, changes)
+
+    async def clear_policy(self, group: str) -> None:
+        """From now on its nodes are added and ended by hand."""
+        await self._send("DELETE", f"/api/v1/groups/{quote(group, safe='')}/policy")
 
     async def fleet_add(self, role: Role, region: str | None = None) -> DrainView:
         """One more node of this role; returns when it has been asked for, not when it serves."""
@@ -245,7 +269,11 @@ class Client:
     async def _send(
         self, method: str, path: str, body: BaseModel | None = None, query: dict[str, str] | None = None
     ) -> httpx.Response:
-        content = None if body is None else body.model_dump_json(exclude_none=True).encode()
+        # Of a policy null has a meaning (no cap), and what is not said stays as it is.
+        said = isinstance(body, Policy)
+        content = None
+        if body is not None:
+            content = body.model_dump_json(exclude_none=not said, exclude_unset=said).encode()
         headers = {} if content is None else {"content-type": "application/json"}
         try:
             response = await self._http.request(method, path, content=content, headers=headers, params=query)

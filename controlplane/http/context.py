@@ -16,6 +16,7 @@ from controlplane.services.feed import Feed
 from controlplane.services.fleet import Fleet
 from controlplane.services.pages import Pages
 from controlplane.services.reports import Reports
+from controlplane.services.scaling import Scaling
 from controlplane.services.signaling import Signaling
 from controlplane.services.streams import Streams
 from controlplane.services.tokens import Tokens
@@ -35,6 +36,7 @@ class Manager:
     pages: Pages
     streams: Streams
     fleet: Fleet
+    scaling: Scaling
     signaling: Signaling
     enrolment: Enrolment
     reports: Reports

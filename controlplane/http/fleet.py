@@ -1,8 +1,9 @@
-"""Adding, draining and taking back nodes; the groups; tokens for nodes started by hand."""
+"""Adding, draining and taking back nodes; the groups and their policies; tokens for nodes started by hand."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Response
 
 from controlplane.http.auth import Operator
 from controlplane.http.context import Here
@@ -15,6 +16,7 @@ from controlplane.wire.api import (
     FleetAdd,
     GroupView,
 )
+from controlplane.wire.fleet import DecisionView, Evaluation, Policy, PolicyView, Question
 
 routes = APIRouter(tags=["fleet"])
 
@@ -23,6 +25,44 @@ routes = APIRouter(tags=["fleet"])
 async def groups(here: Here, _: Operator) -> list[GroupView]:
     """All node groups: what is wanted and what is there."""
     return here.views.groups()
+
+
+@routes.get("/groups/{id}/policy", responses=documented(401, 404))
+async def policy(id: str, here: Here, _: Operator) -> PolicyView:
+    """When the group grows and shrinks. A group is named by its id (edge@local), or its role where there is
+    only one of it."""
+    return here.scaling.policy(id)
+
+
+@routes.patch("/groups/{id}/policy", responses=documented(401, 404, 413, 422, 503))
+async def set_policy(id: str, changes: Policy, here: Here, operator: Operator) -> PolicyView:
+    """Change what is said of it and leave the rest; the first time, the rest is as usual. A policy with a
+    fault is refused whole, and every fault is named with its place."""
+    return await here.scaling.set_policy(id, changes, operator)
+
+
+@routes.delete("/groups/{id}/policy", status_code=204, responses=documented(401, 404, 422, 503))
+async def clear_policy(id: str, here: Here, operator: Operator) -> Response:
+    """From now on its nodes are added and ended by hand."""
+    await here.scaling.clear_policy(id, operator)
+    return Response(status_code=204)
+
+
+@routes.post("/groups/{id}/evaluate", responses=documented(401, 404, 413, 422))
+async def evaluate(id: str, question: Question, here: Here, _: Operator) -> Evaluation:
+    """What the policy would do now, or would do with the figures given. Changes nothing."""
+    return here.scaling.evaluate(id, question)
+
+
+@routes.get("/decisions", responses=documented(401, 404, 422, 503))
+async def decisions(
+    here: Here,
+    _: Operator,
+    group: Annotated[str | None, Query(max_length=128)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[DecisionView]:
+    """What policies did, or wanted and were held back from, newest first."""
+    return await here.scaling.decisions(group, limit)
 
 
 @routes.post("/fleet", responses=documented(401, 404, 409, 413, 422, 503))

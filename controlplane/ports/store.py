@@ -18,6 +18,9 @@ from controlplane.wire.nodes import Role
 
 T = TypeVar("T")
 
+#: The journal's kinds of what a policy did, or wanted and was held back from
+DECISIONS = ("scale.add", "scale.drain", "scale.held")
+
 
 class StoreBusy(Exception):
     """The database is held by another program longer than we wait. Try again."""
@@ -129,6 +132,10 @@ class Transaction(Protocol):
 
     async def latest_journal(self, limit: int) -> list[JournalEntry]:
         """The last entries, oldest first."""
+        ...
+
+    async def decisions(self, subject: str | None, limit: int) -> list[JournalEntry]:
+        """What was decided about groups (DECISIONS), or about one, newest first."""
         ...
 
     async def prune_journal(self, keep: int) -> None: ...

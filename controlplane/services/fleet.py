@@ -203,47 +203,49 @@ class Fleet:
         """
 
         async def work(change: Change) -> tuple[Node, float]:
-            return await drained(change), change.now
-
-        async def drained(change: Change) -> Node:
-            node = await self._existing(change, node_id)
-            within_s = DRAIN_S if deadline_s is None else deadline_s
-            deadline = change.now + within_s
-            if node.state is NodeState.DRAINING:
-                if deadline_s is None:
-                    return node
-                await change.note(
-                    "fleet.drain",
-                    node.id,
-                    f"{actor} set the deadline of {node.id} to {deadline_s:g} s from now.",
-                    actor=actor,
-                )
-                return await change.update_node(node, drain_deadline=deadline)
-            if node.state in LEAVING:
-                raise Conflict(f"{node.id} is {spoken(node.state)} already.", code="node_leaving")
-            seats = self._board.seats_on(node.id)
-            await self._wish(change, node, -1)
-            reason = f"{actor} drains it: {counted(seats, 'session')} on it, at most {within_s:g} s"
-            if node.state is NodeState.REQUESTED:
-                return await change.move_node(node, NodeState.TERMINATED, reason, actor=actor)
-            if node.state in LAUNCHING:
-                return await change.move_node(node, NodeState.TERMINATING, reason, actor=actor)
-            return await change.move_node(
-                node, NodeState.DRAINING, reason, actor=actor, drain_deadline=deadline
-            )
+            return await self.begin_drain(change, node_id, deadline_s, actor), change.now
 
         node, now = await self._books.change(work)
-        if node.state is NodeState.TERMINATING:
-            await self._provisioner.end(node.id)
-        if not drain_is_over(node, 1, self._clock.now()):
-            self._losses.taken_back(node.id)  # whoever was told to go at an earlier deadline has time again
-        self._losses.wake.set()
+        await self.drain_has_begun(node)
         waits = None
         if node.state is NodeState.DRAINING and node.drain_deadline is not None:
             waits = max(0.0, round(node.drain_deadline - now, 3))
         return DrainView(
             node=node.id, state=node.state, viewers=self._board.seats_on(node.id), deadline_s=waits
         )
+
+    async def begin_drain(self, change: Change, node_id: str, deadline_s: float | None, actor: str) -> Node:
+        """The rows of a drain; `drain_has_begun` after the commit does the rest."""
+        node = await self._existing(change, node_id)
+        within_s = DRAIN_S if deadline_s is None else deadline_s
+        deadline = change.now + within_s
+        if node.state is NodeState.DRAINING:
+            if deadline_s is None:
+                return node
+            await change.note(
+                "fleet.drain",
+                node.id,
+                f"{actor} set the deadline of {node.id} to {deadline_s:g} s from now.",
+                actor=actor,
+            )
+            return await change.update_node(node, drain_deadline=deadline)
+        if node.state in LEAVING:
+            raise Conflict(f"{node.id} is {spoken(node.state)} already.", code="node_leaving")
+        seats = self._board.seats_on(node.id)
+        await self._wish(change, node, -1)
+        reason = f"{actor} drains it: {counted(seats, 'session')} on it, at most {within_s:g} s"
+        if node.state is NodeState.REQUESTED:
+            return await change.move_node(node, NodeState.TERMINATED, reason, actor=actor)
+        if node.state in LAUNCHING:
+            return await change.move_node(node, NodeState.TERMINATING, reason, actor=actor)
+        return await change.move_node(node, NodeState.DRAINING, reason, actor=actor, drain_deadline=deadline)
+
+    async def drain_has_begun(self, node: Node) -> None:
+        if node.state is NodeState.TERMINATING:
+            await self._provisioner.end(node.id)
+        if not drain_is_over(node, 1, self._clock.now()):
+            self._losses.taken_back(node.id)  # whoever was told to go at an earlier deadline has time again
+        self._losses.wake.set()
 
     async def undrain(self, node_id: str, actor: str) -> DrainView:
         """Take a drain back: in service again, and wanted again."""
@@ -355,6 +357,10 @@ class Fleet:
             return None  # somebody was quicker
         why = f"{group.desired} wanted in {group.region}, {group.desired - lacking} there"
         return await self._request(change, group, why)
+
+    def stopped_by_faults(self, group: Group) -> bool:
+        """Whether so many of its nodes failed lately that it launches none, as last looked at."""
+        return (group.role, group.region) in self._stopped
 
     async def _stopped_by_faults(self, group: Group) -> bool:
         window, count = self._config.faults_window_s, self._config.faults_stop

@@ -1,7 +1,7 @@
 """The rounds: a look at every node once a second, and at once when something happened.
 
-Silence, boots that take too long, drains that are over, what is left of nodes on their way out; and after
-that, whatever a group lacks is launched.
+Silence, boots that take too long, drains that are over, what is left of nodes on their way out; then what the
+policies of the groups want; and after that, whatever a group lacks is launched.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from controlplane.services.books import Books, Change
 from controlplane.services.fleet import Fleet
 from controlplane.services.losses import Losses
 from controlplane.services.pages import Pages
+from controlplane.services.scaling import Scaling
 from controlplane.services.streams import Streams
 from controlplane.services.words import counted
 from controlplane.wire.nodes import NodeState, SessionKind
@@ -38,6 +39,7 @@ class Rounds:
         books: Books,
         provisioner: Provisioner,
         fleet: Fleet,
+        scaling: Scaling,
         losses: Losses,
         streams: Streams,
         pages: Pages,
@@ -48,6 +50,7 @@ class Rounds:
         self._clock = books.clock
         self._provisioner = provisioner
         self._fleet = fleet
+        self._scaling = scaling
         self._losses = losses
         self._streams = streams
         self._pages = pages
@@ -79,6 +82,7 @@ class Rounds:
                 await self._look_at(node, now, running)
             except IllegalMove as error:
                 log.info("a node changed meanwhile", error=str(error))
+        await self._scaling.tick(now)
         await self._fleet.replace_missing()
 
     async def _look_at(self, node: Node, now: float, running: set[str]) -> None:

@@ -33,6 +33,7 @@ from controlplane.services.losses import Losses
 from controlplane.services.placement import NoRoom, take_seat
 from controlplane.services.streams import Streams
 from controlplane.services.tokens import PublishClaims
+from controlplane.services.waiting import Waiting
 from controlplane.services.words import spoken
 from controlplane.wire.nodes import (
     Role,
@@ -63,7 +64,13 @@ def new_session_id() -> str:
 
 class Signaling:
     def __init__(
-        self, books: Books, control: NodeControl, streams: Streams, losses: Losses, joining: Joining
+        self,
+        books: Books,
+        control: NodeControl,
+        streams: Streams,
+        losses: Losses,
+        joining: Joining,
+        waiting: Waiting,
     ) -> None:
         self._books = books
         self._board: Board = books.board
@@ -71,6 +78,7 @@ class Signaling:
         self._streams = streams
         self._losses = losses
         self._joining = joining
+        self._waiting = waiting
 
     # publishers
 
@@ -261,8 +269,10 @@ class Signaling:
         place = self._joining.enter(address)
         try:
             answer = await self._view(channel, offer, party)
-        except BaseException:
+        except BaseException as error:
             self._joining.leave(place)
+            if isinstance(error, NoRoom):
+                self._waiting.refused()
             raise
         place.session = answer.id
         return answer

@@ -8,6 +8,7 @@ from controlplane.domain.streams.model import Stream, StreamState
 from controlplane.domain.streams.rules import percentile
 from controlplane.ports.clock import Clock
 from controlplane.services.board import Board
+from controlplane.services.words import policy_words
 from controlplane.wire.api import (
     GroupView,
     HistoryPoint,
@@ -101,6 +102,8 @@ class Views:
         pairs = self._reports(group)
         known = [report for _, report in pairs if report is not None]
         return GroupView(
+            id=group.id,
+            policy=None if group.policy is None else policy_words(group.policy),
             role=group.role,
             region=group.region,
             desired=group.desired,

@@ -1,4 +1,7 @@
-"""Words for people: counts and states that read as they should."""
+"""Words for people: counts, states and policies that read as they should."""
+
+from controlplane.domain.fleet.policy import plain
+from controlplane.wire.fleet import Policy
 
 
 def counted(number: int, thing: str) -> str:
@@ -17,3 +20,9 @@ def lasting(seconds: float) -> str:
 def spoken(state: str) -> str:
     """A state as people say it: in service, not in_service."""
     return state.replace("_", " ")
+
+
+def policy_words(policy: Policy) -> str:
+    """As in: 400 connections, 60 %, 1..40, +1"""
+    bounds = f"{policy.min}..{policy.max}, +{policy.increment}"
+    return f"{policy.capacity} {policy.unit}, {plain(policy.alarm * 100)} %, {bounds}"

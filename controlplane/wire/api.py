@@ -98,6 +98,7 @@ class StreamDetail(StreamView):
 class GroupView(Message):
     """All nodes of one role and region."""
 
+    id: str = ""  # ROLE@REGION
     role: Role
     region: str
     desired: int
@@ -105,6 +106,7 @@ class GroupView(Message):
     connections: int
     capacity: int
     egress_bps: float | None
+    policy: str | None = None  # in words; None: its nodes are added and ended by hand
 
 
 class FleetAdd(Request):

@@ -74,15 +74,16 @@ def searched(node: NodeDetail) -> str:
 
 
 def title(view: View) -> str:
-    """ "origin 1 in service, 1/20   edge 2 in service, 3/800"."""
+    """ "origin: 1 in service, 1/20   edge: 2 in service, 3/800 (400 connections, 60 %, 1..10, +1)"."""
     parts = []
     for role in view.roles():
         load = view.load(role)
         extra = f", {load.coming} coming" if load.coming else ""
         extra += f", {load.draining} draining" if load.draining else ""
-        parts.append(
-            f"{role}: {load.in_service} in service{extra}, {load.connections}/{figures.count(load.capacity)}"
-        )
+        policies = {group.policy for group in view.state.groups.values() if group.role == role} - {None}
+        policy = f" ({policies.pop()})" if len(policies) == 1 else " (policies)" if policies else ""
+        full = f"{load.connections}/{figures.count(load.capacity)}"
+        parts.append(f"{role}: {load.in_service} in service{extra}, {full}{policy}")
     return "   ".join(parts) or "Nodes"
 
 

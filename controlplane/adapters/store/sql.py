@@ -21,8 +21,9 @@ from controlplane.adapters.store import tables as t
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
-from controlplane.ports.store import StoreBusy, StoreFull, Taken
+from controlplane.ports.store import DECISIONS, StoreBusy, StoreFull, Taken
 from controlplane.wire.api import JournalEntry
+from controlplane.wire.fleet import Policy
 from controlplane.wire.nodes import NodeState, Role, SessionKind
 
 T = TypeVar("T")
@@ -110,7 +111,8 @@ def _as_node(row: Row[Any]) -> Node:
 
 def _as_group(row: Row[Any]) -> Group:
     values = dict(row._mapping)
-    return Group(**values | {"role": Role(values["role"])})
+    policy = None if values["policy"] is None else Policy.model_validate_json(values["policy"])
+    return Group(**values | {"role": Role(values["role"]), "policy": policy})
 
 
 def _as_stream(row: Row[Any]) -> Stream:
@@ -244,7 +246,9 @@ class SqlTransaction:
 
     async def save_group(self, group: Group) -> None:
         g = t.node_groups.c
-        values = asdict(group) | {"role": group.role.value}
+        policy = None if group.policy is None else group.policy.model_dump_json()
+        values = {column.name: getattr(group, column.name) for column in g}
+        values |= {"role": group.role.value, "policy": policy}
         where = and_(g.role == group.role.value, g.region == group.region)
         if await self._changed(update(t.node_groups).where(where).values(**values)) == 0:
             await self._c.execute(insert(t.node_groups).values(**values))
@@ -322,6 +326,12 @@ class SqlTransaction:
     async def latest_journal(self, limit: int) -> list[JournalEntry]:
         statement = select(t.journal).order_by(t.journal.c.id.desc()).limit(limit)
         return [_as_entry(row) for row in reversed(await self._rows(statement))]
+
+    async def decisions(self, subject: str | None, limit: int) -> list[JournalEntry]:
+        j = t.journal.c
+        about = [j.kind.in_(DECISIONS)] + ([] if subject is None else [j.subject == subject])
+        statement = select(t.journal).where(*about).order_by(j.id.desc()).limit(limit)
+        return [_as_entry(row) for row in await self._rows(statement)]
 
     async def prune_journal(self, keep: int) -> None:
         newest = (await self._c.execute(select(func.max(t.journal.c.id)))).scalar()

@@ -39,6 +39,9 @@ node_groups = Table(
     Column("desired", Integer, nullable=False),
     Column("last_number", Integer, nullable=False),
     Column("faults_from", Double, nullable=False),
+    Column("policy", Text),  # JSON; none: nodes are added and ended by hand
+    Column("scaled_up_at", Double),
+    Column("scaled_down_at", Double),
 )
 
 nodes = Table(

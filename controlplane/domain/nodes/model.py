@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from controlplane.wire.fleet import Policy
 from controlplane.wire.nodes import NodeState, Role
 
 
@@ -44,3 +45,10 @@ class Group:
     desired: int
     last_number: int = 0  # of the names given so far: "edge-7" was number 7
     faults_from: float = 0.0  # faults before this moment were pardoned by an operator
+    policy: Policy | None = None  # None: its nodes are added and ended by hand
+    scaled_up_at: float | None = None  # when its policy last added nodes
+    scaled_down_at: float | None = None  # or ended one
+
+    @property
+    def id(self) -> str:
+        return f"{self.role}@{self.region}"

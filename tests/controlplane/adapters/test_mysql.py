@@ -68,6 +68,7 @@ WORK: list[Work] = [
     lambda tx: tx.append_journal(1.0, "a", "k", "s", "m", {}),
     lambda tx: tx.journal(0, 10),
     lambda tx: tx.latest_journal(10),
+    lambda tx: tx.decisions("edge@local", 10),
     lambda tx: tx.prune_journal(0),
     lambda tx: tx.revoke("j", "main", 1.0),
     lambda tx: tx.revoked("j"),

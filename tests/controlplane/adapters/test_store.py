@@ -21,6 +21,7 @@ from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
 from controlplane.errors import StartError
 from controlplane.ports.store import StoreBusy, Taken
+from controlplane.wire.fleet import Policy
 from controlplane.wire.nodes import NodeState, Role, SessionKind
 from tests.controlplane.domain.test_rules import NODE, STREAM
 
@@ -153,6 +154,33 @@ async def test_journal_numbers_are_never_given_twice(store: SqlStore) -> None:
     await store.write(lambda tx: tx.prune_journal(0))
     assert await store.write(three) == [4, 5, 6]
     assert [entry.id for entry in await store.read(lambda tx: tx.latest_journal(2))] == [5, 6]
+
+
+async def test_decisions_are_what_policies_did_newest_first_of_all_groups_or_one(store: SqlStore) -> None:
+    async def some(tx: SqlTransaction) -> None:
+        for kind, subject in (
+            ("scale.add", "edge@a"),
+            ("fleet.add", "edge@a"),
+            ("scale.held", "edge@b"),
+            ("scale.drain", "edge@a"),
+        ):
+            await tx.append_journal(1.0, "autoscaler", kind, subject, "because", {})
+
+    await store.write(some)
+    for subject, ids in ((None, [4, 3, 1]), ("edge@a", [4, 1]), ("edge@c", [])):
+        found = await store.read(lambda tx, about=subject: tx.decisions(about, 10))  # type: ignore[misc]
+        assert [entry.id for entry in found] == ids
+    assert [entry.id for entry in await store.read(lambda tx: tx.decisions(None, 1))] == [4]
+
+
+async def test_a_groups_policy_comes_back_as_it_was(store: SqlStore) -> None:
+    policy = Policy.model_validate({"alarm": 0.58, "spend_cap": 1.25, "prestage": {"nodes": 2}})
+    group = Group(role=Role.EDGE, region="local", desired=1, policy=policy, scaled_up_at=5.0)
+    await store.write(lambda tx: tx.save_group(group))
+    assert await store.read(lambda tx: tx.group(Role.EDGE, "local")) == group
+    bare = replace(group, policy=None, scaled_up_at=None)
+    await store.write(lambda tx: tx.save_group(bare))
+    assert await store.read(lambda tx: tx.groups()) == [bare]
 
 
 async def test_a_database_held_by_another_program_is_said_to_be_busy(store: SqlStore, database: Path) -> None:

@@ -1,0 +1,1 @@
+"""What an operator wishes of the fleet: policies, schedules, events."""

@@ -1,0 +1,118 @@
+"""A schedule of nodes by the clock on the wall of some place, with its summer time."""
+
+import re
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from controlplane.wire.fleet import Schedule, Window
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+MINUTES = 24 * 60
+MOST_WINDOWS = 200
+_CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+
+def zone(name: str) -> ZoneInfo | None:
+    """None when there is no such time zone."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown; no name at all; the name of a folder
+        return None
+
+
+def wanted(schedule: Schedule, now: float) -> tuple[int, str]:
+    """How many nodes it wants at this moment (Unix time), and the window in words. Of a schedule without
+    faults."""
+    there = zone(schedule.zone)
+    assert there is not None
+    local = datetime.fromtimestamp(now, there)
+    for window in schedule.windows:
+        for back in (0, 1):  # one that began yesterday may still be on
+            if _begins_on(window, local.date() - timedelta(back)):
+                since = local.hour * 60 + local.minute + back * MINUTES
+                start, length = _span(window)
+                if start <= since < start + length:
+                    return window.nodes, f"{window.start} to {window.end} {schedule.zone}"
+    return 0, ""
+
+
+def schedule_faults(schedule: Schedule, most: int) -> Iterator[tuple[str, str]]:
+    """What is wrong: places within it, and why."""
+    if zone(schedule.zone) is None:
+        yield "zone", f"there is no time zone {schedule.zone!r}; one is Europe/Berlin"
+    if len(schedule.windows) > MOST_WINDOWS:
+        yield "windows", f"{len(schedule.windows)} are more than {MOST_WINDOWS}"
+        return
+    good: list[tuple[int, Window]] = []
+    for number, window in enumerate(schedule.windows):
+        wrong = [(f"windows.{number}.{place}", text) for place, text in _window_faults(window, most)]
+        yield from wrong
+        if not wrong:
+            good.append((number, window))
+    for at, (number, window) in enumerate(good):
+        for earlier, other in good[:at]:
+            if _overlap(window, other):
+                yield f"windows.{number}", f"it is on at the same time as window {earlier}"
+
+
+def _window_faults(window: Window, most: int) -> Iterator[tuple[str, str]]:
+    if not 0 <= window.nodes <= most:
+        yield "nodes", f"{window.nodes} is not from 0 to {most}"
+    for place, text in (("start", window.start), ("end", window.end)):
+        if _CLOCK.fullmatch(text) is None:
+            yield place, f"{text!r} is no time of day; one is 20:00"
+    if window.start == window.end:
+        yield "end", f"{window.end} is the start: it is never on"
+    for day in window.days:
+        if day not in DAYS:
+            yield "days", f"there is no day {day!r}; there are {' '.join(DAYS)}"
+    if window.date is not None:
+        if window.days:
+            yield "date", "a window has days or a date, not both"
+        if _date(window) is None:
+            yield "date", f"{window.date!r} is no date; one is 2027-05-01"
+
+
+def _minutes(text: str) -> int:
+    hours, _, minutes = text.partition(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _span(window: Window) -> tuple[int, int]:
+    """The minute of the day it starts at, and how many minutes it lasts."""
+    start = _minutes(window.start)
+    return start, (_minutes(window.end) - start) % MINUTES
+
+
+def _date(window: Window) -> date | None:
+    try:
+        return None if window.date is None else date.fromisoformat(window.date)
+    except ValueError:
+        return None
+
+
+def _begins_on(window: Window, day: date) -> bool:
+    if window.date is not None:
+        return _date(window) == day
+    return not window.days or DAYS[day.weekday()] in window.days
+
+
+def _overlap(one: Window, other: Window) -> bool:
+    """Whether both can be on at once. By the minutes of a week; a date takes the week it lies in, and two
+    dates are held against each other by what lies between them."""
+    first, second = _date(one), _date(other)
+    if first is not None and second is not None:
+        apart = (second - first).days * MINUTES
+        (a, along), (b, blong) = _span(one), _span(other)
+        return a < b + apart + blong and b + apart < a + along
+    return bool(_week(one) & _week(other))
+
+
+def _week(window: Window) -> set[int]:
+    """The minutes of a week in which it is on."""
+    start, length = _span(window)
+    day = _date(window)
+    days = {day.weekday()} if day is not None else {DAYS.index(name) for name in window.days or DAYS}
+    minutes = (range(number * MINUTES + start, number * MINUTES + start + length) for number in days)
+    return {minute % (7 * MINUTES) for span in minutes for minute in span}

@@ -1,0 +1,233 @@
+"""`plan(snapshot, policy, now)`: what a node group needs, and why, in words.
+
+    more    while load > alarm x capacity x (in service + launching), so many increments; at once, and without
+            periods and cooldowns, when there are fewer nodes than the floor (min, or what is prestaged)
+    less    one node, while load <= in_fraction x capacity x (n - 1), and never below the floor
+
+Up comes before down, and all periods must agree. What is wanted may be held back, in this order: launching
+has been stopped by faults; a cooldown runs; max; the spend cap; so many launches are under way. Nobody is
+ended while a node of the group is silent: missing figures are not a small load.
+
+A decision says what was wanted beside what is done, so that whoever keeps the count of periods (Past) needs
+nothing else: `after` is the next evaluation's Past.
+"""
+
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
+from typing import Literal
+
+from controlplane.fleet.snapshot import NO_PAST, Candidate, Past, Snapshot
+from controlplane.wire.fleet import Policy
+
+Kind = Literal["add", "drain"]
+Outcome = Literal["add", "drain", "held", "steady"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    kind: Kind
+    count: int
+    node: str | None = None  # which one to drain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    outcome: Outcome
+    because: str  # one sentence
+    actions: tuple[Action, ...] = ()
+    wanted: int = 0  # nodes: above 0 more, below 0 less, held back or not
+    held_by: str = ""  # a word for what held it back: "cooldown", "max", "cap" ...
+    after: Past = NO_PAST
+
+
+def plan(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
+    """See the module's docstring. `now` is in seconds, of any clock; the policy is one without faults."""
+    needed = _needed(snapshot, policy)
+    floor = max(policy.min, min(snapshot.around.floor, policy.max))
+    lacking = max(0, floor - snapshot.counted)
+    if needed or lacking:
+        return _more(snapshot, policy, now, needed, lacking)
+    if _too_many(snapshot, policy, floor):
+        return _less(snapshot, policy, now)
+    past = replace(snapshot.past, agreed_up=0, agreed_down=0)
+    return Decision(outcome="steady", because=f"{_filled(snapshot, policy)}.", after=past)
+
+
+def _needed(snapshot: Snapshot, policy: Policy) -> int:
+    """How many more nodes bring the load down to the alarm; whole increments."""
+    a_node = policy.alarm * policy.capacity
+    if snapshot.load <= a_node * snapshot.supplying:
+        return 0
+    nodes = int((snapshot.load / a_node).to_integral_value(ROUND_CEILING)) - snapshot.supplying
+    return -(-nodes // policy.increment) * policy.increment
+
+
+def _too_many(snapshot: Snapshot, policy: Policy, floor: int) -> bool:
+    rest = snapshot.supplying - 1
+    return (
+        rest >= 0
+        and snapshot.counted - 1 >= floor
+        and snapshot.load <= policy.in_fraction * policy.capacity * rest
+    )
+
+
+def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: int) -> Decision:
+    past, around = snapshot.past, snapshot.around
+    agreed = past.agreed_up + 1 if needed else 0
+    after = replace(past, agreed_up=agreed, agreed_down=0)
+    ready = needed if agreed >= policy.up_periods else 0
+    if lacking >= ready:
+        count, why = lacking, _lacks(snapshot, policy, lacking)
+    else:
+        count, why = needed, f"{_filled(snapshot, policy)}, over the alarm of {_percent(policy.alarm)}"
+        if policy.up_periods > 1:
+            why += f", in {policy.up_periods} of {policy.up_periods} periods"
+    if not count:
+        why = f"{_filled(snapshot, policy)}, over the alarm of {_percent(policy.alarm)}"
+        return Decision(
+            outcome="steady",
+            because=f"{why}, in {agreed} of {policy.up_periods} periods so far.",
+            wanted=needed,
+            after=after,
+        )
+
+    def held(word: str, reason: str) -> Decision:
+        because = f"Wants +{count}: {why}; held: {reason}."
+        return Decision(outcome="held", because=because, wanted=count, held_by=word, after=after)
+
+    if around.stopped:
+        return held("faults", f"too many {snapshot.called} nodes failed lately, none are launched")
+    if not lacking and past.last_up is not None and now - past.last_up < policy.up_cooldown_s:
+        rest = policy.up_cooldown_s - (now - past.last_up)
+        return held("cooldown", f"the cooldown of the last launch runs for {_seconds(rest)} more")
+    limits = [
+        (policy.max - snapshot.counted, "max", f"{snapshot.counted} of at most {policy.max} are there"),
+        (_within_cap(snapshot, policy), "cap", _cap_words(snapshot, policy)),
+        (policy.launches - snapshot.launching, "launching", _launching_words(snapshot, policy)),
+    ]
+    granted = min(count, *(room for room, _, _ in limits))
+    if granted <= 0:
+        word, reason = next((word, reason) for room, word, reason in limits if room <= 0)
+        return held(word, reason)
+    word = reason = ""
+    if granted < count:
+        word, reason = next((word, reason) for room, word, reason in limits if room == granted)
+        reason = f"; {count} were wanted, but {reason}"
+    return Decision(
+        outcome="add",
+        because=f"+{granted}: {why}{reason}.",
+        actions=(Action("add", granted),),
+        wanted=count,
+        held_by=word,
+        after=replace(after, agreed_up=0, last_up=now),
+    )
+
+
+def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
+    past = snapshot.past
+    agreed = past.agreed_down + 1
+    after = replace(past, agreed_up=0, agreed_down=agreed)
+    rest = snapshot.supplying - 1
+    share = _percent(policy.in_fraction)
+    why = (
+        f"{_amount(snapshot.load)} fit into {share} of {rest} {_nodes(snapshot, rest)} "
+        f"({_amount(policy.in_fraction * policy.capacity * rest)})"
+    )
+    if agreed < policy.down_periods:
+        return Decision(
+            outcome="steady",
+            because=f"{why}, in {agreed} of {policy.down_periods} periods so far.",
+            wanted=-1,
+            after=after,
+        )
+
+    def held(word: str, reason: str) -> Decision:
+        because = f"Wants -1: {why}; held: {reason}."
+        return Decision(outcome="held", because=because, wanted=-1, held_by=word, after=after)
+
+    if snapshot.silent:
+        return held("metrics", f"no fresh figures of {', '.join(snapshot.silent[:3])}")
+    last = max((at for at in (past.last_up, past.last_down) if at is not None), default=None)
+    if last is not None and now - last < policy.down_cooldown_s:
+        left = policy.down_cooldown_s - (now - last)
+        return held("cooldown", f"the cooldown of the last change runs for {_seconds(left)} more")
+    victim = choose_victim(snapshot.candidates)
+    if victim is None:
+        return held("kept", f"each {snapshot.called} has the last copy of a stream, or was started by hand")
+    if policy.down_periods > 1:
+        why += f", in {policy.down_periods} of {policy.down_periods} periods"
+    carried = f"has {_amount(victim.load)}" if victim.reported else "has never reported"
+    return Decision(
+        outcome="drain",
+        because=f"-1: {why}; {victim.node} {carried}, the least.",
+        actions=(Action("drain", 1, victim.node),),
+        wanted=-1,
+        after=replace(after, agreed_down=0, last_down=now),
+    )
+
+
+def choose_victim(candidates: tuple[Candidate, ...]) -> Candidate | None:
+    """Who is ended: first who never reported, then who carries least, then the youngest; nobody who has the
+    last copy of a live stream."""
+    free = [it for it in candidates if not it.kept]
+    return min(free, key=lambda it: (it.reported, it.load, it.age_s, it.node), default=None)
+
+
+def _within_cap(snapshot: Snapshot, policy: Policy) -> int:
+    """How many more nodes the money is there for."""
+    price = snapshot.around.price
+    if policy.spend_cap is None or not price:
+        return policy.max
+    return int(policy.spend_cap // price) - snapshot.paid
+
+
+# words
+
+
+def _filled(snapshot: Snapshot, policy: Policy) -> str:
+    supply = policy.capacity * snapshot.supplying
+    load = _amount(snapshot.load)
+    waiting = f", {_amount(snapshot.waiting)} of them waiting," if snapshot.waiting else ""
+    if not supply:
+        return f"{load}{waiting} and nothing to carry them" if snapshot.load else "No load and no nodes"
+    return f"{load}{waiting} of {_amount(Decimal(supply))} is {_percent(snapshot.load / supply)}"
+
+
+def _lacks(snapshot: Snapshot, policy: Policy, lacking: int) -> str:
+    floor = lacking + snapshot.counted
+    why = snapshot.around.floor_because if floor > policy.min else "the least there may be"
+    return f"{snapshot.counted} of {floor} {_nodes(snapshot, floor)} are there ({why})"
+
+
+def _cap_words(snapshot: Snapshot, policy: Policy) -> str:
+    if policy.spend_cap is None:
+        return ""
+    have = f"{snapshot.paid} at ${snapshot.around.price:.2f} an hour"
+    return f"{have} and one more would be over the cap of ${policy.spend_cap:.2f}"
+
+
+def _launching_words(snapshot: Snapshot, policy: Policy) -> str:
+    verb = "is" if snapshot.launching == 1 else "are"
+    return f"{snapshot.launching} {verb} being launched, of at most {policy.launches} at once"
+
+
+def _nodes(snapshot: Snapshot, number: int) -> str:
+    return snapshot.called if number == 1 else f"{snapshot.called}s"
+
+
+def _amount(value: Decimal) -> str:
+    """1,204 or 1,204.5"""
+    return f"{_tenths(value):,f}"
+
+
+def _percent(share: Decimal) -> str:
+    return f"{_tenths(share * 100):f} %"
+
+
+def _tenths(value: Decimal) -> Decimal:
+    rounded = value.quantize(Decimal("0.1"), ROUND_HALF_UP)
+    return rounded.quantize(Decimal(1)) if rounded == rounded.to_integral_value() else rounded
+
+
+def _seconds(value: float) -> str:
+    return f"{max(1, round(value))} s"

@@ -1,0 +1,14 @@
+"""Edges: the unit is a viewer, or whoever else takes a seat."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from controlplane.fleet.figures import Figures
+
+
+def load(figures: Figures) -> Decimal:
+    return Decimal(figures.seats)
+
+
+def waiting(people: int, _: Sequence[Figures]) -> Decimal:
+    return Decimal(people)

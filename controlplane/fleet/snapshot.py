@@ -1,0 +1,124 @@
+"""What a plan is made from: a node group at one moment, counted in its policy's unit.
+
+figures of each node --COUNTING[unit]--> Snapshot --planner.plan--> Decision
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from controlplane.domain.nodes.states import LAUNCHING, LEAVING, REPORTING
+from controlplane.fleet.figures import Figures
+from controlplane.fleet.policies import COUNTING
+from controlplane.wire.fleet import Unit
+from controlplane.wire.nodes import NodeState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What was decided before. Times are of the clock that `now` is of."""
+
+    agreed_up: int = 0  # evaluations in a row, up to the last one, that wanted more nodes
+    agreed_down: int = 0  # that wanted less
+    last_up: float | None = None  # a launch was decided
+    last_down: float | None = None  # a drain was
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What bears upon a group from outside."""
+
+    waiting: int = 0  # people without a seat
+    stopped: bool = False  # so many nodes failed lately that none are launched
+    price: Decimal = Decimal(0)  # of a node, in dollars an hour
+    floor: int = 0  # nodes that are wanted beforehand, whatever the load
+    floor_because: str = ""
+
+
+NO_PAST = Past()
+NOTHING_AROUND = Around()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A node that could be ended."""
+
+    node: str
+    load: Decimal = Decimal(0)
+    reported: bool = True
+    kept: bool = False
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A group at one moment. `load` and `waiting` are in the policy's unit, the rest are nodes."""
+
+    in_service: int
+    launching: int = 0
+    suspect: int = 0
+    draining: int = 0
+    leaving: int = 0  # told to end, or faulty, and not gone yet
+    load: Decimal = Decimal(0)  # `waiting` is in it
+    waiting: Decimal = Decimal(0)
+    silent: tuple[str, ...] = ()  # of those in service or draining: without a fresh report
+    candidates: tuple[Candidate, ...] = ()
+    past: Past = NO_PAST
+    around: Around = NOTHING_AROUND
+    called: str = "node"  # what one is: "edge"
+
+    @property
+    def supplying(self) -> int:
+        """Nodes that carry, or soon will."""
+        return self.in_service + self.launching
+
+    @property
+    def counted(self) -> int:
+        """Nodes that stand against the maximum: one that is suspect may be back in a moment."""
+        return self.in_service + self.launching + self.suspect
+
+    @property
+    def paid(self) -> int:
+        """Nodes that cost money."""
+        return self.counted + self.draining + self.leaving
+
+
+def snapshot(
+    nodes: Iterable[Figures],
+    unit: Unit,
+    *,
+    past: Past = NO_PAST,
+    around: Around = NOTHING_AROUND,
+    called: str,
+) -> Snapshot:
+    """Of the nodes of a group that are not gone."""
+    load_of, waiting_of = COUNTING[unit]
+    nodes = list(nodes)
+    states = Counter(it.state for it in nodes)
+    carrying = [it for it in nodes if it.state in REPORTING]
+    waiting = waiting_of(around.waiting, carrying)
+    return Snapshot(
+        in_service=states[NodeState.IN_SERVICE],
+        launching=sum(states[state] for state in LAUNCHING),
+        suspect=states[NodeState.SUSPECT],
+        draining=states[NodeState.DRAINING],
+        leaving=sum(states[state] for state in LEAVING),
+        load=sum(map(load_of, carrying), waiting),
+        waiting=waiting,
+        silent=tuple(it.node for it in carrying if not it.fresh),
+        candidates=tuple(
+            Candidate(
+                node=it.node,
+                load=load_of(it),
+                reported=it.reported and it.state not in LAUNCHING,
+                kept=it.kept,
+                age_s=it.age_s,
+            )
+            for it in nodes
+            if it.node and (it.state in LAUNCHING or it.state is NodeState.IN_SERVICE)
+        ),
+        past=past,
+        around=around,
+        called=called,
+    )

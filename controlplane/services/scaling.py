@@ -1,0 +1,345 @@
+"""The autoscaler: once a second each group with a policy is planned for, and the plan is acted on.
+
+    board, reports --> figures --> snapshot --> plan --> desired number raised, or a drain begun; a decision
+                                                        in the journal, in the same transaction
+
+What is decided is only written here; launching what a group lacks, and ending what has drained, is the
+fleet's and the rounds'. A plan that is held back for the same reason as in the second before is journalled
+again only each minute.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from controlplane.domain.fleet.policy import faults
+from controlplane.domain.fleet.prestage import floor
+from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.nodes.rules import missing
+from controlplane.domain.nodes.states import REPORTING
+from controlplane.errors import BadRequest, NotFound
+from controlplane.fleet.figures import Figures
+from controlplane.fleet.planner import Decision, plan
+from controlplane.fleet.snapshot import Around, Past, Snapshot, snapshot
+from controlplane.services.board import Board
+from controlplane.services.books import Books, Change
+from controlplane.services.fleet import Fleet
+from controlplane.services.waiting import Waiting
+from controlplane.wire.api import JournalEntry
+from controlplane.wire.fleet import (
+    ActionView,
+    DecisionView,
+    Evaluation,
+    Policy,
+    PolicyView,
+    Question,
+    Unit,
+)
+from controlplane.wire.nodes import NodeState, Role, SessionKind
+
+ACTOR = "autoscaler"
+PERIOD_S = 0.9  # of an evaluation, at least: rounds are a second apart, and some
+HELD_EVERY_S = 60.0  # how often the journal is told that a plan is still held back
+LAUNCH_S = 60.0  # supposed, until a launch was measured
+PASSED = Past(agreed_up=1_000_000, agreed_down=1_000_000)
+
+
+class Scaling:
+    def __init__(
+        self, books: Books, fleet: Fleet, waiting: Waiting, *, node_price: Decimal, fresh_s: float
+    ) -> None:
+        """`node_price` in dollars an hour. A report older than `fresh_s` tells nothing of a node's load."""
+        self._books = books
+        self._board: Board = books.board
+        self._clock = books.clock
+        self._fleet = fleet
+        self._waiting = waiting
+        self._price = node_price
+        self._fresh_s = fresh_s
+        self._past: dict[str, Past] = {}  # by group: what outlives no restart
+        self._held: dict[str, tuple[str, int, float]] = {}  # by group: by what, how many, since when told
+        self._evaluated_at: float | None = None
+
+    # policies
+
+    def policy(self, group_id: str) -> PolicyView:
+        group = self._group(group_id)
+        if group.policy is None:
+            raise NotFound(
+                f"{group.id} has no policy: its nodes are added and ended by hand. "
+                f"Give it one: showcaller fleet policy set {group.id}",
+                code="no_policy",
+                title="The group has no policy",
+            )
+        return PolicyView(group=group.id, policy=group.policy)
+
+    async def set_policy(self, group_id: str, changes: Policy, actor: str) -> PolicyView:
+        """What of `changes` was said (its fields that are set) is changed, the rest stays, or is as usual.
+
+        Raises NotFound, and BadRequest with every fault of the policy that this would be.
+        """
+        group = self._group(group_id)
+
+        async def work(change: Change) -> PolicyView:
+            now = await change.tx.group(group.role, group.region)
+            assert now is not None
+            before = now.policy or Policy()
+            said = {name: getattr(changes, name) for name in changes.model_fields_set}
+            if "prestage" in said:
+                stage = {name: getattr(changes.prestage, name) for name in changes.prestage.model_fields_set}
+                said["prestage"] = before.prestage.model_copy(update=stage)
+            policy = before.model_copy(update=said)
+            check(policy)
+            await change.save_group(replace(now, policy=policy))
+            differs = [name for name in said if getattr(before, name) != said[name]]
+            what = ", ".join(f"{name} {_short(said[name])}" for name in differs) or "as usual"
+            await change.note(
+                "fleet.policy", group.id, f"{actor} set the policy of {group.id}: {what}.", actor=actor,
+                data=policy.model_dump(mode="json"),
+            )  # fmt: skip
+            return PolicyView(group=group.id, policy=policy)
+
+        view = await self._books.change(work)
+        self._past.pop(group.id, None)
+        self._held.pop(group.id, None)
+        return view
+
+    async def clear_policy(self, group_id: str, actor: str) -> None:
+        """From now on its nodes are added and ended by hand."""
+        group = self._group(group_id)
+
+        async def work(change: Change) -> None:
+            now = await change.tx.group(group.role, group.region)
+            assert now is not None
+            if now.policy is not None:
+                await change.save_group(replace(now, policy=None))
+                await change.note(
+                    "fleet.policy", group.id, f"{actor} took the policy of {group.id} away.", actor=actor
+                )
+
+        await self._books.change(work)
+
+    def _group(self, group_id: str) -> Group:
+        """By its id, or by its role where that is enough."""
+        groups = sorted(self._board.groups.values(), key=lambda it: it.id)
+        named = [it for it in groups if group_id == it.id] or [it for it in groups if group_id == it.role]
+        if len(named) == 1:
+            return named[0]
+        known = ", ".join(it.id for it in groups)
+        raise NotFound(f"There is no one group {group_id!r}. There are: {known}.", code="no_group")
+
+    # questions
+
+    def evaluate(self, group_id: str, question: Question) -> Evaluation:
+        """What the policy would do now, or would do with other figures."""
+        group = self._group(group_id)
+        policy = self.policy(group.id).policy
+        if question.nodes is None:
+            figures: Sequence[Figures] = self._figures(group)
+        else:
+            figures = [
+                Figures(
+                    node=it.node or f"{group.role}-{number}",
+                    state=it.state,
+                    connections=it.connections,
+                    reserved=it.reserved,
+                    relays=it.relays,
+                    mbps=it.mbps,
+                )
+                for number, it in enumerate(question.nodes, 1)
+            ]
+        around = self._around(group, policy)
+        if question.nodes is not None or question.waiting is not None:
+            around = replace(around, waiting=question.waiting or 0)
+        made = self._snapshot(group, policy, figures, PASSED, around)
+        decision = plan(made, policy, self._clock.now())
+        return Evaluation(
+            actions=[ActionView(kind=it.kind, count=it.count, node=it.node) for it in decision.actions],
+            because=decision.because,
+        )
+
+    async def decisions(self, group_id: str | None, limit: int) -> list[DecisionView]:
+        """Newest first."""
+        subject = None if group_id is None else self._group(group_id).id
+        entries = await self._books.store.read(lambda tx: tx.decisions(subject, limit))
+        return [_as_decision(entry) for entry in entries]
+
+    # acting
+
+    async def tick(self, now: float) -> None:
+        """Plans for every group with a policy, and acts. `now` is monotonic: a period is a second, though the
+        fleet is looked at more often when something happens."""
+        if self._evaluated_at is not None and now - self._evaluated_at < PERIOD_S:
+            return
+        self._evaluated_at = now
+        for group in list(self._board.groups.values()):
+            if group.policy is not None:
+                await self._look_at(group, group.policy)
+
+    async def _look_at(self, group: Group, policy: Policy) -> None:
+        kept = self._past.get(group.id, Past())
+        past = replace(kept, last_up=group.scaled_up_at, last_down=group.scaled_down_at)
+        made = self._snapshot(group, policy, self._figures(group), past, self._around(group, policy))
+        now = self._clock.now()
+        decision = plan(made, policy, now)
+        self._past[group.id] = decision.after
+        if decision.actions:
+            self._held.pop(group.id, None)
+            await self._act(group, policy, made, decision)
+        elif decision.outcome == "held":
+            await self._say_held(group, policy, made, decision, now)
+        else:
+            self._held.pop(group.id, None)
+
+    async def _act(self, group: Group, policy: Policy, made: Snapshot, decision: Decision) -> None:
+        async def work(change: Change) -> list[Node]:
+            now = await change.tx.group(group.role, group.region)
+            assert now is not None
+            draining: list[Node] = []
+            for action in decision.actions:
+                if action.kind == "add":
+                    desired = now.desired + action.count
+                    now = replace(now, desired=desired, scaled_up_at=change.now)
+                    await change.save_group(now)
+                else:
+                    assert action.node is not None
+                    deadline = policy.drain_deadline_s
+                    draining.append(await self._fleet.begin_drain(change, action.node, deadline, ACTOR))
+                    after = await change.tx.group(group.role, group.region)
+                    assert after is not None
+                    now = replace(after, scaled_down_at=change.now)
+                    await change.save_group(now)
+            await self._note(change, group, policy, made, decision)
+            return draining
+
+        for node in await self._books.change(work):
+            await self._fleet.drain_has_begun(node)
+
+    async def _say_held(
+        self, group: Group, policy: Policy, made: Snapshot, decision: Decision, now: float
+    ) -> None:
+        by, wanted, at = self._held.get(group.id, ("", 0, 0.0))
+        if (by, wanted) == (decision.held_by, decision.wanted) and now - at < HELD_EVERY_S:
+            return
+        await self._books.change(self._note, group, policy, made, decision)
+        self._held[group.id] = (decision.held_by, decision.wanted, now)
+
+    async def _note(
+        self, change: Change, group: Group, policy: Policy, made: Snapshot, decision: Decision
+    ) -> None:
+        said = {"decision": _word(decision), "inputs": _inputs(policy, made, decision)}
+        await change.note(f"scale.{decision.outcome}", group.id, decision.because, actor=ACTOR, data=said)
+
+    # what is known
+
+    def _snapshot(
+        self, group: Group, policy: Policy, figures: Sequence[Figures], past: Past, around: Around
+    ) -> Snapshot:
+        return snapshot(figures, Unit(policy.unit), past=past, around=around, called=group.role.value)
+
+    def _nodes(self, group: Group) -> list[Node]:
+        return [
+            node
+            for node in self._board.nodes.values()
+            if (node.role, node.region) == (group.role, group.region)
+        ]
+
+    def _figures(self, group: Group) -> list[Figures]:
+        """Of every node, and of those that are wanted and have no row yet."""
+        figures = [self._figures_of(node) for node in self._nodes(group)]
+        lacking = missing(group, self._board.nodes.values())
+        return figures + [Figures(state=NodeState.REQUESTED, reported=False)] * lacking
+
+    def _figures_of(self, node: Node) -> Figures:
+        heard = self._board.heard.get(node.id)
+        report = None if heard is None else heard.report
+        seats = self._board.seats_on(node.id)
+        age = float("inf") if heard is None or report is None else self._clock.monotonic() - heard.at
+        return Figures(
+            node=node.id,
+            state=node.state,
+            connections=seats if report is None else report.connections,
+            reserved=seats,
+            relays=sum(1 for it in self._board.sessions_on(node.id) if it.kind is SessionKind.RELAY_OUT),
+            mbps=0.0 if report is None else report.egress_bps / 1e6,
+            fresh=age <= self._fresh_s,
+            reported=node.in_service_at is not None,
+            kept=not node.managed or any(it.origin == node.id for it in self._board.streams.values()),
+            age_s=self._clock.now() - node.created_at,
+        )
+
+    def _around(self, group: Group, policy: Policy) -> Around:
+        number, why = floor(policy, self._clock.now(), (), self._launch_s(group))
+        return Around(
+            waiting=self._waiting.people() if group.role is Role.EDGE else 0,
+            stopped=self._fleet.stopped_by_faults(group),
+            price=self._price,
+            floor=number,
+            floor_because=why,
+        )
+
+    def _launch_s(self, group: Group) -> float:
+        """How long launches took: the slowest of the nodes there are."""
+        took = [
+            node.in_service_at - node.created_at
+            for node in self._nodes(group)
+            if node.in_service_at is not None and node.state in REPORTING
+        ]
+        return max(took, default=LAUNCH_S)
+
+
+def check(policy: Policy) -> None:
+    """Raises BadRequest that names every fault with its place."""
+    found = faults(policy)
+    if found:
+        raise BadRequest(
+            "; ".join(f"{fault.place}: {fault.text}" for fault in found) + ". Nothing was changed.",
+            code="policy_refused",
+            title="The policy cannot be used",
+            status=422,
+        )
+
+
+def _word(decision: Decision) -> str:
+    number = sum(it.count if it.kind == "add" else -it.count for it in decision.actions)
+    return f"{number:+d}" if number else f"held {decision.wanted:+d}"
+
+
+def _inputs(policy: Policy, made: Snapshot, decision: Decision) -> dict[str, Any]:
+    """What the decision was made from: numbers, in the policy's unit where they are load."""
+    numbers: dict[str, Any] = {
+        "load": float(made.load),
+        "waiting": float(made.waiting),
+        "supply": policy.capacity * made.supplying,
+        "in_service": made.in_service,
+        "launching": made.launching,
+        "suspect": made.suspect,
+        "draining": made.draining,
+        "unit": policy.unit,
+        "alarm": float(policy.alarm),
+        "in_fraction": float(policy.in_fraction),
+        "min": policy.min,
+        "max": policy.max,
+        "wanted": decision.wanted,
+        "price": float(made.around.price),
+    }
+    if made.around.floor:
+        numbers["floor"] = made.around.floor
+    if decision.held_by:
+        numbers["held_by"] = decision.held_by
+    return numbers
+
+
+def _as_decision(entry: JournalEntry) -> DecisionView:
+    return DecisionView(
+        at=entry.at,
+        group=entry.subject,
+        decision=str(entry.data.get("decision", "")),
+        because=entry.message,
+        inputs=dict(entry.data.get("inputs", {})),
+    )
+
+
+def _short(value: object) -> str:
+    return str(value) if isinstance(value, int | float | str | Decimal) else "anew"

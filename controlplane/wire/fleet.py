@@ -1,0 +1,120 @@
+"""Policies of node groups, and the questions and answers about them (`/api/v1/fleet`).
+
+A policy comes from people and files, so what it may say is not checked here, field by field, but as a whole
+by `controlplane.domain.fleet.policy.faults`, which names every fault with its place.
+"""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainSerializer
+
+from controlplane.wire.base import Message, Request
+from controlplane.wire.nodes import NodeState
+
+#: Exact, as people write it: 50 x 0.58 is 29. A number in JSON.
+Exact = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+
+
+class Unit(StrEnum):
+    """What a group's load and a node's capacity are counted in."""
+
+    CONNECTIONS = "connections"
+    PUBLISHERS = "publishers"
+    MBPS = "mbps"
+
+
+class Window(Request):
+    """So many nodes from `start` to `end` (HH:MM, in the schedule's zone; an end before the start is the next
+    day's), on these days of the week, or on one date (YYYY-MM-DD). Without either it is each day."""
+
+    nodes: int
+    start: str
+    end: str
+    days: list[str] = []  # mon tue wed thu fri sat sun
+    date: str | None = None
+
+
+class Schedule(Request):
+    zone: str = "UTC"  # of the IANA time zone database: Europe/Berlin
+    windows: list[Window] = []
+
+
+class Prestage(Request):
+    """Nodes that are there before the crowd is."""
+
+    nodes: int = 0  # always
+    schedule: Schedule = Schedule()
+    events: bool = False  # as many as the expected crowds of the events that are on, or about to be
+
+
+class Policy(Request):
+    """When a node group grows and shrinks. Periods are the evaluations, one a second.
+
+    Load is what the group carries, supply what its nodes that are in service or coming up can carry. Nodes
+    are added while load > alarm x supply; one is drained while load <= in_fraction x the supply of one less.
+    """
+
+    unit: str = Unit.CONNECTIONS.value
+    capacity: int = 400  # of one node, in `unit`
+    alarm: Exact = Decimal("0.60")
+    in_fraction: Exact = Decimal("0.40")
+    min: int = 1
+    max: int = 10
+    increment: int = 1
+    up_periods: int = 2  # that must agree, one after the other
+    down_periods: int = 60
+    up_cooldown_s: float = 0.0  # after a launch
+    down_cooldown_s: float = 300.0  # after a launch, or a drain
+    launches: int = 10  # under way at once
+    drain_deadline_s: float = 300.0
+    spend_cap: Exact | None = Field(default=None)  # dollars an hour, of the group's nodes
+    prestage: Prestage = Prestage()
+
+
+class PolicyView(Message):
+    """`GET /api/v1/groups/{id}/policy`."""
+
+    group: str
+    policy: Policy
+
+
+class SuppliedNode(Request):
+    """A node's figures, as somebody supposes them."""
+
+    connections: int = Field(default=0, ge=0, le=10_000_000)
+    reserved: int = Field(default=0, ge=0, le=10_000_000)
+    relays: int = Field(default=0, ge=0, le=10_000_000)
+    mbps: float = Field(default=0.0, ge=0, le=10_000_000)
+    state: NodeState = NodeState.IN_SERVICE
+    node: str = Field(default="", max_length=64)
+
+
+class Question(Request):
+    """`POST /api/v1/groups/{id}/evaluate`: what would the policy do? With the figures of these nodes, or else
+    the group's own. Periods and cooldowns count as passed. Nothing is changed."""
+
+    nodes: list[SuppliedNode] | None = Field(default=None, max_length=2000)
+    waiting: int | None = Field(default=None, ge=0, le=10_000_000)
+
+
+class ActionView(Message):
+    kind: Literal["add", "drain"]
+    count: int
+    node: str | None = None  # which one to drain
+
+
+class Evaluation(Message):
+    actions: list[ActionView]
+    because: str
+
+
+class DecisionView(Message):
+    """One of `GET /api/v1/decisions`: what a policy did, or wanted and was held back from."""
+
+    at: float  # Unix time
+    group: str
+    decision: str  # "+2", "-1", "held +1"
+    because: str  # one sentence
+    inputs: dict[str, Any]

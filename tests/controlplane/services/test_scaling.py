@@ -1,0 +1,166 @@
+"""A policy at work: nodes come and go with the viewers, the journal says why, and asking changes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.controlplane.stage import AS_OPERATOR, Show, running
+from tests.support.wait import wait_for
+
+TEN = {"capacity": 10, "alarm": 0.6, "in_fraction": 0.4, "max": 3, "up_periods": 1, "down_periods": 1}
+
+
+async def set_policy(show: Show, group: str = "edge", **said: Any) -> dict[str, Any]:
+    response = await show.http.patch(f"/api/v1/groups/{group}/policy", headers=AS_OPERATOR, json=said)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
+
+
+async def refused(show: Show, group: str = "edge", **said: Any) -> dict[str, Any]:
+    response = await show.http.patch(f"/api/v1/groups/{group}/policy", headers=AS_OPERATOR, json=said)
+    assert response.status_code >= 400
+    return dict(response.json())
+
+
+async def evaluate(show: Show, nodes: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
+    body = more | ({} if nodes is None else {"nodes": nodes})
+    response = await show.http.post("/api/v1/groups/edge/evaluate", headers=AS_OPERATOR, json=body)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
+
+
+async def decided(show: Show) -> list[str]:
+    """Newest first."""
+    return [it["decision"] for it in await show.get("/decisions?group=edge@local")]
+
+
+async def test_the_first_viewer_above_the_alarm_brings_a_node_and_the_journal_says_why(show: Show) -> None:
+    await show.on_air()
+    await set_policy(show, **TEN)
+    for _ in range(6):
+        assert (await show.whep()).status_code == 201
+    assert (await evaluate(show))["actions"] == []
+    assert (await show.whep()).status_code == 201
+    await show.until({"edge-2": "in_service"})
+    (newest,) = await show.get("/decisions")
+    assert newest["group"] == "edge@local"
+    assert newest["decision"] == "+1"
+    assert newest["because"] == "+1: 7 of 10 is 70 %, over the alarm of 60 %."
+    assert newest["inputs"] | {"load": 7, "supply": 10, "in_service": 1, "wanted": 1} == newest["inputs"]
+    groups = {group["id"]: group for group in await show.get("/groups")}
+    assert groups["edge@local"]["desired"] == 2
+    assert groups["edge@local"]["policy"] == "10 connections, 60 %, 1..3, +1"
+
+
+async def test_when_they_leave_one_is_drained_after_the_cooldown_and_never_the_last(show: Show) -> None:
+    await show.on_air()
+    await set_policy(show, **TEN, down_cooldown_s=0)
+    paths = [(await show.whep()).headers["Location"] for _ in range(7)]
+    await show.until({"edge-2": "in_service"})
+    for path in paths:
+        await show.http.delete(path)
+
+    async def one_is_left() -> bool:
+        return [name for name in await show.node_states() if name.startswith("edge")] in (
+            ["edge-1"],
+            ["edge-2"],
+        )
+
+    await wait_for(one_is_left, 15, "one edge is left")
+    assert (await decided(show))[:2] == ["-1", "+1"]
+    states = [entry for entry in await show.get("/journal?limit=1000") if entry["kind"] == "node.draining"]
+    assert "autoscaler drains it" in states[0]["message"]
+
+
+async def test_who_is_refused_for_want_of_room_counts_as_waiting(show: Show) -> None:
+    """The edges of this stage have 400 seats each; the policy says how they are planned for."""
+    await show.on_air()
+    await set_policy(show, **TEN, min=0)
+    drained = await show.http.post("/api/v1/nodes/edge-1/drain", headers=AS_OPERATOR, json={"deadline_s": 0})
+    assert drained.status_code == 200
+    await show.until_gone("edge-1", 15)
+    assert (await show.whep()).status_code == 503
+    await show.until({"edge-2": "in_service"})
+    newest = (await show.get("/decisions"))[0]
+    assert newest["because"] == "+1: 1, 1 of them waiting, and nothing to carry them, over the alarm of 60 %."
+    assert (await show.whep()).status_code == 201
+
+
+async def test_what_is_held_back_is_journalled_once_and_not_each_second(show: Show) -> None:
+    await show.on_air()
+    await set_policy(show, **TEN | {"max": 1})
+    for _ in range(7):
+        await show.whep()
+
+    async def held() -> bool:
+        return await decided(show) == ["held +1"]
+
+    await wait_for(held, 10, "the decision is journalled")
+    scaling = show.stage.manager.scaling
+    for _ in range(5):
+        await scaling.tick(show.stage.manager.books.clock.monotonic() + 100.0)
+        scaling._evaluated_at = None
+    assert await decided(show) == ["held +1"]
+    assert (await show.get("/decisions"))[0]["inputs"]["held_by"] == "max"
+
+
+async def test_asking_changes_nothing(show: Show) -> None:
+    await set_policy(show, capacity=400, alarm=0.6)
+    before = await show.get("/groups")
+    assert (await evaluate(show, [{"connections": 240}]))["actions"] == []
+    answer = await evaluate(show, [{"connections": 241}])
+    assert answer["actions"] == [{"kind": "add", "count": 1, "node": None}]
+    assert answer["because"].startswith("+1: 241 of 400 is 60.3 %, over the alarm of 60 %")
+    assert (await evaluate(show, [{"connections": 9}, {"connections": 5, "node": "edge-9"}]))["actions"] == [
+        {"kind": "drain", "count": 1, "node": "edge-9"}
+    ]
+    assert (await evaluate(show, waiting=241))["actions"][0]["kind"] == "add"
+    assert await show.get("/groups") == before
+    assert await show.get("/decisions") == []
+    response = await show.http.post(
+        "/api/v1/groups/edge/evaluate", headers=AS_OPERATOR, json={"nodes": [{"connections": -1}]}
+    )
+    assert response.status_code == 422
+
+
+async def test_a_policy_with_faults_is_refused_whole(show: Show) -> None:
+    await set_policy(show, capacity=50)
+    problem = await refused(show, min=9, max=8, alarm=2, unit="x")
+    assert (problem["status"], problem["code"]) == (422, "policy_refused")
+    for place in ("unit: there is no unit 'x'", "alarm: 2 is not above 0", "min: 9 is above max, 8"):
+        assert place in problem["detail"]
+    assert (await show.get("/groups/edge/policy"))["policy"] | {"capacity": 50, "alarm": 0.6, "min": 1} == (
+        await show.get("/groups/edge/policy")
+    )["policy"]
+    assert (await refused(show, colour="red"))["code"] == "invalid_request"
+    assert (await refused(show, group="nobody"))["code"] == "no_group"
+
+
+async def test_what_is_not_said_stays_and_null_takes_the_cap_away(show: Show) -> None:
+    await set_policy(show, capacity=50, spend_cap=2.5, prestage={"nodes": 2})
+    view = await set_policy(show, alarm=0.58, prestage={"events": True})
+    assert view["policy"] | {"capacity": 50, "spend_cap": 2.5, "alarm": 0.58} == view["policy"]
+    assert view["policy"]["prestage"]["nodes"] == 2
+    assert view["policy"]["prestage"]["events"]
+    assert (await set_policy(show, spend_cap=None))["policy"]["spend_cap"] is None
+
+
+async def test_a_policy_and_its_cooldown_outlive_the_manager(tmp_path: Path) -> None:
+    async with running(tmp_path) as show:
+        await show.until({"origin-1": "in_service", "edge-1": "in_service"})
+        await set_policy(show, **TEN, min=2)
+        await show.until({"edge-2": "in_service"})
+        nodes, provisioner, url = show.nodes, show.provisioner, show.url
+        decisions = await show.get("/decisions")
+    assert [it["because"] for it in decisions] == ["+1: 1 of 2 edges are there (the least there may be)."]
+    async with running(tmp_path, provisioner=provisioner) as again:
+        assert url
+        assert nodes is not again.nodes
+        group = again.board.groups["edge", "local"]
+        assert group.policy is not None
+        assert group.policy.min == 2
+        assert group.scaled_up_at is not None
+        assert await again.get("/decisions") == decisions
+        response = await again.http.delete("/api/v1/groups/edge/policy", headers=AS_OPERATOR)
+        assert response.status_code == 204
+        response = await again.http.get("/api/v1/groups/edge/policy", headers=AS_OPERATOR)
+        assert response.json()["code"] == "no_policy"
