@@ -34,7 +34,7 @@ async def policy(id: str, here: Here, _: Operator) -> PolicyView:
     return here.scaling.policy(id)
 
 
-@routes.patch("/groups/{id}/policy", responses=documented(401, 404, 413, 422, 503))
+@routes.patch("/groups/{id}/policy", responses=documented(401, 404, 409, 413, 422, 503))
 async def set_policy(id: str, changes: Policy, here: Here, operator: Operator) -> PolicyView:
     """Change what is said of it and leave the rest; the first time, the rest is as usual. A policy with a
     fault is refused whole, and every fault is named with its place."""

@@ -151,12 +151,7 @@ class Fleet:
     async def add(self, role: Role, region: str | None, actor: str) -> DrainView:
         """One more node of a role: the group's desired number rises, and a launch begins."""
         region = region or self._stage.region
-        if not self._launches:
-            raise Conflict(
-                "This stream manager launches no nodes (--no-nodes). Start one by hand: "
-                "POST /api/v1/enrolments gives it its token.",
-                code="launches_nothing",
-            )
+        self.check_launches()
         if (role, region) not in self._board.groups:
             known = ", ".join(sorted(f"{r} in {where}" for r, where in self._board.groups))
             raise NotFound(f"There is no group of {role} in {region}. There are: {known}.", code="no_group")
@@ -177,6 +172,15 @@ class Fleet:
         node, token = await self._books.change(work)
         self._background.start(self._launch(node.id, token), f"launch {node.id}")
         return DrainView(node=node.id, state=node.state, viewers=0, deadline_s=None)
+
+    def check_launches(self) -> None:
+        """Raises Conflict where this manager launches no nodes."""
+        if not self._launches:
+            raise Conflict(
+                "This stream manager launches no nodes (--no-nodes). Start one by hand: "
+                "POST /api/v1/enrolments gives it its token.",
+                code="launches_nothing",
+            )
 
     async def invite(self, role: Role, ttl_s: float, actor: str) -> tuple[Node, str]:
         """A row and an enrolment token for a node that somebody starts by hand, anywhere, within `ttl_s`."""

@@ -77,9 +77,11 @@ class Scaling:
     async def set_policy(self, group_id: str, changes: Policy, actor: str) -> PolicyView:
         """What of `changes` was said (its fields that are set) is changed, the rest stays, or is as usual.
 
-        Raises NotFound, and BadRequest with every fault of the policy that this would be.
+        Raises NotFound, Conflict where no nodes are launched, and BadRequest with every fault of the policy
+        that this would be.
         """
         group = self._group(group_id)
+        self._fleet.check_launches()
 
         async def work(change: Change) -> PolicyView:
             now = await change.tx.group(group.role, group.region)

@@ -135,6 +135,11 @@ async def test_a_policy_with_faults_is_refused_whole(show: Show) -> None:
     assert (await refused(show, group="nobody"))["code"] == "no_group"
 
 
+async def test_where_no_nodes_are_launched_there_is_no_policy(tmp_path: Path) -> None:
+    async with running(tmp_path, launches=False) as show:
+        assert (await refused(show, capacity=50))["code"] == "launches_nothing"
+
+
 async def test_what_is_not_said_stays_and_null_takes_the_cap_away(show: Show) -> None:
     await set_policy(show, capacity=50, spend_cap=2.5, prestage={"nodes": 2})
     view = await set_policy(show, alarm=0.58, prestage={"events": True})
