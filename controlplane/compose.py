@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from controlplane.adapters.clock import SystemClock
 from controlplane.adapters.control.http import HttpNodeControl
+from controlplane.adapters.simulation import ProcessSimulator
 from controlplane.adapters.store.sql import SqlStore, sqlite_engine
 from controlplane.config import ManagerConfig
 from controlplane.http.app import build
@@ -44,6 +45,7 @@ from controlplane.services.tokens import (
 )
 from controlplane.services.views import Addresses, Views
 from controlplane.services.waiting import Waiting
+from controlplane.services.whatif import Rehearsing
 
 log = structlog.get_logger(__name__)
 
@@ -141,11 +143,12 @@ async def compose(
         launches=launches,
     )
     waiting = Waiting(clock)
+    price = Decimal(str(config.prices.node_hour))
     scaling = Scaling(
         books,
         fleet,
         waiting,
-        node_price=Decimal(str(config.prices.node_hour)),
+        node_price=price,
         fresh_s=config.fleet.suspect_after_s,
     )
     manager = Manager(
@@ -159,6 +162,7 @@ async def compose(
         streams=streams,
         fleet=fleet,
         scaling=scaling,
+        rehearsing=Rehearsing(scaling, ProcessSimulator(), node_price=price),
         signaling=Signaling(books, control, streams, losses, Joining(board, clock, config.viewers), waiting),
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams, tokens.metrics_sha256),

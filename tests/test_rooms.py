@@ -57,7 +57,7 @@ ROOMS = {
                                Room("zoneinfo", rooms="controlplane.wire"),
     "controlplane.domain.diagrams":  # a command: writes docs/states.md
                                Room("pathlib sys", rooms="controlplane.domain"),
-    "controlplane.fleet":      Room(rooms="controlplane.domain controlplane.wire"),
+    "controlplane.fleet":      Room(rooms="controlplane.domain controlplane.domain.fleet controlplane.wire"),
     "controlplane.errors":     Room(rooms="controlplane.wire"),
     "controlplane.ports":      Room(rooms="controlplane.domain controlplane.wire"),
     "controlplane.config":     Room("pathlib tomllib", "pydantic", "controlplane.errors"),
@@ -81,6 +81,9 @@ ROOMS = {
         "aiohttp orjson pydantic",
         "controlplane.domain controlplane.ports controlplane.wire",
     ),
+    "controlplane.adapters.simulation": Room(
+        "asyncio sys", "pydantic", "controlplane.ports controlplane.wire"
+    ),
     "controlplane.adapters.provision":  Room(
         ANY, "structlog", "controlplane.ports controlplane.wire"
     ),
@@ -98,6 +101,7 @@ ROOMS = {
         used="controlplane.adapters.store controlplane.compose controlplane.listen controlplane.server "
         "uvloop",
     ),
+    "controlplane.whatif":     Room("sys", "pydantic", "controlplane.fleet controlplane.wire"),
     "controlplane.arguments":  Room("argparse pathlib"),
     "controlplane.logs":       Room("logging sys", "orjson structlog"),
     "controlplane.listen":     Room(ANY, rooms="controlplane.errors"),
@@ -105,7 +109,8 @@ ROOMS = {
     "controlplane.compose":    Room(
         "asyncio pathlib", "fastapi structlog",
         "controlplane.adapters.clock controlplane.adapters.control controlplane.adapters.provision "
-        "controlplane.adapters.store controlplane.config controlplane.http controlplane.ports "
+        "controlplane.adapters.simulation controlplane.adapters.store controlplane.config "
+        "controlplane.http controlplane.ports "
         "controlplane.services",
         used="controlplane.web importlib",
     ),
@@ -137,7 +142,7 @@ ROOMS = {
         used="keyring platformdirs psutil",
     ),
     "console.cli":             Room(
-        ANY, "typer", "console.core", used="console.app controlplane.wire pydantic"
+        ANY, "typer", "console.core", used="console.app controlplane.wire plotext pydantic"
     ),
     "console.actions":         Room(),
     "console.messages":        Room("", "textual", "console.core controlplane.wire"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from console.cli import context, output, policy
+from console.cli import context, output, policy, whatif
 from console.cli.context import Api, DryRun, Json, TokenFile, Yes
 
 if TYPE_CHECKING:
@@ -202,6 +202,9 @@ def evaluate(
     print(answer.because)
     if not answer.actions:
         context.note("nothing is due")
+
+
+app.command()(whatif.whatif)
 
 
 def _question(figures: str | None, waiting: int | None) -> "Question":

@@ -3,7 +3,7 @@
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,48 +19,71 @@ GROUP = typer.Argument(help="The group, e.g. edge@local; its role where there is
 
 
 def _option(name: str, metavar: str, text: str) -> Any:
-    return typer.Option(None, f"--{name}", metavar=metavar, help=text)
+    return typer.Option(f"--{name}", metavar=metavar, help=text)
 
 
-@app.command("set")
-def set_(
-    group: str = GROUP,
-    unit: str | None = _option("unit", "UNIT", "connections, publishers or mbps: what is counted."),
-    capacity: int | None = _option("capacity", "N", "What one node carries, in the unit."),
-    alarm: str | None = _option("alarm", "SHARE", "Of the capacity: nodes are added above it. 0.6, or 60%."),
-    in_fraction: str | None = _option(
-        "in-fraction", "SHARE", "One is drained when the others are filled to no more than this."
+Unit = Annotated[str | None, _option("unit", "UNIT", "connections, publishers or mbps: what is counted.")]
+Capacity = Annotated[int | None, _option("capacity", "N", "What one node carries, in the unit.")]
+Alarm = Annotated[
+    str | None, _option("alarm", "SHARE", "Of the capacity: nodes are added above it. 0.6, or 60%.")
+]
+InFraction = Annotated[
+    str | None,
+    _option("in-fraction", "SHARE", "One is drained when the others are filled to no more than this."),
+]
+Least = Annotated[int | None, _option("min", "N", "So many nodes at least.")]
+Most = Annotated[int | None, _option("max", "N", "So many at most.")]
+Increment = Annotated[int | None, _option("increment", "N", "How many are added at once.")]
+UpPeriods = Annotated[int | None, _option("up-periods", "N", "Seconds in a row that must want more.")]
+DownPeriods = Annotated[int | None, _option("down-periods", "N", "Seconds in a row that must want less.")]
+UpCooldown = Annotated[str | None, _option("up-cooldown", "TIME", "From one launch to the next.")]
+DownCooldown = Annotated[str | None, _option("down-cooldown", "TIME", "From a launch or a drain to a drain.")]
+Launches = Annotated[int | None, _option("launches", "N", "Launches under way at once.")]
+DrainDeadline = Annotated[
+    str | None, _option("drain-deadline", "TIME", "When a drained node ends at the latest.")
+]
+SpendCap = Annotated[
+    str | None, _option("spend-cap", "DOLLARS", "An hour, for the group's nodes; none for no cap.")
+]
+Prestaged = Annotated[int | None, _option("prestage", "N", "Nodes that are there whatever the load.")]
+PrestageEvents = Annotated[
+    bool | None,
+    typer.Option(
+        "--prestage-events/--no-prestage-events", help="As many as the events' expected crowds need."
     ),
-    least: int | None = _option("min", "N", "So many nodes at least."),
-    most: int | None = _option("max", "N", "So many at most."),
-    increment: int | None = _option("increment", "N", "How many are added at once."),
-    up_periods: int | None = _option("up-periods", "N", "Seconds in a row that must want more."),
-    down_periods: int | None = _option("down-periods", "N", "Seconds in a row that must want less."),
-    up_cooldown: str | None = _option("up-cooldown", "TIME", "From one launch to the next."),
-    down_cooldown: str | None = _option("down-cooldown", "TIME", "From a launch or a drain to a drain."),
-    launches: int | None = _option("launches", "N", "Launches under way at once."),
-    drain_deadline: str | None = _option("drain-deadline", "TIME", "When a drained node ends at the latest."),
-    spend_cap: str | None = _option(
-        "spend-cap", "DOLLARS", "An hour, for the group's nodes; none for no cap."
-    ),
-    prestage: int | None = _option("prestage", "N", "Nodes that are there whatever the load."),
-    prestage_events: bool | None = typer.Option(
-        None, "--prestage-events/--no-prestage-events", help="As many as the events' expected crowds need."
-    ),
-    file: Path | None = typer.Option(
-        None,
-        "--file",
-        metavar="FILE",
-        help="A policy as JSON, as `show --json` prints it; options go above it.",
-    ),
-    json: Json = False,
-    api: Api = None,
-    token_file: TokenFile = None,
-) -> None:
-    """Set or change a policy. What is not named stays as it is."""
+]
+File = Annotated[
+    Path | None,
+    _option("file", "FILE", "A policy as JSON, as `policy show --json` prints it; options go above it."),
+]
+
+
+def changes(
+    unit: str | None = None,
+    capacity: int | None = None,
+    alarm: str | None = None,
+    in_fraction: str | None = None,
+    least: int | None = None,
+    most: int | None = None,
+    increment: int | None = None,
+    up_periods: int | None = None,
+    down_periods: int | None = None,
+    up_cooldown: str | None = None,
+    down_cooldown: str | None = None,
+    launches: int | None = None,
+    drain_deadline: str | None = None,
+    spend_cap: str | None = None,
+    prestage: int | None = None,
+    prestage_events: bool | None = None,
+    file: Path | None = None,
+) -> "Policy | None":
+    """What the options say of a policy; None when they say nothing. Raises UsageError."""
     from console.core.units import parse_duration
 
-    said: dict[str, Any] = {
+    def seconds(text: str | None) -> float | None:
+        return None if text is None else parse_duration(text, most_s=86_400)
+
+    options: dict[str, Any] = {
         "unit": unit,
         "capacity": capacity,
         "alarm": None if alarm is None else _share("--alarm", alarm),
@@ -70,22 +93,53 @@ def set_(
         "increment": increment,
         "up_periods": up_periods,
         "down_periods": down_periods,
-        "up_cooldown_s": None if up_cooldown is None else parse_duration(up_cooldown, most_s=86_400),
-        "down_cooldown_s": None if down_cooldown is None else parse_duration(down_cooldown, most_s=86_400),
+        "up_cooldown_s": seconds(up_cooldown),
+        "down_cooldown_s": seconds(down_cooldown),
         "launches": launches,
-        "drain_deadline_s": None if drain_deadline is None else parse_duration(drain_deadline, most_s=86_400),
+        "drain_deadline_s": seconds(drain_deadline),
     }
-    changes = {name: value for name, value in said.items() if value is not None}
+    said = {name: value for name, value in options.items() if value is not None}
     if spend_cap is not None:
-        changes["spend_cap"] = None if spend_cap == "none" else _number("--spend-cap", spend_cap)
+        said["spend_cap"] = None if spend_cap == "none" else _number("--spend-cap", spend_cap)
     prestaged = {"nodes": prestage, "events": prestage_events}
     prestaged = {name: value for name, value in prestaged.items() if value is not None}
     if file is not None:
-        changes = _read(file, changes, prestaged)
+        said = _read(file, said, prestaged)
     elif prestaged:
-        changes["prestage"] = prestaged
-    policy = _policy(changes)
-    _print(context.call(api, token_file, lambda client: client.set_policy(group, policy)), as_json=json)
+        said["prestage"] = prestaged
+    return _policy(said) if said else None
+
+
+@app.command("set")
+def set_(
+    group: str = GROUP,
+    unit: Unit = None,
+    capacity: Capacity = None,
+    alarm: Alarm = None,
+    in_fraction: InFraction = None,
+    least: Least = None,
+    most: Most = None,
+    increment: Increment = None,
+    up_periods: UpPeriods = None,
+    down_periods: DownPeriods = None,
+    up_cooldown: UpCooldown = None,
+    down_cooldown: DownCooldown = None,
+    launches: Launches = None,
+    drain_deadline: DrainDeadline = None,
+    spend_cap: SpendCap = None,
+    prestage: Prestaged = None,
+    prestage_events: PrestageEvents = None,
+    file: File = None,
+    json: Json = False,
+    api: Api = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Set or change a policy. What is not named stays as it is; the first time it is as usual."""
+    wanted = changes(
+        unit, capacity, alarm, in_fraction, least, most, increment, up_periods, down_periods, up_cooldown,
+        down_cooldown, launches, drain_deadline, spend_cap, prestage, prestage_events, file,
+    ) or _policy({})  # fmt: skip
+    _print(context.call(api, token_file, lambda client: client.set_policy(group, wanted)), as_json=json)
 
 
 @app.command()
@@ -120,7 +174,7 @@ def _number(option: str, text: str) -> Decimal:
     return value
 
 
-def _read(file: Path, changes: dict[str, Any], prestaged: dict[str, Any]) -> dict[str, Any]:
+def _read(file: Path, said: dict[str, Any], prestaged: dict[str, Any]) -> dict[str, Any]:
     """A policy's JSON with what the options say above it."""
     from json import JSONDecodeError, loads
 
@@ -134,13 +188,13 @@ def _read(file: Path, changes: dict[str, Any], prestaged: dict[str, Any]) -> dic
         raise UsageError(f"{file} is not JSON: {error}", "`policy show --json` prints one") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} is not a policy", "`policy show --json` prints one")
-    found |= changes
+    found |= said
     if prestaged:
         found["prestage"] = dict(found.get("prestage") or {}) | prestaged
     return found
 
 
-def _policy(changes: dict[str, Any]) -> "Policy":
+def _policy(said: dict[str, Any]) -> "Policy":
     """What the manager is sent: it looks at the values; here at the shape, each fault with its place."""
     from pydantic import ValidationError
 
@@ -148,7 +202,7 @@ def _policy(changes: dict[str, Any]) -> "Policy":
     from controlplane.wire.fleet import Policy
 
     try:
-        return Policy.model_validate(changes)
+        return Policy.model_validate(said)
     except ValidationError as error:
         wrong = [
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"

@@ -41,7 +41,7 @@ from controlplane.wire.api import (
     TokenView,
 )
 from controlplane.wire.base import Message, Problem
-from controlplane.wire.fleet import DecisionView, Evaluation, Policy, PolicyView, Question
+from controlplane.wire.fleet import DecisionView, Evaluation, Policy, PolicyView, Question, WhatIf, WhatIfView
 from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import Role
 
@@ -192,6 +192,11 @@ class Client:
         path = f"/api/v1/groups/{quote(group, safe='')}/evaluate"
         return await self._call("POST", path, Evaluation, question)
 
+    async def what_if(self, group: str, question: WhatIf) -> WhatIfView:
+        """How its policy, and a changed one, would carry a crowd; nothing is changed."""
+        path = f"/api/v1/groups/{quote(group, safe='')}/whatif"
+        return await self._call("POST", path, WhatIfView, question)
+
     async def decisions(self, group: str | None, limit: int) -> list[DecisionView]:
         """What policies did, or wanted and were held back from, newest first."""
         query = {"limit": str(limit)} | ({} if group is None else {"group": group})
@@ -270,7 +275,7 @@ class Client:
         self, method: str, path: str, body: BaseModel | None = None, query: dict[str, str] | None = None
     ) -> httpx.Response:
         # Of a policy null has a meaning (no cap), and what is not said stays as it is.
-        said = isinstance(body, Policy)
+        said = isinstance(body, Policy | WhatIf)
         content = None
         if body is not None:
             content = body.model_dump_json(exclude_none=not said, exclude_unset=said).encode()

@@ -166,6 +166,12 @@ def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
     )
 
 
+def word(decision: Decision) -> str:
+    """As in: +2, -1, held +1."""
+    number = sum(it.count if it.kind == "add" else -it.count for it in decision.actions)
+    return f"{number:+d}" if number else f"held {decision.wanted:+d}"
+
+
 def choose_victim(candidates: tuple[Candidate, ...]) -> Candidate | None:
     """Who is ended: first who never reported, then who carries least, then the youngest; nobody who has the
     last copy of a live stream."""

@@ -21,6 +21,7 @@ from controlplane.services.signaling import Signaling
 from controlplane.services.streams import Streams
 from controlplane.services.tokens import Tokens
 from controlplane.services.views import Views
+from controlplane.services.whatif import Rehearsing
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Manager:
     streams: Streams
     fleet: Fleet
     scaling: Scaling
+    rehearsing: Rehearsing
     signaling: Signaling
     enrolment: Enrolment
     reports: Reports

@@ -16,7 +16,7 @@ from controlplane.wire.api import (
     FleetAdd,
     GroupView,
 )
-from controlplane.wire.fleet import DecisionView, Evaluation, Policy, PolicyView, Question
+from controlplane.wire.fleet import DecisionView, Evaluation, Policy, PolicyView, Question, WhatIf, WhatIfView
 
 routes = APIRouter(tags=["fleet"])
 
@@ -52,6 +52,12 @@ async def clear_policy(id: str, here: Here, operator: Operator) -> Response:
 async def evaluate(id: str, question: Question, here: Here, _: Operator) -> Evaluation:
     """What the policy would do now, or would do with the figures given. Changes nothing."""
     return here.scaling.evaluate(id, question)
+
+
+@routes.post("/groups/{id}/whatif", responses=documented(401, 404, 413, 422, 429, 503))
+async def what_if(id: str, question: WhatIf, here: Here, _: Operator) -> WhatIfView:
+    """How the group's policy, and one that is changed, would carry an invented crowd. Changes nothing."""
+    return await here.rehearsing.what_if(id, question, here.books.clock.now())
 
 
 @routes.get("/decisions", responses=documented(401, 404, 422, 503))

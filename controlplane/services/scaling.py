@@ -20,7 +20,7 @@ from controlplane.domain.nodes.rules import missing
 from controlplane.domain.nodes.states import REPORTING
 from controlplane.errors import BadRequest, NotFound
 from controlplane.fleet.figures import Figures
-from controlplane.fleet.planner import Decision, plan
+from controlplane.fleet.planner import Decision, plan, word
 from controlplane.fleet.snapshot import Around, Past, Snapshot, snapshot
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
@@ -64,7 +64,7 @@ class Scaling:
     # policies
 
     def policy(self, group_id: str) -> PolicyView:
-        group = self._group(group_id)
+        group = self.group(group_id)
         if group.policy is None:
             raise NotFound(
                 f"{group.id} has no policy: its nodes are added and ended by hand. "
@@ -80,22 +80,19 @@ class Scaling:
         Raises NotFound, Conflict where no nodes are launched, and BadRequest with every fault of the policy
         that this would be.
         """
-        group = self._group(group_id)
+        group = self.group(group_id)
         self._fleet.check_launches()
 
         async def work(change: Change) -> PolicyView:
             now = await change.tx.group(group.role, group.region)
             assert now is not None
             before = now.policy or Policy()
-            said = {name: getattr(changes, name) for name in changes.model_fields_set}
-            if "prestage" in said:
-                stage = {name: getattr(changes.prestage, name) for name in changes.prestage.model_fields_set}
-                said["prestage"] = before.prestage.model_copy(update=stage)
-            policy = before.model_copy(update=said)
+            policy = merged(before, changes)
             check(policy)
             await change.save_group(replace(now, policy=policy))
-            differs = [name for name in said if getattr(before, name) != said[name]]
-            what = ", ".join(f"{name} {_short(said[name])}" for name in differs) or "as usual"
+            new = {name: getattr(policy, name) for name in Policy.model_fields}
+            differs = [name for name, value in new.items() if getattr(before, name) != value]
+            what = ", ".join(f"{name} {_short(new[name])}" for name in differs) or "as it was"
             await change.note(
                 "fleet.policy", group.id, f"{actor} set the policy of {group.id}: {what}.", actor=actor,
                 data=policy.model_dump(mode="json"),
@@ -109,7 +106,7 @@ class Scaling:
 
     async def clear_policy(self, group_id: str, actor: str) -> None:
         """From now on its nodes are added and ended by hand."""
-        group = self._group(group_id)
+        group = self.group(group_id)
 
         async def work(change: Change) -> None:
             now = await change.tx.group(group.role, group.region)
@@ -122,7 +119,7 @@ class Scaling:
 
         await self._books.change(work)
 
-    def _group(self, group_id: str) -> Group:
+    def group(self, group_id: str) -> Group:
         """By its id, or by its role where that is enough."""
         groups = sorted(self._board.groups.values(), key=lambda it: it.id)
         named = [it for it in groups if group_id == it.id] or [it for it in groups if group_id == it.role]
@@ -135,7 +132,7 @@ class Scaling:
 
     def evaluate(self, group_id: str, question: Question) -> Evaluation:
         """What the policy would do now, or would do with other figures."""
-        group = self._group(group_id)
+        group = self.group(group_id)
         policy = self.policy(group.id).policy
         if question.nodes is None:
             figures: Sequence[Figures] = self._figures(group)
@@ -163,7 +160,7 @@ class Scaling:
 
     async def decisions(self, group_id: str | None, limit: int) -> list[DecisionView]:
         """Newest first."""
-        subject = None if group_id is None else self._group(group_id).id
+        subject = None if group_id is None else self.group(group_id).id
         entries = await self._books.store.read(lambda tx: tx.decisions(subject, limit))
         return [_as_decision(entry) for entry in entries]
 
@@ -230,7 +227,7 @@ class Scaling:
     async def _note(
         self, change: Change, group: Group, policy: Policy, made: Snapshot, decision: Decision
     ) -> None:
-        said = {"decision": _word(decision), "inputs": _inputs(policy, made, decision)}
+        said = {"decision": word(decision), "inputs": _inputs(policy, made, decision)}
         await change.note(f"scale.{decision.outcome}", group.id, decision.because, actor=ACTOR, data=said)
 
     # what is known
@@ -272,7 +269,7 @@ class Scaling:
         )
 
     def _around(self, group: Group, policy: Policy) -> Around:
-        number, why = floor(policy, self._clock.now(), (), self._launch_s(group))
+        number, why = floor(policy, self._clock.now(), (), self.launch_s(group))
         return Around(
             waiting=self._waiting.people() if group.role is Role.EDGE else 0,
             stopped=self._fleet.stopped_by_faults(group),
@@ -281,7 +278,7 @@ class Scaling:
             floor_because=why,
         )
 
-    def _launch_s(self, group: Group) -> float:
+    def launch_s(self, group: Group) -> float:
         """How long launches took: the slowest of the nodes there are."""
         took = [
             node.in_service_at - node.created_at
@@ -289,6 +286,15 @@ class Scaling:
             if node.in_service_at is not None and node.state in REPORTING
         ]
         return max(took, default=LAUNCH_S)
+
+
+def merged(before: Policy, changes: Policy) -> Policy:
+    """What of `changes` was said (its fields that are set) is changed; so also within what is prestaged."""
+    said = {name: getattr(changes, name) for name in changes.model_fields_set}
+    if "prestage" in said:
+        stage = {name: getattr(changes.prestage, name) for name in changes.prestage.model_fields_set}
+        said["prestage"] = before.prestage.model_copy(update=stage)
+    return before.model_copy(update=said)
 
 
 def check(policy: Policy) -> None:
@@ -301,11 +307,6 @@ def check(policy: Policy) -> None:
             title="The policy cannot be used",
             status=422,
         )
-
-
-def _word(decision: Decision) -> str:
-    number = sum(it.count if it.kind == "add" else -it.count for it in decision.actions)
-    return f"{number:+d}" if number else f"held {decision.wanted:+d}"
 
 
 def _inputs(policy: Policy, made: Snapshot, decision: Decision) -> dict[str, Any]:

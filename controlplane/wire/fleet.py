@@ -118,3 +118,75 @@ class DecisionView(Message):
     decision: str  # "+2", "-1", "held +1"
     because: str  # one sentence
     inputs: dict[str, Any]
+
+
+class Point(Request):
+    """People at a moment of an invented crowd; straight lines lie between the points."""
+
+    at_s: float = Field(ge=0, le=7 * 86_400)  # from the start
+    people: int = Field(ge=0, le=1_000_000)
+
+
+class WhatIf(Request):
+    """`POST /api/v1/groups/{id}/whatif`: how the group's policy, and a changed one, would carry a crowd.
+
+    Only connections are known of a crowd, so both are taken to count these. Nothing is changed.
+    """
+
+    crowd: list[Point] = Field(
+        min_length=2, max_length=2000
+    )  # the first at 0, each later than the one before
+    changes: Policy | None = None  # what is set of it; None: today's policy alone
+    party: int = Field(default=1, ge=1, le=1000)  # so many come together
+    boot_s: float | None = Field(default=None, ge=0, le=7200)  # None: as long as the group's launches took
+    began: float | None = None  # Unix time, for schedules; None: now
+
+
+class MinuteView(Message):
+    """One minute of it, as it was at its end."""
+
+    at: int  # seconds from the start
+    people: int
+    waiting: int
+    in_service: int
+    launching: int
+    draining: int
+
+
+class MomentView(Message):
+    at: int  # seconds from the start
+    decision: str  # as in DecisionView
+    because: str
+
+
+class Course(Message):
+    """What one policy would have done."""
+
+    policy: Policy
+    minutes: list[MinuteView]
+    decisions: list[MomentView]
+    refused: int  # joins that found no room when they came
+    waited_s: int  # all who waited, together
+    node_hours: float
+    cost: float  # dollars
+    most_nodes: int
+    launches: int
+    drains: int
+
+
+class WhatIfView(Message):
+    boot_s: float  # as it was taken
+    price: float  # of a node, dollars an hour
+    today: Course | None  # None: the group has no policy
+    changed: Course | None  # None: nothing was to be changed
+
+
+class WhatIfQuestion(Message):
+    """What the process that simulates is told."""
+
+    policies: list[Policy]
+    crowd: list[Point]
+    party: int
+    boot_s: float
+    price: float
+    began: float

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.controlplane.stage import AS_OPERATOR, Show, running
 from tests.support.wait import wait_for
 
@@ -169,3 +171,39 @@ async def test_a_policy_and_its_cooldown_outlive_the_manager(tmp_path: Path) -> 
         assert response.status_code == 204
         response = await again.http.get("/api/v1/groups/edge/policy", headers=AS_OPERATOR)
         assert response.json()["code"] == "no_policy"
+
+
+CROWD = [{"at_s": 0, "people": 0}, {"at_s": 600, "people": 2000}, {"at_s": 1800, "people": 2000}]
+
+
+async def what_if(show: Show, **body: Any) -> tuple[int, dict[str, Any]]:
+    response = await show.http.post("/api/v1/groups/edge/whatif", headers=AS_OPERATOR, json=body, timeout=60)
+    return response.status_code, dict(response.json())
+
+
+async def test_a_policy_is_tried_on_a_crowd_beside_todays_and_nothing_changes(show: Show) -> None:
+    await set_policy(show, capacity=400, max=4)
+    before = await show.get("/groups")
+    status, view = await what_if(show, crowd=CROWD, changes={"max": 20}, party=8, boot_s=30)
+    assert status == 200
+    assert (view["today"]["most_nodes"], view["changed"]["most_nodes"]) == (4, 9)
+    assert view["today"]["refused"] > 300
+    assert view["changed"]["refused"] == 0
+    assert view["changed"]["policy"]["capacity"] == 400
+    assert len(view["changed"]["minutes"]) == 30
+    assert view["changed"]["cost"] == pytest.approx(view["changed"]["node_hours"] * view["price"])
+    assert view["today"]["decisions"][-1]["decision"].startswith("held +")
+    assert await show.get("/groups") == before
+    assert await show.get("/decisions") == []
+
+
+async def test_without_a_policy_only_the_changed_one_is_tried_and_what_makes_no_sense_is_refused(
+    show: Show,
+) -> None:
+    assert (await what_if(show, crowd=CROWD))[1]["code"] == "no_policy"
+    status, view = await what_if(show, crowd=CROWD, changes={"max": 20})
+    assert (status, view["today"], view["changed"]["most_nodes"]) == (200, None, 9)
+    assert view["boot_s"] < 60  # as long as edge-1 took
+    assert (await what_if(show, crowd=CROWD, changes={"min": 9, "max": 8}))[1]["code"] == "policy_refused"
+    for crowd in (CROWD[1:], [CROWD[0], CROWD[2], CROWD[1]], [CROWD[0], CROWD[0]]):
+        assert (await what_if(show, crowd=crowd, changes={}))[1]["code"] == "bad_crowd"
