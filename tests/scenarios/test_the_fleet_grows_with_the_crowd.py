@@ -91,3 +91,25 @@ def test_a_policy_goes_through_a_file_and_comes_back_as_it_was(stage: Stage) -> 
     assert "3 nodes fri sat 20:00 to 23:30 (Europe/Berlin)" in shown
     stage.run("fleet", "policy", "clear", "edge")
     assert "has no policy" in stage.run("fleet", "policy", "show", "edge", check=False).stderr
+
+
+def test_a_policy_is_tried_on_a_crowd_from_the_command_line(stage: Stage) -> None:
+    words = ("fleet", "whatif", "edge", "--crowd", "0=0 5m=2000, 20m=2000", "--boot", "30s")
+    assert "has no policy" in stage.run(*words, check=False).stderr
+    stage.run("fleet", "policy", "set", "edge", "--max", "3")
+    view = stage.json(*words, "--max", "20", "--party", "8")
+    assert (view["today"]["most_nodes"], view["changed"]["most_nodes"]) == (3, 9)
+    shown = stage.run(*words, "--max", "20").stdout.splitlines()
+    assert any("nodes, today" in line and "nodes, changed" in line for line in shown)
+    assert next(line.split() for line in shown if line.startswith("most nodes")) == [
+        "most",
+        "nodes",
+        "3",
+        "9",
+    ]
+    assert not any("\x1b" in line for line in shown)
+    for curve in ("x", "0=1", "0=0 1m=much", "0=0 soon=5"):
+        done = stage.run("fleet", "whatif", "edge", "--crowd", curve, check=False)
+        assert done.returncode == 2, done.stderr
+    done = stage.run("fleet", "whatif", "edge", "--crowd", "5m=1 4m=2", check=False)
+    assert (done.returncode, "the first point is at 0" in done.stderr) == (1, True)
