@@ -148,8 +148,8 @@ async def compose(
         books,
         fleet,
         waiting,
+        config.fleet,
         node_price=price,
-        fresh_s=config.fleet.suspect_after_s,
     )
     manager = Manager(
         stage=config.stage.name,

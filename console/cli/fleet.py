@@ -188,7 +188,9 @@ def evaluate(
         metavar="JSON",
         help="Other figures than the real ones, one a node: '[{\"connections\": 240}]'.",
     ),
-    waiting: int | None = typer.Option(None, "--waiting", metavar="N", min=0, help="People without a seat."),
+    waiting: int | None = typer.Option(
+        None, "--waiting", metavar="N", min=0, max=10_000_000, help="People without a seat."
+    ),
     json: Json = False,
     api: Api = None,
     token_file: TokenFile = None,
@@ -208,7 +210,7 @@ app.command()(whatif.whatif)
 
 
 def _question(figures: str | None, waiting: int | None) -> "Question":
-    from json import JSONDecodeError, loads
+    from json import loads
 
     from pydantic import ValidationError
 
@@ -216,15 +218,20 @@ def _question(figures: str | None, waiting: int | None) -> "Question":
     from controlplane.wire.fleet import Question
 
     example = """Write it like '[{"connections": 240}, {"connections": 12, "state": "draining"}]'"""
+    nodes = None
+    if figures is not None:
+        try:
+            nodes = loads(figures)
+        except (ValueError, RecursionError) as error:  # JSONDecodeError is one, and a number without end
+            raise UsageError(f"--with is not JSON: {error}", example) from error
+        if not isinstance(nodes, list):
+            raise UsageError("--with is no list of nodes", example)
     try:
-        nodes = None if figures is None else loads(figures)
         return Question.model_validate({"nodes": nodes, "waiting": waiting})
-    except (JSONDecodeError, RecursionError) as error:
-        raise UsageError(f"--with is not JSON: {error}", example) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"--with: {where}: {first['msg'].lower()}", example) from error
+        raise UsageError(f"{where}: {first['msg'].lower()}", example) from error
 
 
 def _role(text: str) -> "Role":

@@ -46,12 +46,6 @@ SpendCap = Annotated[
     str | None, _option("spend-cap", "DOLLARS", "An hour, for the group's nodes; none for no cap.")
 ]
 Prestaged = Annotated[int | None, _option("prestage", "N", "Nodes that are there whatever the load.")]
-PrestageEvents = Annotated[
-    bool | None,
-    typer.Option(
-        "--prestage-events/--no-prestage-events", help="As many as the events' expected crowds need."
-    ),
-]
 File = Annotated[
     Path | None,
     _option("file", "FILE", "A policy as JSON, as `policy show --json` prints it; options go above it."),
@@ -74,7 +68,6 @@ def changes(
     drain_deadline: str | None = None,
     spend_cap: str | None = None,
     prestage: int | None = None,
-    prestage_events: bool | None = None,
     file: Path | None = None,
 ) -> "Policy | None":
     """What the options say of a policy; None when they say nothing. Raises UsageError."""
@@ -101,8 +94,7 @@ def changes(
     said = {name: value for name, value in options.items() if value is not None}
     if spend_cap is not None:
         said["spend_cap"] = None if spend_cap == "none" else _number("--spend-cap", spend_cap)
-    prestaged = {"nodes": prestage, "events": prestage_events}
-    prestaged = {name: value for name, value in prestaged.items() if value is not None}
+    prestaged = {} if prestage is None else {"nodes": prestage}
     if file is not None:
         said = _read(file, said, prestaged)
     elif prestaged:
@@ -128,7 +120,6 @@ def set_(
     drain_deadline: DrainDeadline = None,
     spend_cap: SpendCap = None,
     prestage: Prestaged = None,
-    prestage_events: PrestageEvents = None,
     file: File = None,
     json: Json = False,
     api: Api = None,
@@ -137,7 +128,7 @@ def set_(
     """Set or change a policy. What is not named stays as it is; the first time it is as usual."""
     wanted = changes(
         unit, capacity, alarm, in_fraction, least, most, increment, up_periods, down_periods, up_cooldown,
-        down_cooldown, launches, drain_deadline, spend_cap, prestage, prestage_events, file,
+        down_cooldown, launches, drain_deadline, spend_cap, prestage, file,
     ) or _policy({})  # fmt: skip
     _print(context.call(api, token_file, lambda client: client.set_policy(group, wanted)), as_json=json)
 
@@ -149,10 +140,13 @@ def show(group: str = GROUP, json: Json = False, api: Api = None, token_file: To
 
 
 @app.command()
-def clear(group: str = GROUP, api: Api = None, token_file: TokenFile = None) -> None:
+def clear(group: str = GROUP, json: Json = False, api: Api = None, token_file: TokenFile = None) -> None:
     """Take the policy away: from then on nodes are added and ended by hand."""
     context.call(api, token_file, lambda client: client.clear_policy(group))
-    context.note(f"{group} has no policy any more")
+    if json:
+        output.print_json({"group": group, "policy": None})
+    else:
+        print(f"{group} has no policy any more")
 
 
 def _share(option: str, text: str) -> Decimal:
@@ -176,7 +170,7 @@ def _number(option: str, text: str) -> Decimal:
 
 def _read(file: Path, said: dict[str, Any], prestaged: dict[str, Any]) -> dict[str, Any]:
     """A policy's JSON with what the options say above it."""
-    from json import JSONDecodeError, loads
+    from json import loads
 
     from console.core.errors import UsageError
 
@@ -184,13 +178,14 @@ def _read(file: Path, said: dict[str, Any], prestaged: dict[str, Any]) -> dict[s
         found = loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}", "Name a file of JSON") from error
-    except (JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # JSONDecodeError is one, and a number without end
         raise UsageError(f"{file} is not JSON: {error}", "`policy show --json` prints one") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} is not a policy", "`policy show --json` prints one")
     found |= said
     if prestaged:
-        found["prestage"] = dict(found.get("prestage") or {}) | prestaged
+        stage = found.get("prestage") or {}
+        found["prestage"] = stage | prestaged if isinstance(stage, dict) else stage
     return found
 
 

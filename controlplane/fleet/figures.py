@@ -11,7 +11,7 @@ class Figures:
     state: NodeState = NodeState.IN_SERVICE
     connections: int = 0  # of the last report there was
     reserved: int = 0  # seats
-    moving: int = 0  # of the connections: those who have a seat elsewhere already
+    moving: int = 0  # of those on it: who have a seat elsewhere already
     relays: int = 0  # streams x edges that an origin feeds
     mbps: float = 0.0  # sent, of the last report there was
     fresh: bool = True  # it reported lately; False: its figures are old, or there never were any
@@ -24,4 +24,4 @@ class Figures:
         """Who is on it, or about to be. A seat that was given a moment ago has no connection yet, and a
         connection may outlive its seat: the larger of the two. Who is being moved has a seat where it goes
         and still a connection here, and counts once: there."""
-        return max(self.connections - self.moving, self.reserved)
+        return max(self.connections, self.reserved) - self.moving

@@ -27,7 +27,7 @@ Outcome = Literal["add", "drain", "held", "steady"]
 class Action:
     kind: Kind
     count: int
-    node: str | None = None  # which one to drain
+    node: str | None = None  # which one to drain; none: one less is wanted, of those not launched yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Decision:
 def plan(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
     """See the module's docstring. `now` is in seconds, of any clock; the policy is one without faults."""
     needed = _needed(snapshot, policy)
-    floor = max(policy.min, min(snapshot.around.floor, policy.max))
+    floor = max(policy.min, snapshot.around.floor)
     lacking = max(0, floor - snapshot.counted)
     if needed or lacking:
         return _more(snapshot, policy, now, needed, lacking)
@@ -75,7 +75,9 @@ def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: 
     past, around = snapshot.past, snapshot.around
     agreed = past.agreed_up + 1 if needed else 0
     after = replace(past, agreed_up=agreed, agreed_down=0)
-    ready = needed if agreed >= policy.up_periods else 0
+    cooling = _left(past.last_up, policy.up_cooldown_s, now)
+    # What is lacking is not waited for; while a cooldown runs, it is all there is.
+    ready = needed if agreed >= policy.up_periods and not (lacking and cooling) else 0
     if lacking >= ready:
         count, why = lacking, _lacks(snapshot, policy, lacking)
     else:
@@ -97,9 +99,8 @@ def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: 
 
     if around.stopped:
         return held("faults", f"too many {snapshot.called} nodes failed lately, none are launched")
-    if not lacking and past.last_up is not None and now - past.last_up < policy.up_cooldown_s:
-        rest = policy.up_cooldown_s - (now - past.last_up)
-        return held("cooldown", f"the cooldown of the last launch runs for {_seconds(rest)} more")
+    if cooling and not lacking:
+        return held("cooldown", f"the cooldown of the last launch runs for {_seconds(cooling)} more")
     limits = [
         (policy.max - snapshot.counted, "max", f"{snapshot.counted} of at most {policy.max} are there"),
         (_within_cap(snapshot, policy), "cap", _cap_words(snapshot, policy)),
@@ -125,6 +126,14 @@ def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: 
 
 def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
     past = snapshot.past
+    if snapshot.silent:  # old figures agree with nothing: the periods begin anew with fresh ones
+        return Decision(
+            outcome="held",
+            because=f"Would end one, held: no fresh figures of {', '.join(snapshot.silent[:3])}.",
+            wanted=-1,
+            held_by="metrics",
+            after=replace(past, agreed_up=0, agreed_down=0),
+        )
     agreed = past.agreed_down + 1
     after = replace(past, agreed_up=0, agreed_down=agreed)
     rest = snapshot.supplying - 1
@@ -145,22 +154,23 @@ def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
         because = f"Wants -1: {why}; held: {reason}."
         return Decision(outcome="held", because=because, wanted=-1, held_by=word, after=after)
 
-    if snapshot.silent:
-        return held("metrics", f"no fresh figures of {', '.join(snapshot.silent[:3])}")
-    last = max((at for at in (past.last_up, past.last_down) if at is not None), default=None)
-    if last is not None and now - last < policy.down_cooldown_s:
-        left = policy.down_cooldown_s - (now - last)
+    if left := max(_left(at, policy.down_cooldown_s, now) for at in (past.last_up, past.last_down)):
         return held("cooldown", f"the cooldown of the last change runs for {_seconds(left)} more")
     victim = choose_victim(snapshot.candidates)
     if victim is None:
         return held("kept", f"each {snapshot.called} has the last copy of a stream, or was started by hand")
     if policy.down_periods > 1:
         why += f", in {policy.down_periods} of {policy.down_periods} periods"
-    carried = f"has {_amount(victim.load)}" if victim.reported else "has never reported"
+    if not victim.node:
+        whom = "one that was wanted is not launched"
+    elif victim.reported:
+        whom = f"{victim.node} has {_amount(victim.load)}, the least"
+    else:
+        whom = f"{victim.node} has never reported"
     return Decision(
         outcome="drain",
-        because=f"-1: {why}; {victim.node} {carried}, the least.",
-        actions=(Action("drain", 1, victim.node),),
+        because=f"-1: {why}; {whom}.",
+        actions=(Action("drain", 1, victim.node or None),),
         wanted=-1,
         after=replace(after, agreed_down=0, last_down=now),
     )
@@ -177,6 +187,13 @@ def choose_victim(candidates: tuple[Candidate, ...]) -> Candidate | None:
     last copy of a live stream."""
     free = [it for it in candidates if not it.kept]
     return min(free, key=lambda it: (it.reported, it.load, it.age_s, it.node), default=None)
+
+
+def _left(last: float | None, cooldown_s: float, now: float) -> float:
+    """Seconds of a cooldown that are left. What lies in the future was before the clock was set back."""
+    if last is None or not 0 <= now - last < cooldown_s:
+        return 0.0
+    return cooldown_s - (now - last)
 
 
 def _within_cap(snapshot: Snapshot, policy: Policy) -> int:

@@ -38,8 +38,9 @@ class Minute:
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     minutes: list[Minute] = field(default_factory=list)
-    decisions: list[tuple[int, Decision]] = field(default_factory=list)  # that acted, or were held back anew
-    refused: int = 0  # joins that found no room when they came
+    #: That acted; and those that were held back, each minute while they are
+    decisions: list[tuple[int, Decision]] = field(default_factory=list)
+    refused: int = 0  # joins that found no room when they came, and people whom a drain's deadline ended
     waited_s: int = 0  # what all who waited waited together, in seconds
     node_seconds: int = 0
     most_nodes: int = 0
@@ -93,7 +94,7 @@ class Simulation:
         self._room: list[tuple[int, int, str]] = []  # a heap, least room first; an entry may be out of date
         self._round: deque[_Node] = deque()  # from whom somebody leaves next; some may be gone
         self._past = Past()
-        self._held = ("", 0)  # by what, and how many
+        self._told: dict[str, int] = {}  # what held something back: when that was last told
         self._prestaged = floor(policy, began, expected, boot_s)
         for _ in range(min(max(policy.min, self._prestaged[0]), policy.max)):
             self._serve(self._new())
@@ -129,11 +130,17 @@ class Simulation:
         if room >= self._party:
             heapq.heappush(self._room, (room, node.made, node.name))
 
+    def _last_seats(self, people: int) -> _Node | None:
+        """The fullest node that has room for so few: less than a party, and so in no heap."""
+        fits = [it for it in self._serving.values() if self.policy.capacity - it.people >= people]
+        return max(fits, key=lambda it: it.people, default=None)
+
     def _drain(self) -> None:
         for node in list(self._leaving.values()):
             node.people -= self._place(min(node.people, MOVED_A_SECOND))
             if self._now >= node.ends:  # whoever is left comes back by himself, and may have to wait
                 self._waiting += node.people
+                self.outcome.refused += node.people
                 node.people = 0
             if not node.people:
                 del self._leaving[node.name]
@@ -154,8 +161,11 @@ class Simulation:
     def _place(self, people: int) -> int:
         """Party by party, each to the fullest node that has room for it; how many found a place."""
         placed = 0
-        while placed < people and (node := self._fullest()) is not None:
+        while placed < people:
             party = min(self._party, people - placed)
+            node = self._fullest() if party == self._party else self._last_seats(party)
+            if node is None:
+                break
             node.people += party
             placed += party
             self._offer(node)
@@ -199,10 +209,11 @@ class Simulation:
             else:
                 assert action.node is not None
                 self._end(action.node)
-        held = (decision.held_by, decision.wanted) if decision.outcome == "held" else ("", 0)
-        if decision.actions or (held[0] and held != self._held):
+        if decision.actions:
             self.outcome.decisions.append((self._now, decision))
-        self._held = held
+        elif decision.outcome == "held" and self._now - self._told.get(decision.held_by, -MINUTE) >= MINUTE:
+            self.outcome.decisions.append((self._now, decision))
+            self._told[decision.held_by] = self._now
 
     def _end(self, name: str) -> None:
         self.outcome.drains += 1
@@ -232,8 +243,12 @@ class Simulation:
         )
 
     def _candidates(self) -> tuple[Candidate, ...]:
-        up = [Candidate(node=it.name, load=Decimal(it.people)) for it in self._serving.values()]
-        return (*up, *(Candidate(node=it.name, reported=False) for it in self._coming))
+        up = [
+            Candidate(node=it.name, load=Decimal(it.people), age_s=self._now - it.made)
+            for it in self._serving.values()
+        ]
+        coming = [Candidate(node=it.name, reported=False, age_s=self._now - it.made) for it in self._coming]
+        return (*up, *coming)
 
     # figures
 

@@ -44,7 +44,7 @@ NOTHING_AROUND = Around()
 class Candidate:
     """A node that could be ended."""
 
-    node: str
+    node: str  # none: one that is wanted, and need not be launched
     load: Decimal = Decimal(0)
     reported: bool = True
     kept: bool = False
@@ -116,7 +116,7 @@ def snapshot(
                 age_s=it.age_s,
             )
             for it in nodes
-            if it.node and (it.state in LAUNCHING or it.state is NodeState.IN_SERVICE)
+            if it.state in LAUNCHING or it.state is NodeState.IN_SERVICE
         ),
         past=past,
         around=around,

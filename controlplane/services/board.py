@@ -5,6 +5,7 @@ reports are kept here only: after a restart they are back within a second. Readi
 on it is decided here. Ages are measured on the monotonic clock.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class Heard:
     at: float  # monotonic; for a node that has not reported yet, when we began to listen
     sessions: tuple[SessionReport, ...] | None = None  # as it told of them last; None: not yet
     sessions_at: float = 0.0
+    said_at: float = -math.inf  # when the report came; `at` may be forgiven since
 
 
 @dataclass(slots=True)

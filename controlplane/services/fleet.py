@@ -159,7 +159,7 @@ class Fleet:
         async def work(change: Change) -> tuple[Node, str]:
             group = await change.tx.group(role, region)
             assert group is not None
-            group = replace(group, desired=group.desired + 1, faults_from=change.now)
+            group = replace(group, desired=group.desired + 1, faults_from=change.now, scaled_up_at=change.now)
             await change.note(
                 "fleet.add",
                 f"{role} {region}",
@@ -172,6 +172,11 @@ class Fleet:
         node, token = await self._books.change(work)
         self._background.start(self._launch(node.id, token), f"launch {node.id}")
         return DrainView(node=node.id, state=node.state, viewers=0, deadline_s=None)
+
+    @property
+    def launches(self) -> bool:
+        """Whether this manager launches nodes; not any more once the stage is being ended."""
+        return self._launches
 
     def check_launches(self) -> None:
         """Raises Conflict where this manager launches no nodes."""
@@ -281,7 +286,9 @@ class Fleet:
     async def _wish(self, change: Change, node: Node, difference: int) -> None:
         group = await change.tx.group(node.role, node.region)
         if group is not None and node.managed:
-            await change.save_group(replace(group, desired=max(0, group.desired + difference)))
+            up_at = change.now if difference > 0 else group.scaled_up_at
+            desired = max(0, group.desired + difference)
+            await change.save_group(replace(group, desired=desired, scaled_up_at=up_at))
 
     # launching
 
@@ -347,13 +354,24 @@ class Fleet:
         """Launch what groups lack, unless faults have stopped a group."""
         for key, group in list(self._board.groups.items()):
             lacking = missing(group, self._board.nodes.values())
-            if lacking == 0 or not self._launches or await self._stopped_by_faults(group):
+            if group.policy is not None:  # also what died is replaced no faster than it says
+                lacking = min(lacking, group.policy.launches - self._coming_up(group))
+            if lacking <= 0 or not self._launches or await self._stopped_by_faults(group):
                 continue
             for _ in range(lacking):
                 requested = await self._books.change(self._request_missing, key)
                 if requested is not None:
                     node, token = requested
                     self._background.start(self._launch(node.id, token), f"launch {node.id}")
+
+    def _coming_up(self, group: Group) -> int:
+        return sum(
+            1
+            for node in self._board.nodes.values()
+            if node.managed
+            and (node.role, node.region) == (group.role, group.region)
+            and node.state in LAUNCHING
+        )
 
     async def _request_missing(self, change: Change, key: tuple[Role, str]) -> tuple[Node, str] | None:
         group = await change.tx.group(*key)

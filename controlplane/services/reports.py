@@ -69,10 +69,10 @@ class Reports:
         """A report with the sessions that it tells of, or else with those of an earlier one."""
         now = self._clock.monotonic()
         if report.sessions is not None:
-            return Heard(report, now, tuple(report.sessions), now)
+            return Heard(report, now, tuple(report.sessions), now, now)
         if before is not None:
-            return Heard(report, now, before.sessions, before.sessions_at)
-        return Heard(report, now)
+            return Heard(report, now, before.sessions, before.sessions_at, now)
+        return Heard(report, now, said_at=now)
 
     def _news(self, node: Node, report: NodeReport, before: Heard | None) -> _News:
         news = _News(into_service=node.state in (NodeState.BOOTING, NodeState.SUSPECT))

@@ -8,20 +8,25 @@ fleet's and the rounds'. A plan that is held back for the same reason as in the 
 again only each minute.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import structlog
+
+from controlplane.config import FleetConfig
 from controlplane.domain.fleet.policy import faults
 from controlplane.domain.fleet.prestage import floor
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import missing
-from controlplane.domain.nodes.states import REPORTING
+from controlplane.domain.nodes.states import LAUNCHING, REPORTING
 from controlplane.errors import BadRequest, NotFound
 from controlplane.fleet.figures import Figures
 from controlplane.fleet.planner import Decision, plan, word
 from controlplane.fleet.snapshot import Around, Past, Snapshot, snapshot
+from controlplane.ports.store import StoreBusy
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
 from controlplane.services.fleet import Fleet
@@ -33,32 +38,36 @@ from controlplane.wire.fleet import (
     Evaluation,
     Policy,
     PolicyView,
+    Prestage,
     Question,
     Unit,
 )
 from controlplane.wire.nodes import NodeState, Role, SessionKind
 
+log = structlog.get_logger(__name__)
+
 ACTOR = "autoscaler"
 PERIOD_S = 0.9  # of an evaluation, at least: rounds are a second apart, and some
 HELD_EVERY_S = 60.0  # how often the journal is told that a plan is still held back
 LAUNCH_S = 60.0  # supposed, until a launch was measured
+LONGEST_LAUNCH_S = 1800.0  # by the wall clock, which may have been set
 PASSED = Past(agreed_up=1_000_000, agreed_down=1_000_000)
 
 
 class Scaling:
     def __init__(
-        self, books: Books, fleet: Fleet, waiting: Waiting, *, node_price: Decimal, fresh_s: float
+        self, books: Books, fleet: Fleet, waiting: Waiting, config: FleetConfig, *, node_price: Decimal
     ) -> None:
-        """`node_price` in dollars an hour. A report older than `fresh_s` tells nothing of a node's load."""
+        """`node_price` in dollars an hour."""
         self._books = books
         self._board: Board = books.board
         self._clock = books.clock
         self._fleet = fleet
         self._waiting = waiting
         self._price = node_price
-        self._fresh_s = fresh_s
+        self._config = config
         self._past: dict[str, Past] = {}  # by group: what outlives no restart
-        self._held: dict[str, tuple[str, int, float]] = {}  # by group: by what, how many, since when told
+        self._told: dict[tuple[str, str], float] = {}  # by group and what held it back: when, monotonic
         self._evaluated_at: float | None = None
 
     # policies
@@ -86,9 +95,9 @@ class Scaling:
         async def work(change: Change) -> PolicyView:
             now = await change.tx.group(group.role, group.region)
             assert now is not None
-            before = now.policy or Policy()
+            before = now.policy or self.usual(group)
             policy = merged(before, changes)
-            check(policy)
+            self.check(group, policy)
             await change.save_group(replace(now, policy=policy))
             new = {name: getattr(policy, name) for name in Policy.model_fields}
             differs = [name for name, value in new.items() if getattr(before, name) != value]
@@ -101,7 +110,7 @@ class Scaling:
 
         view = await self._books.change(work)
         self._past.pop(group.id, None)
-        self._held.pop(group.id, None)
+        self._told = {key: at for key, at in self._told.items() if key[0] != group.id}
         return view
 
     async def clear_policy(self, group_id: str, actor: str) -> None:
@@ -118,6 +127,32 @@ class Scaling:
                 )
 
         await self._books.change(work)
+
+    def usual(self, group: Group) -> Policy:
+        """What a policy begins with: a node of the role carries what its settings say."""
+        unit = Unit.PUBLISHERS if group.role is Role.ORIGIN else Unit.CONNECTIONS
+        return Policy(unit=unit.value, capacity=self._capacity(group))
+
+    def check(self, group: Group, policy: Policy) -> None:
+        """Raises BadRequest that names every fault of a policy for this group with its place."""
+        found = [f"{fault.place}: {fault.text}" for fault in faults(policy)]
+        most = self._capacity(group)
+        if policy.unit != Unit.MBPS.value and policy.capacity > most:
+            key = "origin_capacity" if group.role is Role.ORIGIN else "edge_capacity"
+            found.append(f"capacity: {policy.capacity} is more than a node takes, {most} ([fleet] {key})")
+        if policy.prestage.events:
+            found.append("prestage.events: there are no events yet that anything could be prestaged for")
+        if found:
+            raise BadRequest(
+                "; ".join(found) + ". Nothing was changed.",
+                code="policy_refused",
+                title="The policy cannot be used",
+                status=422,
+            )
+
+    def _capacity(self, group: Group) -> int:
+        fleet = self._config
+        return fleet.origin_capacity if group.role is Role.ORIGIN else fleet.edge_capacity
 
     def group(self, group_id: str) -> Group:
         """By its id, or by its role where that is enough."""
@@ -172,9 +207,16 @@ class Scaling:
         if self._evaluated_at is not None and now - self._evaluated_at < PERIOD_S:
             return
         self._evaluated_at = now
+        if not self._fleet.launches:
+            return
         for group in list(self._board.groups.values()):
             if group.policy is not None:
-                await self._look_at(group, group.policy)
+                try:
+                    await self._look_at(group, group.policy)
+                except StoreBusy as error:
+                    log.warning("the database is busy; a group is planned for again", error=str(error))
+                except Exception:  # whatever is wrong with one group, the others and the rounds go on
+                    log.exception("a group could not be planned for", group=group.id)
 
     async def _look_at(self, group: Group, policy: Policy) -> None:
         kept = self._past.get(group.id, Past())
@@ -184,45 +226,46 @@ class Scaling:
         decision = plan(made, policy, now)
         self._past[group.id] = decision.after
         if decision.actions:
-            self._held.pop(group.id, None)
             await self._act(group, policy, made, decision)
         elif decision.outcome == "held":
-            await self._say_held(group, policy, made, decision, now)
-        else:
-            self._held.pop(group.id, None)
+            await self._say_held(group, policy, made, decision)
 
     async def _act(self, group: Group, policy: Policy, made: Snapshot, decision: Decision) -> None:
         async def work(change: Change) -> list[Node]:
             now = await change.tx.group(group.role, group.region)
-            assert now is not None
+            if now is None or (now.policy, now.desired) != (policy, group.desired):
+                return []  # somebody was quicker: it is planned anew in a second
+            (action,) = decision.actions
+            if action.kind == "add":
+                desired = now.desired + action.count
+                await change.save_group(replace(now, desired=desired, scaled_up_at=change.now))
+                await self._note(change, group, policy, made, decision)
+                return []
             draining: list[Node] = []
-            for action in decision.actions:
-                if action.kind == "add":
-                    desired = now.desired + action.count
-                    now = replace(now, desired=desired, scaled_up_at=change.now)
-                    await change.save_group(now)
-                else:
-                    assert action.node is not None
-                    deadline = policy.drain_deadline_s
-                    draining.append(await self._fleet.begin_drain(change, action.node, deadline, ACTOR))
-                    after = await change.tx.group(group.role, group.region)
-                    assert after is not None
-                    now = replace(after, scaled_down_at=change.now)
-                    await change.save_group(now)
+            if action.node is None:
+                now = replace(now, desired=max(0, now.desired - 1))
+            else:
+                node = await change.tx.node(action.node)
+                if node is None or node.state not in LAUNCHING | {NodeState.IN_SERVICE}:
+                    return []
+                deadline = policy.drain_deadline_s
+                draining.append(await self._fleet.begin_drain(change, node.id, deadline, ACTOR))
+                now = await change.tx.group(group.role, group.region)
+                assert now is not None
+            await change.save_group(replace(now, scaled_down_at=change.now))
             await self._note(change, group, policy, made, decision)
             return draining
 
         for node in await self._books.change(work):
             await self._fleet.drain_has_begun(node)
 
-    async def _say_held(
-        self, group: Group, policy: Policy, made: Snapshot, decision: Decision, now: float
-    ) -> None:
-        by, wanted, at = self._held.get(group.id, ("", 0, 0.0))
-        if (by, wanted) == (decision.held_by, decision.wanted) and now - at < HELD_EVERY_S:
+    async def _say_held(self, group: Group, policy: Policy, made: Snapshot, decision: Decision) -> None:
+        key = (group.id, f"{decision.held_by} {'more' if decision.wanted > 0 else 'less'}")
+        now = self._clock.monotonic()
+        if now - self._told.get(key, -math.inf) < HELD_EVERY_S:
             return
         await self._books.change(self._note, group, policy, made, decision)
-        self._held[group.id] = (decision.held_by, decision.wanted, now)
+        self._told[key] = now
 
     async def _note(
         self, change: Change, group: Group, policy: Policy, made: Snapshot, decision: Decision
@@ -245,16 +288,25 @@ class Scaling:
         ]
 
     def _figures(self, group: Group) -> list[Figures]:
-        """Of every node, and of those that are wanted and have no row yet."""
-        figures = [self._figures_of(node) for node in self._nodes(group)]
-        lacking = missing(group, self._board.nodes.values())
+        """Of every node, and of those that are wanted and have no row yet.
+
+        Who was invited and has not come carries nothing, and may never come; nor does one that is lacking
+        while so many fail that none are launched.
+        """
+        figures = [
+            self._figures_of(node)
+            for node in self._nodes(group)
+            if node.managed or node.enrolled_at is not None
+        ]
+        stopped = self._fleet.stopped_by_faults(group)
+        lacking = 0 if stopped else missing(group, self._board.nodes.values())
         return figures + [Figures(state=NodeState.REQUESTED, reported=False)] * lacking
 
     def _figures_of(self, node: Node) -> Figures:
         heard = self._board.heard.get(node.id)
         report = None if heard is None else heard.report
         seats = self._board.seats_on(node.id)
-        age = float("inf") if heard is None or report is None else self._clock.monotonic() - heard.at
+        age = math.inf if heard is None else self._clock.monotonic() - heard.said_at
         return Figures(
             node=node.id,
             state=node.state,
@@ -262,7 +314,7 @@ class Scaling:
             reserved=seats,
             relays=sum(1 for it in self._board.sessions_on(node.id) if it.kind is SessionKind.RELAY_OUT),
             mbps=0.0 if report is None else report.egress_bps / 1e6,
-            fresh=age <= self._fresh_s,
+            fresh=age <= self._config.suspect_after_s,
             reported=node.in_service_at is not None,
             kept=not node.managed or any(it.origin == node.id for it in self._board.streams.values()),
             age_s=self._clock.now() - node.created_at,
@@ -271,7 +323,7 @@ class Scaling:
     def _around(self, group: Group, policy: Policy) -> Around:
         number, why = floor(policy, self._clock.now(), (), self.launch_s(group))
         return Around(
-            waiting=self._waiting.people() if group.role is Role.EDGE else 0,
+            waiting=self._waiting.people(group.role),
             stopped=self._fleet.stopped_by_faults(group),
             price=self._price,
             floor=number,
@@ -285,28 +337,24 @@ class Scaling:
             for node in self._nodes(group)
             if node.in_service_at is not None and node.state in REPORTING
         ]
-        return max(took, default=LAUNCH_S)
+        return min(max([0.0, *took]), LONGEST_LAUNCH_S) if took else LAUNCH_S
 
 
 def merged(before: Policy, changes: Policy) -> Policy:
     """What of `changes` was said (its fields that are set) is changed; so also within what is prestaged."""
     said = {name: getattr(changes, name) for name in changes.model_fields_set}
     if "prestage" in said:
-        stage = {name: getattr(changes.prestage, name) for name in changes.prestage.model_fields_set}
-        said["prestage"] = before.prestage.model_copy(update=stage)
+        said["prestage"] = _merged_prestage(before.prestage, changes.prestage)
     return before.model_copy(update=said)
 
 
-def check(policy: Policy) -> None:
-    """Raises BadRequest that names every fault with its place."""
-    found = faults(policy)
-    if found:
-        raise BadRequest(
-            "; ".join(f"{fault.place}: {fault.text}" for fault in found) + ". Nothing was changed.",
-            code="policy_refused",
-            title="The policy cannot be used",
-            status=422,
-        )
+def _merged_prestage(before: Prestage, changes: Prestage) -> Prestage:
+    said = {name: getattr(changes, name) for name in changes.model_fields_set}
+    if "schedule" in said:
+        of = changes.schedule
+        schedule = {name: getattr(of, name) for name in of.model_fields_set}
+        said["schedule"] = before.schedule.model_copy(update=schedule)
+    return before.model_copy(update=said)
 
 
 def _inputs(policy: Policy, made: Snapshot, decision: Decision) -> dict[str, Any]:

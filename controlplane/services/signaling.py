@@ -90,6 +90,7 @@ class Signaling:
             try:
                 session = await self._books.change(self._claim, claims, publisher, tried)
             except NoRoom as error:
+                self._waiting.refused(Role.ORIGIN, error.retry_after_s or 1)
                 raise said or error from None
             tried.append(session.node)
             try:
@@ -122,6 +123,7 @@ class Signaling:
                 self._streams.drop_session(settled.replaced, "the publisher came back with a new session")
             if settled.origin_before != session.node:
                 self._streams.resubscribe_edges(session.channel)
+            self._waiting.seated(Role.ORIGIN)
             return answer
 
     async def _claim(
@@ -272,8 +274,9 @@ class Signaling:
         except BaseException as error:
             self._joining.leave(place)
             if isinstance(error, NoRoom):
-                self._waiting.refused()
+                self._waiting.refused(Role.EDGE, error.retry_after_s or 1)
             raise
+        self._waiting.seated(Role.EDGE)
         place.session = answer.id
         return answer
 

@@ -1,23 +1,39 @@
-"""How many people wait for a seat: who was told that there is none, and will ask again in a moment."""
+"""How many people wait for a seat: who was told that there is none, and when to ask again."""
 
-from collections import deque
+import heapq
 
 from controlplane.ports.clock import Clock
+from controlplane.wire.nodes import Role
 
-ASKS_AGAIN_S = 3.0  # a page that was refused asks again within this (Retry-After, and some)
+MOST = 100_000  # that are remembered
 
 
 class Waiting:
+    """Whoever is refused counts until the moment he was told to ask again, and then is refused once more, or
+    has a seat, or has gone. So each who waits counts once, but for what the times he waits differ."""
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._refused: deque[float] = deque()
+        self._until: dict[Role, list[float]] = {}  # heaps
 
-    def refused(self) -> None:
-        self._refused.append(self._clock.monotonic())
+    def refused(self, role: Role, retry_after_s: float) -> None:
+        """Somebody found no seat on a node of the role."""
+        waiting = self._current(role)
+        if len(waiting) < MOST:
+            heapq.heappush(waiting, self._clock.monotonic() + retry_after_s)
 
-    def people(self) -> int:
-        """Each who waits asks about once in this time, so those who asked in it are those who wait."""
-        since = self._clock.monotonic() - ASKS_AGAIN_S
-        while self._refused and self._refused[0] < since:
-            self._refused.popleft()
-        return len(self._refused)
+    def seated(self, role: Role) -> None:
+        """Somebody has one: who waited longest, if anybody did."""
+        waiting = self._current(role)
+        if waiting:
+            heapq.heappop(waiting)
+
+    def people(self, role: Role) -> int:
+        return len(self._current(role))
+
+    def _current(self, role: Role) -> list[float]:
+        waiting = self._until.setdefault(role, [])
+        now = self._clock.monotonic()
+        while waiting and waiting[0] <= now:
+            heapq.heappop(waiting)
+        return waiting

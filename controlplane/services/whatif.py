@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from controlplane.errors import BadRequest, TooMany, Unavailable
 from controlplane.ports.simulator import SimulationFailed, Simulator
-from controlplane.services.scaling import Scaling, check, merged
-from controlplane.wire.fleet import Course, Point, Policy, Unit, WhatIf, WhatIfQuestion, WhatIfView
+from controlplane.services.scaling import Scaling, merged
+from controlplane.wire.fleet import Course, Point, Unit, WhatIf, WhatIfQuestion, WhatIfView
 
 AT_ONCE = 2
 
@@ -26,8 +26,8 @@ class Rehearsing:
         group = self._scaling.group(group_id)
         policies = [] if group.policy is None else [group.policy]
         if question.changes is not None:
-            policies.append(merged(group.policy or Policy(), question.changes))
-            check(policies[-1])
+            policies.append(merged(group.policy or self._scaling.usual(group), question.changes))
+            self._scaling.check(group, policies[-1])
         if not policies:
             self._scaling.policy(group_id)  # says that there is none, and how to give it one
         boot_s = self._scaling.launch_s(group) if question.boot_s is None else question.boot_s

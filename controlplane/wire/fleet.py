@@ -14,7 +14,12 @@ from controlplane.wire.base import Message, Request
 from controlplane.wire.nodes import NodeState
 
 #: Exact, as people write it: 50 x 0.58 is 29. A number in JSON.
-Exact = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+Exact = Annotated[
+    Decimal,
+    Field(max_digits=12, decimal_places=6),
+    PlainSerializer(float, return_type=float, when_used="json"),
+]
+Count = Annotated[int, Field(strict=True)]  # true is no number of nodes
 
 
 class Unit(StrEnum):
@@ -29,7 +34,7 @@ class Window(Request):
     """So many nodes from `start` to `end` (HH:MM, in the schedule's zone; an end before the start is the next
     day's), on these days of the week, or on one date (YYYY-MM-DD). Without either it is each day."""
 
-    nodes: int
+    nodes: Count
     start: str
     end: str
     days: list[str] = []  # mon tue wed thu fri sat sun
@@ -44,7 +49,7 @@ class Schedule(Request):
 class Prestage(Request):
     """Nodes that are there before the crowd is."""
 
-    nodes: int = 0  # always
+    nodes: Count = 0  # always
     schedule: Schedule = Schedule()
     events: bool = False  # as many as the expected crowds of the events that are on, or about to be
 
@@ -57,17 +62,17 @@ class Policy(Request):
     """
 
     unit: str = Unit.CONNECTIONS.value
-    capacity: int = 400  # of one node, in `unit`
+    capacity: Count = 400  # of one node, in `unit`
     alarm: Exact = Decimal("0.60")
     in_fraction: Exact = Decimal("0.40")
-    min: int = 1
-    max: int = 10
-    increment: int = 1
-    up_periods: int = 2  # that must agree, one after the other
-    down_periods: int = 60
+    min: Count = 1
+    max: Count = 10
+    increment: Count = 1
+    up_periods: Count = 2  # that must agree, one after the other
+    down_periods: Count = 60
     up_cooldown_s: float = 0.0  # after a launch
     down_cooldown_s: float = 300.0  # after a launch, or a drain
-    launches: int = 10  # under way at once
+    launches: Count = 10  # under way at once
     drain_deadline_s: float = 300.0
     spend_cap: Exact | None = Field(default=None)  # dollars an hour, of the group's nodes
     prestage: Prestage = Prestage()
@@ -83,9 +88,9 @@ class PolicyView(Message):
 class SuppliedNode(Request):
     """A node's figures, as somebody supposes them."""
 
-    connections: int = Field(default=0, ge=0, le=10_000_000)
-    reserved: int = Field(default=0, ge=0, le=10_000_000)
-    relays: int = Field(default=0, ge=0, le=10_000_000)
+    connections: Count = Field(default=0, ge=0, le=10_000_000)
+    reserved: Count = Field(default=0, ge=0, le=10_000_000)
+    relays: Count = Field(default=0, ge=0, le=10_000_000)
     mbps: float = Field(default=0.0, ge=0, le=10_000_000)
     state: NodeState = NodeState.IN_SERVICE
     node: str = Field(default="", max_length=64)

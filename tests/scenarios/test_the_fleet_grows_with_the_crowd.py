@@ -37,12 +37,12 @@ def test_an_edge_comes_with_the_crowd_and_goes_with_it(stage: Stage) -> None:
     )
     try:
         wait_until(lambda: node_state(stage, "edge-2") == "in_service", PATIENCE_S)
+        (why,) = stage.json("fleet", "why", "edge")
+        assert (why["group"], why["decision"], why["inputs"]["load"]) == ("edge@local", "+1", 7)
+        assert why["because"] in stage.run("fleet", "why").stdout
     finally:
         crowd.terminate()
         crowd.wait(20)
-    (why,) = stage.json("fleet", "why", "edge")
-    assert (why["group"], why["decision"], why["inputs"]["load"]) == ("edge@local", "+1", 7)
-    assert why["because"] in stage.run("fleet", "why").stdout
 
     def shrunk() -> bool:
         (edge,) = [group for group in stage.json("fleet", "groups") if group["id"] == "edge@local"]

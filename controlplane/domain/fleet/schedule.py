@@ -1,7 +1,7 @@
 """A schedule of nodes by the clock on the wall of some place, with its summer time."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -25,7 +25,8 @@ def wanted(schedule: Schedule, now: float) -> tuple[int, str]:
     """How many nodes it wants at this moment (Unix time), and the window in words. Of a schedule without
     faults."""
     there = zone(schedule.zone)
-    assert there is not None
+    if there is None:  # this machine does not know it any more
+        return 0, ""
     local = datetime.fromtimestamp(now, there)
     for window in schedule.windows:
         for back in (0, 1):  # one that began yesterday may still be on
@@ -50,10 +51,8 @@ def schedule_faults(schedule: Schedule, most: int) -> Iterator[tuple[str, str]]:
         yield from wrong
         if not wrong:
             good.append((number, window))
-    for at, (number, window) in enumerate(good):
-        for earlier, other in good[:at]:
-            if _overlap(window, other):
-                yield f"windows.{number}", f"it is on at the same time as window {earlier}"
+    for number, earlier in _overlaps(good):
+        yield f"windows.{number}", f"it is on at the same time as window {earlier}"
 
 
 def _window_faults(window: Window, most: int) -> Iterator[tuple[str, str]]:
@@ -98,21 +97,37 @@ def _begins_on(window: Window, day: date) -> bool:
     return not window.days or DAYS[day.weekday()] in window.days
 
 
-def _overlap(one: Window, other: Window) -> bool:
-    """Whether both can be on at once. By the minutes of a week; a date takes the week it lies in, and two
-    dates are held against each other by what lies between them."""
-    first, second = _date(one), _date(other)
-    if first is not None and second is not None:
-        apart = (second - first).days * MINUTES
-        (a, along), (b, blong) = _span(one), _span(other)
-        return a < b + apart + blong and b + apart < a + along
-    return bool(_week(one) & _week(other))
+def _overlaps(windows: Sequence[tuple[int, Window]]) -> Iterator[tuple[int, int]]:
+    """Each window that is on while an earlier one of the list is, and which.
+
+    By the minutes of a week; a date takes those of the week it lies in, and two dates are held against each
+    other by when they are.
+    """
+    weekly: dict[int, int] = {}  # minute of the week -> the window that has it
+    dated: dict[int, int] = {}  # minute of the week -> the first window with a date that has it
+    days: list[tuple[int, int, int]] = []  # windows with a date: start and end in minutes, number
+    for number, window in windows:
+        minutes = _week(window)
+        day = _date(window)
+        found = next((weekly[minute] for minute in minutes if minute in weekly), None)
+        if day is None:
+            found = found if found is not None else next((dated[it] for it in minutes if it in dated), None)
+            weekly |= {minute: number for minute in minutes if minute not in weekly}
+        else:
+            start, length = _span(window)
+            begins = day.toordinal() * MINUTES + start
+            if found is None:
+                found = next((it for a, b, it in days if a < begins + length and begins < b), None)
+            days.append((begins, begins + length, number))
+            dated |= {minute: number for minute in minutes if minute not in dated}
+        if found is not None:
+            yield number, found
 
 
-def _week(window: Window) -> set[int]:
+def _week(window: Window) -> list[int]:
     """The minutes of a week in which it is on."""
     start, length = _span(window)
     day = _date(window)
     days = {day.weekday()} if day is not None else {DAYS.index(name) for name in window.days or DAYS}
     minutes = (range(number * MINUTES + start, number * MINUTES + start + length) for number in days)
-    return {minute % (7 * MINUTES) for span in minutes for minute in span}
+    return [minute % (7 * MINUTES) for span in minutes for minute in span]

@@ -176,7 +176,12 @@ def test_of_a_number_a_window_and_events_the_largest_counts() -> None:
     )
     events = [FIGHT, other]
     assert floor(made, 0.0, [], 1.0) == (2, "2 are prestaged")
-    assert floor(made, 3 * 3600.0, [], 1.0) == (3, "3 are prestaged from 03:00 to 04:00 UTC")
+    window = (3, "3 are prestaged from 03:00 to 04:00 UTC")
+    assert floor(made, 3 * 3600.0, [], 1.0) == window
+    early = lead_s(300, made, launch_s=1.0)
+    assert floor(made, 3 * 3600 - early, [], 1.0) == window, "as early as launches take"
+    assert floor(made, 3 * 3600 - early - 1, [], 1.0)[0] == 2
+    assert floor(made, 4 * 3600.0 - 1, [], 1.0) == window
     assert floor(made, 15_500.0, events, 1.0) == (211, "211 are prestaged for Fight night and Replay")
     assert floor(made, 20_500.0, events, 1.0)[0] == 3 == nodes_for(500, made)
 

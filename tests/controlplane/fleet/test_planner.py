@@ -62,7 +62,7 @@ def test_seats_count_before_they_are_connections_and_who_is_moved_counts_once() 
     assert decide(
         snapshot([Figures(connections=5, reserved=241)], Unit.CONNECTIONS, past=LONG, called="edge")
     ).actions == (Action("add", 1),)
-    leaving = Figures(state=NodeState.DRAINING, connections=240, moving=240)
+    leaving = Figures(state=NodeState.DRAINING, connections=240, reserved=240, moving=240)
     arriving = Figures(connections=0, reserved=240)
     made = snapshot([leaving, arriving], Unit.CONNECTIONS, past=LONG, called="edge")
     assert made.load == 240
@@ -137,7 +137,7 @@ def test_all_periods_must_agree() -> None:
             group(10, 10, silent=("edge-1",)),
             {},
             "metrics",
-            "Wants -1: 20 fit into 40 % of 1 edge (160); held: no fresh figures of edge-1.",
+            "Would end one, held: no fresh figures of edge-1.",
         ),
         (
             group(10, 10, past=replace(LONG, last_up=900.0)),
@@ -172,6 +172,45 @@ def test_below_the_floor_nothing_is_waited_for() -> None:
     assert decision.because == "+2: 1 of 3 edges are there (3 are prestaged for Fight night)."
     assert decide(group(0, 0, 0, around=prestaged)).actions == ()
     assert decide(group(0, 0, 0, 0, around=prestaged)).actions[0].kind == "drain"
+
+
+def test_what_is_wanted_and_not_launched_yet_is_given_up_before_anybody_is_ended() -> None:
+    wanted = Figures(state=NodeState.REQUESTED, reported=False)
+    made = snapshot(
+        [Figures(node="edge-1", connections=50), wanted], Unit.CONNECTIONS, past=LONG, called="edge"
+    )
+    decision = decide(made)
+    assert decision.actions == (Action("drain", 1, None),)
+    assert decision.because.endswith("; one that was wanted is not launched.")
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up() -> None:
+    future = replace(LONG, last_up=5000.0, last_down=5000.0)
+    assert decide(group(241, past=future), now=1400.0, up_cooldown_s=600).actions
+    assert decide(group(0, 0, past=future), now=1400.0).actions
+
+
+def test_in_a_cooldown_only_what_is_lacking_is_launched() -> None:
+    cooling = replace(LONG, last_up=999.0)
+    assert decide(group(2000, past=cooling), min=2, max=20, up_cooldown_s=600).actions == (Action("add", 1),)
+    assert decide(group(2000, past=cooling), min=1, max=20, up_cooldown_s=600).held_by == "cooldown"
+    assert decide(group(2000), min=2, max=20, up_cooldown_s=600).actions == (Action("add", 8),)
+
+
+def test_periods_without_fresh_figures_do_not_count() -> None:
+    past = Past()
+    for _ in range(100):
+        decision = decide(group(5, 5, past=past, silent=("edge-2",)), down_periods=3)
+        past = decision.after
+    for acted in (0, 0, 1):
+        decision = decide(group(5, 5, past=past), down_periods=3)
+        assert len(decision.actions) == acted
+        past = decision.after
+
+
+def test_more_than_the_maximum_prestaged_is_said_to_be_held() -> None:
+    decision = decide(group(0, 0, around=Around(floor=5, floor_because="5 are prestaged")), max=2)
+    assert (decision.outcome, decision.held_by, decision.wanted) == ("held", "max", 3)
 
 
 def test_who_never_reported_goes_first_and_the_last_copy_never() -> None:
@@ -318,8 +357,8 @@ def test_whatever_comes_the_bounds_are_kept_and_nothing_flaps(
                 assert last_change is None or fleet.now - 1 - last_change >= policy.down_cooldown_s
                 last_change = fleet.now - 1
             else:
-                if last_up is not None and before >= policy.min:
-                    assert fleet.now - 1 - last_up >= policy.up_cooldown_s
+                if last_up is not None and fleet.now - 1 - last_up < policy.up_cooldown_s:
+                    assert fleet.counted <= policy.min, "in a cooldown only what is lacking is launched"
                 last_up = last_change = fleet.now - 1
     # A load that stays is answered once, and then there is peace.
     for _ in range(int(policy.max * (policy.down_cooldown_s + policy.down_periods + boot_s + 90) + 200)):

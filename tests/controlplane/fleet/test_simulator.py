@@ -46,13 +46,17 @@ def test_nodes_that_come_too_late_make_people_wait_and_prestaged_ones_do_not() -
     assert Simulation(policy, boot_s=60, expected=[doors]).run(rush).refused == 0
 
 
-def test_what_held_it_back_is_told_once() -> None:
+def test_what_held_it_back_is_told_each_minute() -> None:
     outcome = Simulation(Policy(max=2), boot_s=10).run([1000] * 300)
     assert [(at, decision.outcome, decision.held_by) for at, decision in outcome.decisions] == [
         (1, "add", "max"),
-        (3, "held", "max"),
+        *[(at, "held", "max") for at in (3, 63, 123, 183, 243)],
     ]
     assert outcome.minutes[-1].waiting == 200
+
+
+def test_a_smaller_party_takes_the_last_seats() -> None:
+    assert Simulation(Policy(capacity=10, max=1), boot_s=1, party=8).run([10] * 5).waited_s == 0
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.wire.nodes import Role
 from tests.controlplane.stage import AS_OPERATOR, Show, running
 from tests.support.wait import wait_for
 
@@ -85,6 +86,7 @@ async def test_who_is_refused_for_want_of_room_counts_as_waiting(show: Show) -> 
     newest = (await show.get("/decisions"))[0]
     assert newest["because"] == "+1: 1, 1 of them waiting, and nothing to carry them, over the alarm of 60 %."
     assert (await show.whep()).status_code == 201
+    assert show.stage.manager.scaling._waiting.people(Role.EDGE) == 0, "who has a seat waits no more"
 
 
 async def test_what_is_held_back_is_journalled_once_and_not_each_second(show: Show) -> None:
@@ -98,9 +100,12 @@ async def test_what_is_held_back_is_journalled_once_and_not_each_second(show: Sh
 
     await wait_for(held, 10, "the decision is journalled")
     scaling = show.stage.manager.scaling
-    for _ in range(5):
-        await scaling.tick(show.stage.manager.books.clock.monotonic() + 100.0)
-        scaling._evaluated_at = None
+    paths = []
+    for number in range(6):  # its size changes, and goes away for a moment: it is held by the same
+        paths.append((await show.whep()).headers["Location"])
+        if number % 2:
+            await show.http.delete(paths.pop())
+        await scaling.tick(show.stage.manager.books.clock.monotonic() + 100.0 * number)
     assert await decided(show) == ["held +1"]
     assert (await show.get("/decisions"))[0]["inputs"]["held_by"] == "max"
 
@@ -137,6 +142,45 @@ async def test_a_policy_with_faults_is_refused_whole(show: Show) -> None:
     assert (await refused(show, group="nobody"))["code"] == "no_group"
 
 
+async def test_who_was_invited_and_has_not_come_carries_nothing(show: Show) -> None:
+    """An enrolment token that nobody has used is no edge, and the one that there is stays."""
+    await show.on_air()
+    await show.whep()
+    invited = await show.http.post("/api/v1/enrolments", headers=AS_OPERATOR, json={"role": "edge"})
+    assert invited.status_code == 201
+    await set_policy(show, **TEN | {"down_cooldown_s": 0})
+    scaling = show.stage.manager.scaling
+    for number in range(5):
+        await scaling.tick(show.stage.manager.books.clock.monotonic() + 100.0 * number)
+    assert (await show.node_states())["edge-1"] == "in_service"
+    assert await show.get("/decisions") == []
+
+
+async def test_a_policy_is_not_followed_where_nothing_is_launched_any_more(show: Show) -> None:
+    await set_policy(show, **TEN | {"min": 3})
+    desired = {group["id"]: group["desired"] for group in await show.get("/groups")}
+    show.stage.manager.fleet._launches = False
+    before = await show.get("/decisions")
+    await show.stage.manager.scaling.tick(show.stage.manager.books.clock.monotonic() + 100.0)
+    assert await show.get("/decisions") == before
+    assert {group["id"]: group["desired"] for group in await show.get("/groups")} == desired
+    show.stage.manager.fleet._launches = True
+
+
+async def test_a_policy_begins_with_what_a_node_of_the_role_carries(show: Show) -> None:
+    origin = (await set_policy(show, "origin", max=3))["policy"]
+    assert (origin["unit"], origin["capacity"]) == ("publishers", 20)
+    assert "more than a node takes, 20" in (await refused(show, "origin", capacity=21))["detail"]
+    assert "there are no events yet" in (await refused(show, prestage={"events": True}))["detail"]
+    zone = {"prestage": {"schedule": {"zone": "Europe/Berlin"}}}
+    window = {"nodes": 2, "start": "20:00", "end": "21:00"}
+    await set_policy(show, **zone)
+    view = await set_policy(show, prestage={"schedule": {"windows": [window]}})
+    assert view["policy"]["prestage"]["schedule"]["zone"] == "Europe/Berlin"
+    for wrong in ({"min": True}, {"min": "5"}, {"alarm": "1e1000"}, {"spend_cap": 1e30}):
+        assert (await refused(show, **wrong))["code"] == "invalid_request"
+
+
 async def test_where_no_nodes_are_launched_there_is_no_policy(tmp_path: Path) -> None:
     async with running(tmp_path, launches=False) as show:
         assert (await refused(show, capacity=50))["code"] == "launches_nothing"
@@ -144,29 +188,30 @@ async def test_where_no_nodes_are_launched_there_is_no_policy(tmp_path: Path) ->
 
 async def test_what_is_not_said_stays_and_null_takes_the_cap_away(show: Show) -> None:
     await set_policy(show, capacity=50, spend_cap=2.5, prestage={"nodes": 2})
-    view = await set_policy(show, alarm=0.58, prestage={"events": True})
+    view = await set_policy(show, alarm=0.58, prestage={"schedule": {"zone": "Asia/Tokyo"}})
     assert view["policy"] | {"capacity": 50, "spend_cap": 2.5, "alarm": 0.58} == view["policy"]
     assert view["policy"]["prestage"]["nodes"] == 2
-    assert view["policy"]["prestage"]["events"]
+    assert view["policy"]["prestage"]["schedule"]["zone"] == "Asia/Tokyo"
     assert (await set_policy(show, spend_cap=None))["policy"]["spend_cap"] is None
 
 
 async def test_a_policy_and_its_cooldown_outlive_the_manager(tmp_path: Path) -> None:
     async with running(tmp_path) as show:
         await show.until({"origin-1": "in_service", "edge-1": "in_service"})
-        await set_policy(show, **TEN, min=2)
+        await set_policy(show, **TEN, min=2, up_cooldown_s=600)
         await show.until({"edge-2": "in_service"})
-        nodes, provisioner, url = show.nodes, show.provisioner, show.url
         decisions = await show.get("/decisions")
-    assert [it["because"] for it in decisions] == ["+1: 1 of 2 edges are there (the least there may be)."]
-    async with running(tmp_path, provisioner=provisioner) as again:
-        assert url
-        assert nodes is not again.nodes
+        bound = show.url
+        assert [it["because"] for it in decisions] == ["+1: 1 of 2 edges are there (the least there may be)."]
+        before = show.board.groups["edge", "local"]
+    async with running(tmp_path, provisioner=show.provisioner) as again:
+        assert again.url != bound
         group = again.board.groups["edge", "local"]
-        assert group.policy is not None
-        assert group.policy.min == 2
-        assert group.scaled_up_at is not None
-        assert await again.get("/decisions") == decisions
+        assert (group.policy, group.scaled_up_at) == (before.policy, before.scaled_up_at)
+        assert (await again.get("/decisions"))[-1:] == decisions
+        asked = {"nodes": [{"connections": 20}, {"connections": 10}]}
+        response = await again.http.post("/api/v1/groups/edge/evaluate", headers=AS_OPERATOR, json=asked)
+        assert response.json()["actions"], "asked, its cooldown counts as passed"
         response = await again.http.delete("/api/v1/groups/edge/policy", headers=AS_OPERATOR)
         assert response.status_code == 204
         response = await again.http.get("/api/v1/groups/edge/policy", headers=AS_OPERATOR)
