@@ -102,7 +102,7 @@ def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: 
     if cooling and not lacking:
         return held("cooldown", f"the cooldown of the last launch runs for {_seconds(cooling)} more")
     limits = [
-        (policy.max - snapshot.counted, "max", f"{snapshot.counted} of at most {policy.max} are there"),
+        (policy.max - snapshot.counted, "max", _most_words(snapshot, policy)),
         (_within_cap(snapshot, policy), "cap", _cap_words(snapshot, policy)),
         (policy.launches - snapshot.launching, "launching", _launching_words(snapshot, policy)),
     ]
@@ -219,7 +219,13 @@ def _filled(snapshot: Snapshot, policy: Policy) -> str:
 def _lacks(snapshot: Snapshot, policy: Policy, lacking: int) -> str:
     floor = lacking + snapshot.counted
     why = snapshot.around.floor_because if floor > policy.min else "the least there may be"
-    return f"{snapshot.counted} of {floor} {_nodes(snapshot, floor)} are there ({why})"
+    verb = "is" if snapshot.counted == 1 else "are"
+    return f"{snapshot.counted} of {floor} {_nodes(snapshot, floor)} {verb} there ({why})"
+
+
+def _most_words(snapshot: Snapshot, policy: Policy) -> str:
+    verb = "is" if snapshot.counted == 1 else "are"
+    return f"{snapshot.counted} of at most {policy.max} {verb} there"
 
 
 def _cap_words(snapshot: Snapshot, policy: Policy) -> str:

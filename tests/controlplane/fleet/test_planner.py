@@ -110,7 +110,7 @@ def test_all_periods_must_agree() -> None:
             {"max": 1},
             "max",
             "Wants +1: 241 of 400 is 60.3 %, over the alarm of 60 %, in 2 of 2 periods; "
-            "held: 1 of at most 1 are there.",
+            "held: 1 of at most 1 is there.",
         ),
         (
             group(241, around=Around(price=Decimal("0.20"))),
@@ -160,7 +160,7 @@ def test_what_is_held_back_says_by_what(
 def test_what_is_granted_in_part_says_what_was_wanted() -> None:
     decision = decide(group(2000), max=3)
     assert decision.actions == (Action("add", 2),)
-    assert decision.because.endswith("; 8 were wanted, but 1 of at most 3 are there.")
+    assert decision.because.endswith("; 8 were wanted, but 1 of at most 3 is there.")
 
 
 def test_below_the_floor_nothing_is_waited_for() -> None:
@@ -169,7 +169,7 @@ def test_below_the_floor_nothing_is_waited_for() -> None:
     assert decision.because == "+2: 0 of 2 edges are there (the least there may be)."
     prestaged = Around(floor=3, floor_because="3 are prestaged for Fight night")
     decision = decide(group(0, past=Past(), around=prestaged))
-    assert decision.because == "+2: 1 of 3 edges are there (3 are prestaged for Fight night)."
+    assert decision.because == "+2: 1 of 3 edges is there (3 are prestaged for Fight night)."
     assert decide(group(0, 0, 0, around=prestaged)).actions == ()
     assert decide(group(0, 0, 0, 0, around=prestaged)).actions[0].kind == "drain"
 

@@ -202,7 +202,7 @@ async def test_a_policy_and_its_cooldown_outlive_the_manager(tmp_path: Path) -> 
         await show.until({"edge-2": "in_service"})
         decisions = await show.get("/decisions")
         bound = show.url
-        assert [it["because"] for it in decisions] == ["+1: 1 of 2 edges are there (the least there may be)."]
+        assert [it["because"] for it in decisions] == ["+1: 1 of 2 edges is there (the least there may be)."]
         before = show.board.groups["edge", "local"]
     async with running(tmp_path, provisioner=show.provisioner) as again:
         assert again.url != bound
