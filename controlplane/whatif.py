@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from controlplane.fleet.planner import word
 from controlplane.fleet.simulator import Outcome, Simulation, curve
-from controlplane.wire.fleet import Course, MinuteView, MomentView, Policy, WhatIfQuestion
+from controlplane.wire.fleet import Course, MomentView, Policy, WhatIfQuestion
 
 COURSES = TypeAdapter(list[Course])
 MOST_MOMENTS = 500  # of the decisions: the first ones
@@ -34,17 +34,7 @@ def answer(question: WhatIfQuestion) -> list[Course]:
 def _course(policy: Policy, outcome: Outcome) -> Course:
     return Course(
         policy=policy,
-        minutes=[
-            MinuteView(
-                at=it.at,
-                people=it.people,
-                waiting=it.waiting,
-                in_service=it.in_service,
-                launching=it.launching,
-                draining=it.draining,
-            )
-            for it in outcome.minutes
-        ],
+        minutes=outcome.minutes,
         decisions=[
             MomentView(at=at, decision=word(decision), because=decision.because)
             for at, decision in outcome.decisions[:MOST_MOMENTS]

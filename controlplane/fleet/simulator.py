@@ -17,27 +17,15 @@ from itertools import pairwise
 from controlplane.domain.fleet.prestage import Expected, floor
 from controlplane.fleet.planner import Decision, plan
 from controlplane.fleet.snapshot import Around, Candidate, Past, Snapshot
-from controlplane.wire.fleet import Policy
+from controlplane.wire.fleet import MinuteView, Policy
 
 MOVED_A_SECOND = 50  # people whom a drain moves
 MINUTE = 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Minute:
-    """One minute of it, as it was at its end."""
-
-    at: int  # seconds from the start
-    people: int
-    waiting: int
-    in_service: int
-    launching: int
-    draining: int
-
-
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    minutes: list[Minute] = field(default_factory=list)
+    minutes: list[MinuteView] = field(default_factory=list)
     #: That acted; and those that were held back, each minute while they are
     decisions: list[tuple[int, Decision]] = field(default_factory=list)
     refused: int = 0  # joins that found no room when they came, and people whom a drain's deadline ended
@@ -261,7 +249,7 @@ class Simulation:
         out.cost = self._price * out.node_seconds / 3600
         if self._now % MINUTE == MINUTE - 1:
             out.minutes.append(
-                Minute(
+                MinuteView(
                     at=self._now + 1,
                     people=self._people,
                     waiting=self._waiting,
