@@ -186,7 +186,7 @@ def choose_victim(candidates: tuple[Candidate, ...]) -> Candidate | None:
     """Who is ended: first who never reported, then who carries least, then the youngest; nobody who has the
     last copy of a live stream."""
     free = [it for it in candidates if not it.kept]
-    return min(free, key=lambda it: (it.reported, it.load, it.age_s, it.node), default=None)
+    return min(free, key=lambda it: (bool(it.node), it.reported, it.load, it.age_s, it.node), default=None)
 
 
 def _left(last: float | None, cooldown_s: float, now: float) -> float:

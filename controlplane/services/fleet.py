@@ -354,10 +354,10 @@ class Fleet:
         """Launch what groups lack, unless faults have stopped a group."""
         for key, group in list(self._board.groups.items()):
             lacking = missing(group, self._board.nodes.values())
+            if lacking == 0 or not self._launches or await self._stopped_by_faults(group):
+                continue
             if group.policy is not None:  # also what died is replaced no faster than it says
                 lacking = min(lacking, group.policy.launches - self._coming_up(group))
-            if lacking <= 0 or not self._launches or await self._stopped_by_faults(group):
-                continue
             for _ in range(lacking):
                 requested = await self._books.change(self._request_missing, key)
                 if requested is not None:

@@ -150,6 +150,12 @@ class Scaling:
                 status=422,
             )
 
+    def _followed(self, group: Group, policy: Policy) -> Policy:
+        """A node carries no more than the settings say by now, whatever was said when the policy was set."""
+        if policy.unit == Unit.MBPS.value:
+            return policy
+        return policy.model_copy(update={"capacity": min(policy.capacity, self._capacity(group))})
+
     def _capacity(self, group: Group) -> int:
         fleet = self._config
         return fleet.origin_capacity if group.role is Role.ORIGIN else fleet.edge_capacity
@@ -168,7 +174,7 @@ class Scaling:
     def evaluate(self, group_id: str, question: Question) -> Evaluation:
         """What the policy would do now, or would do with other figures."""
         group = self.group(group_id)
-        policy = self.policy(group.id).policy
+        policy = self._followed(group, self.policy(group.id).policy)
         if question.nodes is None:
             figures: Sequence[Figures] = self._figures(group)
         else:
@@ -221,20 +227,23 @@ class Scaling:
     async def _look_at(self, group: Group, policy: Policy) -> None:
         kept = self._past.get(group.id, Past())
         past = replace(kept, last_up=group.scaled_up_at, last_down=group.scaled_down_at)
-        made = self._snapshot(group, policy, self._figures(group), past, self._around(group, policy))
-        now = self._clock.now()
-        decision = plan(made, policy, now)
-        self._past[group.id] = decision.after
+        followed = self._followed(group, policy)
+        made = self._snapshot(group, followed, self._figures(group), past, self._around(group, followed))
+        decision = plan(made, followed, self._clock.now())
         if decision.actions:
-            await self._act(group, policy, made, decision)
+            if not await self._act(group, policy, made, decision):
+                return  # nothing was written: it is planned anew in a second, with the periods it has
         elif decision.outcome == "held":
             await self._say_held(group, policy, made, decision)
+        self._past[group.id] = decision.after
 
-    async def _act(self, group: Group, policy: Policy, made: Snapshot, decision: Decision) -> None:
-        async def work(change: Change) -> list[Node]:
+    async def _act(self, group: Group, policy: Policy, made: Snapshot, decision: Decision) -> bool:
+        """Whether it was written down: False when somebody was quicker."""
+
+        async def work(change: Change) -> list[Node] | None:
             now = await change.tx.group(group.role, group.region)
             if now is None or (now.policy, now.desired) != (policy, group.desired):
-                return []  # somebody was quicker: it is planned anew in a second
+                return None
             (action,) = decision.actions
             if action.kind == "add":
                 desired = now.desired + action.count
@@ -247,7 +256,7 @@ class Scaling:
             else:
                 node = await change.tx.node(action.node)
                 if node is None or node.state not in LAUNCHING | {NodeState.IN_SERVICE}:
-                    return []
+                    return None
                 deadline = policy.drain_deadline_s
                 draining.append(await self._fleet.begin_drain(change, node.id, deadline, ACTOR))
                 now = await change.tx.group(group.role, group.region)
@@ -256,8 +265,10 @@ class Scaling:
             await self._note(change, group, policy, made, decision)
             return draining
 
-        for node in await self._books.change(work):
+        draining = await self._books.change(work)
+        for node in draining or ():
             await self._fleet.drain_has_begun(node)
+        return draining is not None
 
     async def _say_held(self, group: Group, policy: Policy, made: Snapshot, decision: Decision) -> None:
         key = (group.id, f"{decision.held_by} {'more' if decision.wanted > 0 else 'less'}")
@@ -335,7 +346,7 @@ class Scaling:
         took = [
             node.in_service_at - node.created_at
             for node in self._nodes(group)
-            if node.in_service_at is not None and node.state in REPORTING
+            if node.managed and node.in_service_at is not None and node.state in REPORTING
         ]
         return min(max([0.0, *took]), LONGEST_LAUNCH_S) if took else LAUNCH_S
 

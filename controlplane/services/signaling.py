@@ -90,7 +90,8 @@ class Signaling:
             try:
                 session = await self._books.change(self._claim, claims, publisher, tried)
             except NoRoom as error:
-                self._waiting.refused(Role.ORIGIN, error.retry_after_s or 1)
+                if said is None:
+                    self._waiting.refused(Role.ORIGIN, error.retry_after_s or 1)
                 raise said or error from None
             tried.append(session.node)
             try:

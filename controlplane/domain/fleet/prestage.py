@@ -38,10 +38,9 @@ def floor(policy: Policy, now: float, expected: Iterable[Expected], launch_s: fl
     """
     prestage = policy.prestage
     number, why = prestage.nodes, f"{prestage.nodes} are prestaged"
-    soon = now + lead_s(policy.max, policy, launch_s)
-    for scheduled, window in (wanted(prestage.schedule, now), wanted(prestage.schedule, soon)):
-        if scheduled > number:
-            number, why = scheduled, f"{scheduled} are prestaged from {window}"
+    scheduled, window = wanted(prestage.schedule, now, lambda nodes: lead_s(nodes, policy, launch_s))
+    if scheduled > number:
+        number, why = scheduled, f"{scheduled} are prestaged from {window}"
     if prestage.events:
         on = [event for event in expected if _is_due(event, policy, now, launch_s)]
         nodes = nodes_for(sum(event.crowd for event in on), policy)

@@ -1,7 +1,8 @@
 """A schedule of nodes by the clock on the wall of some place, with its summer time."""
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -21,21 +22,26 @@ def zone(name: str) -> ZoneInfo | None:
         return None
 
 
-def wanted(schedule: Schedule, now: float) -> tuple[int, str]:
+def wanted(
+    schedule: Schedule, now: float, lead_s: Callable[[int], float] = lambda nodes: 0.0
+) -> tuple[int, str]:
     """How many nodes it wants at this moment (Unix time), and the window in words. Of a schedule without
-    faults."""
+    faults. So many nodes are wanted `lead_s(nodes)` seconds before their window; of several the most count.
+    """
     there = zone(schedule.zone)
     if there is None:  # this machine does not know it any more
         return 0, ""
     local = datetime.fromtimestamp(now, there)
+    most, words = 0, ""
     for window in schedule.windows:
-        for back in (0, 1):  # one that began yesterday may still be on
-            if _begins_on(window, local.date() - timedelta(back)):
-                since = local.hour * 60 + local.minute + back * MINUTES
-                start, length = _span(window)
-                if start <= since < start + length:
-                    return window.nodes, f"{window.start} to {window.end} {schedule.zone}"
-    return 0, ""
+        start, length = _span(window)
+        lead = math.ceil(lead_s(window.nodes) / 60)
+        for ahead in range(-1, lead // MINUTES + 2):  # one that began yesterday, and those that are coming
+            if _begins_on(window, local.date() + timedelta(ahead)):
+                since = local.hour * 60 + local.minute - ahead * MINUTES
+                if start - lead <= since < start + length and window.nodes > most:
+                    most, words = window.nodes, f"{window.start} to {window.end} {schedule.zone}"
+    return most, words
 
 
 def schedule_faults(schedule: Schedule, most: int) -> Iterator[tuple[str, str]]:

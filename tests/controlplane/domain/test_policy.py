@@ -178,10 +178,15 @@ def test_of_a_number_a_window_and_events_the_largest_counts() -> None:
     assert floor(made, 0.0, [], 1.0) == (2, "2 are prestaged")
     window = (3, "3 are prestaged from 03:00 to 04:00 UTC")
     assert floor(made, 3 * 3600.0, [], 1.0) == window
-    early = lead_s(300, made, launch_s=1.0)
-    assert floor(made, 3 * 3600 - early, [], 1.0) == window, "as early as launches take"
-    assert floor(made, 3 * 3600 - early - 1, [], 1.0)[0] == 2
-    assert floor(made, 4 * 3600.0 - 1, [], 1.0) == window
+    early = 120  # lead_s(3, ...) is 61 s, and a schedule goes by the minute
+    assert lead_s(3, made, launch_s=1.0) == 61
+    for since in range(-early, 3600, 30):
+        assert floor(made, 3 * 3600.0 + since, [], 1.0) == window, f"from as early as launches take: {since}"
+    assert floor(made, 3 * 3600.0 - early - 1, [], 1.0)[0] == 2
+    assert floor(made, 4 * 3600.0, [], 1.0)[0] == 2
+    slow = policy(max=40, launches=2, prestage=made.prestage.model_copy(update={"nodes": 0, "events": False}))
+    on = [floor(slow, minute * 60.0, [], 1800.0)[0] for minute in range(5 * 60)]
+    assert on == [0] * (180 - 61) + [3] * (61 + 60) + [0] * 60, "a lead longer than the window leaves no gap"
     assert floor(made, 15_500.0, events, 1.0) == (211, "211 are prestaged for Fight night and Replay")
     assert floor(made, 20_500.0, events, 1.0)[0] == 3 == nodes_for(500, made)
 

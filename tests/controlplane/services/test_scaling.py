@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from controlplane.fleet.snapshot import Past
 from controlplane.wire.nodes import Role
-from tests.controlplane.stage import AS_OPERATOR, Show, running
+from tests.controlplane.stage import AS_OPERATOR, Show, running, settings
 from tests.support.wait import wait_for
 
 TEN = {"capacity": 10, "alarm": 0.6, "in_fraction": 0.4, "max": 3, "up_periods": 1, "down_periods": 1}
@@ -179,6 +180,35 @@ async def test_a_policy_begins_with_what_a_node_of_the_role_carries(show: Show) 
     assert view["policy"]["prestage"]["schedule"]["zone"] == "Europe/Berlin"
     for wrong in ({"min": True}, {"min": "5"}, {"alarm": "1e1000"}, {"spend_cap": 1e30}):
         assert (await refused(show, **wrong))["code"] == "invalid_request"
+
+
+async def test_a_policy_is_followed_with_what_a_node_takes_by_now(tmp_path: Path) -> None:
+    async with running(tmp_path) as show:
+        await set_policy(show, capacity=400)
+    async with running(tmp_path, settings(fleet={"edge_capacity": 100})) as again:
+        assert (await evaluate(again, [{"connections": 60}]))["actions"] == []
+        assert (await evaluate(again, [{"connections": 61}]))["actions"][0]["kind"] == "add"
+
+
+async def test_periods_are_kept_while_a_plan_cannot_be_written(show: Show) -> None:
+    await show.on_air()
+    for _ in range(7):
+        await show.whep()
+    scaling = show.stage.manager.scaling
+    now = show.stage.manager.books.clock.monotonic()
+    await set_policy(show, **TEN | {"up_periods": 3})
+    group = show.board.groups["edge", "local"]
+    seen: list[int] = []
+
+    async def somebody_was_quicker(*_: object) -> bool:
+        seen.append(scaling._past.get(group.id, Past()).agreed_up)
+        return False
+
+    scaling._act = somebody_was_quicker
+    for number in range(1, 6):
+        await scaling.tick(now + 100.0 * number)
+    assert len(seen) >= 2
+    assert set(seen) == {2}, "the third period agrees each time, until it can be written"
 
 
 async def test_where_no_nodes_are_launched_there_is_no_policy(tmp_path: Path) -> None:
