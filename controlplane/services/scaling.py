@@ -281,7 +281,8 @@ class Scaling:
     async def _note(
         self, change: Change, group: Group, policy: Policy, made: Snapshot, decision: Decision
     ) -> None:
-        said = {"decision": word(decision), "inputs": _inputs(policy, made, decision)}
+        followed = self._followed(group, policy)
+        said = {"decision": word(decision), "inputs": _inputs(followed, made, decision)}
         await change.note(f"scale.{decision.outcome}", group.id, decision.because, actor=ACTOR, data=said)
 
     # what is known
