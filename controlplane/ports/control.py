@@ -36,8 +36,8 @@ class NodeControl(Protocol):
         """Make a session from an offer; the answer is the node's SDP."""
         ...
 
-    async def end_session(self, node: Node, session: str, reason: str) -> None:
-        """End a session; one that is unknown there counts as ended."""
+    async def end_sessions(self, node: Node, sessions: list[str], reason: str) -> None:
+        """End these, at most wire.nodes.MOST_ENDED; one that is unknown there counts as ended."""
         ...
 
     async def patch_session(

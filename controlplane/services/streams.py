@@ -5,6 +5,7 @@ it in one transaction: the WHIP session, the relays, the viewers and their seats
 after the commit, and should one not hear it, its next report is answered with the same order.
 """
 
+import asyncio
 from collections import defaultdict
 from datetime import datetime
 
@@ -22,10 +23,12 @@ from controlplane.services.books import MANAGER, Books, Change
 from controlplane.services.tokens import PublishClaims, Tokens
 from controlplane.services.words import counted, lasting
 from controlplane.wire.api import StopView, ViewerLatency, ViewerOrder
-from controlplane.wire.nodes import SessionKind, StreamReport
+from controlplane.wire.nodes import MOST_ENDED, SessionKind, StreamReport
 from controlplane.wire.publishing import PublisherOrder, PublisherReport, PublishState
 
 log = structlog.get_logger(__name__)
+
+LEAVE_TOGETHER_S = 0.05
 
 
 class Streams:
@@ -48,6 +51,7 @@ class Streams:
         self._patience = Patience(
             config.connect_s, config.reconnect_s, config.stalled_s, config.stalled_reporting_s
         )
+        self._dropping: defaultdict[tuple[str, str], list[str]] = defaultdict(list)  # node, why -> sessions
         self._resubscribe: defaultdict[str, set[str]] = defaultdict(set)  # edge -> channels
         self.leaving: set[str] = set()  # origins that are about to end: their publishers should move
 
@@ -85,15 +89,25 @@ class Streams:
                 log.info("node did not end a channel; its next report will be answered", error=str(error))
 
     def drop_session(self, session: Session, why: str) -> None:
-        self._background.start(self._drop(session, why), f"end session on {session.node}")
+        """Viewers that leave a node within LEAVE_TOGETHER_S are told of in one request, which costs the node
+        as much as a single one; what they are sent meanwhile costs less."""
+        waiting = self._dropping[session.node, why]
+        waiting.append(session.id)
+        if len(waiting) == 1:
+            after = LEAVE_TOGETHER_S if session.kind is SessionKind.WHEP else 0
+            self._background.start(self._drop(session.node, why, after), f"end sessions on {session.node}")
 
-    async def _drop(self, session: Session, why: str) -> None:
-        node = self._board.nodes.get(session.node)
-        if node is not None:
-            try:
-                await self._control.end_session(node, session.id, why)
-            except (NodeUnreachable, NodeRefused) as error:
-                log.info("node did not end a session; its next report will be answered", error=str(error))
+    async def _drop(self, name: str, why: str, after: float) -> None:
+        await asyncio.sleep(after)
+        sessions = self._dropping.pop((name, why))
+        node = self._board.nodes.get(name)
+        if node is None:
+            return
+        try:
+            for first in range(0, len(sessions), MOST_ENDED):
+                await self._control.end_sessions(node, sessions[first : first + MOST_ENDED], why)
+        except (NodeUnreachable, NodeRefused) as error:
+            log.info("node did not end sessions; its next report will be answered", error=str(error))
 
     def resubscribe_edges(self, channel: str) -> None:
         """The origin of a channel has changed, or has gone: every edge that has it subscribes anew."""

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from controlplane.wire.base import Message
 
+MOST_ENDED = 500  # sessions in one SessionsEnd
 PARTY_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 
 
@@ -158,6 +159,16 @@ class SessionAnswer(Message):
     id: str
     answer: str
     video_codec: str | None = None  # that the answer takes: "H264" or "VP8"; None: no picture in it
+
+
+class SessionsEnd(Message):
+    """Manager -> node, `POST {control_url}/v1/sessions/end`: end these, answered by `204` when it is done.
+
+    One that is unknown there counts as ended.
+    """
+
+    ids: list[str] = Field(min_length=1, max_length=MOST_ENDED)
+    reason: str = "ended by the stream manager"
 
 
 def ice_etag(session: str, generation: int = 0) -> str:

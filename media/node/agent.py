@@ -292,7 +292,7 @@ class Agent:
             elif order.kind == "resubscribe" and order.channel is not None:
                 await self.resubscribe(order.channel, order.reason or "ordered to")
             elif order.kind == "end_session" and order.session is not None:
-                await self.end_session(order.session, order.reason or "ended by the stream manager")
+                await self.end_sessions([order.session], order.reason or "ended by the stream manager")
 
     async def _subscribe(self, worker: Worker, message: Message) -> None:
         """A worker wants a channel: from a worker of ours that has it, or from whom the manager names."""
@@ -363,8 +363,8 @@ class Agent:
             )
         )
 
-    async def end_session(self, session_id: str, reason: str) -> None:
-        await self._crew.ask_owner(session_id, {"op": "close", "reason": reason})
+    async def end_sessions(self, sessions: list[str], reason: str) -> None:
+        await self._crew.close(sessions, reason)
 
     async def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
         message = {"op": "patch", "fragment": fragment, "if_match": if_match}

@@ -9,7 +9,7 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from controlplane.wire.base import Problem
 from controlplane.wire.inside import SessionInside
-from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
+from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest, SessionsEnd
 from media.node.metrics import CONTENT_TYPE
 
 MAX_BODY = 256 * 1024  # a 64 KiB offer, escaped
@@ -45,7 +45,8 @@ class NodeControl(Protocol):
 
     async def create_session(self, request: SessionRequest) -> SessionAnswer: ...
 
-    async def end_session(self, session_id: str, reason: str) -> None: ...
+    async def end_sessions(self, sessions: list[str], reason: str) -> None:
+        """One that is not here counts as ended."""
 
     async def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
         """None where nothing but candidates came."""
@@ -93,15 +94,11 @@ def application(node: NodeControl) -> Starlette:
         return wrapped
 
     async def create(request: Request) -> Response:
-        try:
-            wanted = SessionRequest.model_validate_json(await _body(request))
-        except ValidationError as error:
-            raise ControlError(400, "bad_request", "Not a session request", _first(error)) from error
-        return _model(await node.create_session(wanted), 201)
+        return _model(await node.create_session(await _read(SessionRequest, request)), 201)
 
     async def end(request: Request) -> Response:
-        reason = request.query_params.get("reason", "ended by the stream manager")
-        await node.end_session(request.path_params["id"], reason)
+        wanted = await _read(SessionsEnd, request)
+        await node.end_sessions(wanted.ids, wanted.reason)
         return Response(status_code=204)
 
     async def patch(request: Request) -> Response:
@@ -148,7 +145,7 @@ def application(node: NodeControl) -> Starlette:
     app = Starlette(
         routes=[
             Route("/v1/sessions", guarded(create), methods=["POST"]),
-            Route("/v1/sessions/{id}", guarded(end), methods=["DELETE"]),
+            Route("/v1/sessions/end", guarded(end), methods=["POST"]),
             Route("/v1/sessions/{id}", guarded(patch), methods=["PATCH"]),
             Route("/v1/sessions/{id}", guarded(inspect), methods=["GET"]),
             Route("/v1/channels/{channel}/end", guarded(end_channel), methods=["POST"]),
@@ -174,6 +171,17 @@ def _bearer(request: Request) -> str:
     """The bearer token of a request, or nothing."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     return given if scheme.lower() == "bearer" else ""
+
+
+Wanted = TypeVar("Wanted", bound=BaseModel)
+
+
+async def _read(kind: type[Wanted], request: Request) -> Wanted:
+    """What the body asks for."""
+    try:
+        return kind.model_validate_json(await _body(request))
+    except ValidationError as error:
+        raise ControlError(400, "bad_request", f"Not a {kind.__name__}", _first(error)) from error
 
 
 async def _body(request: Request) -> bytes:

@@ -7,6 +7,7 @@ Other workers of the node take it from there, over the same kind of relay that j
 import asyncio
 import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,18 @@ class Crew:
         if worker is None:
             raise ControlError(404, "no_such_session", "No such session on this node", session)
         return await self._ask(worker, message | {"id": session})
+
+    async def close(self, sessions: list[str], reason: str) -> None:
+        """End these; one that is nowhere here has ended."""
+        of: defaultdict[int, list[str]] = defaultdict(list)
+        for session in sessions:
+            index = self._placement.worker_of(session)
+            if index is not None:
+                of[index].append(session)
+        here = [(worker, of[index]) for index, worker in self._workers.items() if index in of]
+        await asyncio.gather(
+            *(self._ask(worker, {"op": "close", "ids": ids, "reason": reason}) for worker, ids in here)
+        )
 
     async def inspect(self, session: str) -> SessionInside:
         """What is inside a session. All workers are asked: one's relay from another is known to it alone."""

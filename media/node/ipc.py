@@ -3,7 +3,7 @@
 Agent -> worker (`op`)
     session      ref, id, kind, channel, offer, video_codec (or null)   answered by answer or problem
     patch        ref, id, fragment, if_match              answered by done, restarted or problem
-    close        ref, id, reason                          answered by done or problem
+    close        ref, ids, reason                         answered by done; one that is not there has ended
     end          channel, reason                          every session of the channel ends
     resubscribe  channel, reason                          an edge's relay is made anew
     subscribed   channel, attempt, session, origin, answer   a subscribe went well

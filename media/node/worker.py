@@ -100,7 +100,10 @@ class Worker:
                 if restarted is not None:
                     answer = {"ev": "restarted"} | restarted.model_dump()
             case "close":
-                engine.close(message["id"], message["reason"])
+                for session in message["ids"]:
+                    with contextlib.suppress(Refused):  # it ended just now
+                        engine.close(session, message["reason"])
+                    await asyncio.sleep(0)
             case "end":
                 engine.end_channel(message["channel"], message["reason"])
             case "resubscribe":

@@ -30,6 +30,7 @@ from controlplane.wire.nodes import (
     SessionKind,
     SessionReport,
     SessionRequest,
+    SessionsEnd,
     StreamReport,
     WorkerInfo,
     ice_etag,
@@ -68,7 +69,7 @@ class FakeNode:
         self.interval_s = interval_s
         self.enrolled: EnrolAnswer | None = None
         self.sessions: dict[str, SessionRequest] = {}
-        self.calls: list[str] = []  # "DELETE /v1/sessions/..." in order
+        self.calls: list[str] = []  # "POST /v1/sessions" in order
         self.orders: list[str] = []  # "resubscribe main", ...
         self.connects = True  # whether its viewers ever connect
         self.silent = False  # alive, and says nothing
@@ -246,15 +247,16 @@ class FakeNode:
             return 200, f'showcaller_node_info{{node="{self.name}"}} 1\n'.encode()
         if method == "POST" and parts.path == "/v1/sessions":
             return self._create(SessionRequest.model_validate_json(body))
+        if method == "POST" and parts.path == "/v1/sessions/end":
+            for session in SessionsEnd.model_validate_json(body).ids:
+                self.end_session(session)
+            return 204, None
         if found := re.fullmatch(r"/v1/sessions/([^/]+)", parts.path):
             if found[1] not in self.sessions:
                 return 404, _problem(404, "no_such_session")
             if method == "GET":
                 return 200, inside(self.sessions[found[1]])
-            if method == "PATCH":
-                return self._patch(found[1], body.decode(), if_match)
-            self.end_session(found[1])
-            return 204, None
+            return self._patch(found[1], body.decode(), if_match)
         if found := re.fullmatch(r"/v1/channels/([^/]+)/(end|resubscribe)", parts.path):
             if found[2] == "end":
                 self._end_channel(found[1])
@@ -319,7 +321,7 @@ class FakeNode:
                 self.wfile.write(content)
                 self.close_connection = True
 
-            do_GET = do_POST = do_DELETE = do_PATCH = _serve
+            do_GET = do_POST = do_PATCH = _serve
 
             def log_message(self, format: str, *args: object) -> None:
                 """Quiet."""

@@ -24,7 +24,7 @@ from controlplane.domain.nodes.model import Node
 from controlplane.ports.control import NodeRefused, NodeUnreachable
 from controlplane.wire.base import Problem
 from controlplane.wire.inside import SessionInside
-from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
+from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest, SessionsEnd
 
 CONNECT_S = 1.0
 TIMEOUT = aiohttp.ClientTimeout(total=5.0, sock_connect=CONNECT_S)
@@ -57,12 +57,10 @@ class HttpNodeControl:
         )
         return _read(node, SessionAnswer, answer)
 
-    async def end_session(self, node: Node, session: str, reason: str) -> None:
-        try:
-            await self._call(node, "DELETE", f"/v1/sessions/{session}", params={"reason": reason})
-        except NodeRefused as error:
-            if error.problem.status != 404:
-                raise
+    async def end_sessions(self, node: Node, sessions: list[str], reason: str) -> None:
+        wanted = SessionsEnd(ids=sessions, reason=reason)
+        body = wanted.model_dump_json().encode()
+        await self._call(node, "POST", "/v1/sessions/end", body=body, headers=JSON)
 
     async def patch_session(
         self, node: Node, session: str, fragment: str, if_match: str
@@ -124,7 +122,6 @@ class HttpNodeControl:
         *,
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
-        params: dict[str, str] | None = None,
         timeout: aiohttp.ClientTimeout = TIMEOUT,
     ) -> tuple[int, bytes]:
         """Status and body of the answer."""
@@ -136,7 +133,6 @@ class HttpNodeControl:
                 node.control_url + path,
                 data=body,
                 headers={"Authorization": f"Bearer {self._secret_of(node)}"} | (headers or {}),
-                params=params,
                 timeout=timeout,
                 ssl=self._context(node),
                 allow_redirects=False,  # what we ask is for this node alone

@@ -304,3 +304,16 @@ async def test_what_is_known_of_a_node_before_it_told_of_its_sessions_has_no_dat
     inside = await show.get("/nodes/edge-1")
     assert inside["sessions"] == []
     assert inside["reported_at"] is None
+
+
+async def test_viewers_that_leave_together_are_told_of_in_one_request(show: Show) -> None:
+    await show.on_air()
+    for _ in range(3):
+        assert (await show.whep()).status_code == 201
+    edge = show.nodes["edge-1"]
+    viewers = [show.board.sessions[session] for session in edge.sessions]
+    for viewer in viewers[:2]:
+        show.stage.manager.streams.drop_session(viewer, "the viewer left")
+    show.stage.manager.streams.drop_session(viewers[2], "its connection never stood")
+    await wait_for(lambda: not edge.sessions, 5, "the node let them all go")
+    assert edge.calls.count("POST /v1/sessions/end") == 2, "one for each reason"

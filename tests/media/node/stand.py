@@ -170,6 +170,10 @@ class Manager:
         async with httpx.AsyncClient(trust_env=False, timeout=5, verify=pinned) as client:
             return await client.request(method, enrolled.enrol.control_url + path, headers=headers, **kwargs)
 
+    async def end(self, node: str, *sessions: str) -> None:
+        ended = await self.call(node, "POST", "/v1/sessions/end", json={"ids": sessions, "reason": "a test"})
+        assert ended.status_code == 204
+
     async def session(
         self, node: str, kind: str, channel: str, offer: str, session: str, party: str | None = None
     ) -> str:

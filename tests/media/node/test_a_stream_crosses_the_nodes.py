@@ -213,9 +213,10 @@ async def test_what_cannot_be_served_is_refused_with_a_reason(nodes: Stand) -> N
             assert (full.value.status, full.value.problem["code"]) == (503, "node_full")
         finally:
             await other.close()
-        gone = await manager.call("origin-1", "DELETE", "/v1/sessions/unknown")
+        gone = await manager.call("origin-1", "PATCH", "/v1/sessions/unknown", content=ICE_RESTART)
         assert gone.status_code == 404
         assert gone.headers["content-type"] == "application/problem+json"
+        await manager.end("origin-1", "unknown")
         unconditional = await manager.call(
             "origin-1", "PATCH", f"/v1/sessions/{publisher.session}", content=ICE_RESTART
         )
@@ -232,8 +233,7 @@ async def test_a_publisher_that_has_left_has_no_place_kept_over_the_limit(nodes:
     first, second, third = Publisher(), Publisher(), Publisher()
     try:
         await first.publish(nodes.manager, "origin-1", "main")
-        gone = await nodes.manager.call("origin-1", "DELETE", f"/v1/sessions/{first.session}")
-        assert gone.status_code == 204
+        await nodes.manager.end("origin-1", first.session)
         await second.publish(nodes.manager, "origin-1", "other")
         with pytest.raises(SessionRefused) as refused:
             await third.publish(nodes.manager, "origin-1", "main")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
+from controlplane.wire.nodes import MOST_ENDED, SessionAnswer, SessionPatch, SessionRequest
 from media.node.control import MAX_BODY, application
 
 SECRET = "the secret of the enrolment"
@@ -40,8 +40,8 @@ class Noted:
         self.asked.append(("create", request))
         return SessionAnswer(id=request.id, answer="v=0", video_codec=None)
 
-    async def end_session(self, session_id: str, reason: str) -> None:
-        self.asked.append(("end", reason))
+    async def end_sessions(self, sessions: list[str], reason: str) -> None:
+        self.asked.append(("end", (sessions, reason)))
 
     async def patch(self, session_id: str, fragment: str, if_match: str | None) -> SessionPatch | None:
         self.asked.append(("patch", fragment))
@@ -108,7 +108,7 @@ def test_any_fragment_goes_to_the_session_as_text(body: bytes) -> None:
     assert asked == [("patch", body.decode("utf-8", "replace"))]
 
 
-@pytest.mark.parametrize("path", ["/v1/sessions", *REASONS])
+@pytest.mark.parametrize("path", ["/v1/sessions", "/v1/sessions/end", *REASONS])
 @pytest.mark.parametrize(("body", "refused"), [(b"[" * 60_000, 400), (b" " * (MAX_BODY + 1), 413)])
 def test_what_is_too_deep_or_too_long_does_no_harm(path: str, body: bytes, refused: int) -> None:
     answer, asked = send("POST", path, body)
@@ -118,18 +118,28 @@ def test_what_is_too_deep_or_too_long_does_no_harm(path: str, body: bytes, refus
         assert (answer.status_code, asked) == (refused, [])
 
 
+def test_several_sessions_are_ended_at_once() -> None:
+    body = json.dumps({"ids": ["one", "two"], "reason": "it is lateé"}).encode()
+    answer, asked = send("POST", "/v1/sessions/end", body)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert asked == [("end", (["one", "two"], "it is lateé"))]
+    assert "content-length" not in answer.headers, "RFC 9110 section 8.6"
+
+
 @pytest.mark.parametrize(
-    ("path", "reason"),
+    "body",
     [
-        ("/v1/sessions/one", "ended by the stream manager"),
-        ("/v1/sessions/one?reason=", ""),
-        ("/v1/sessions/one?other=1&reason=it+is%20late%C3%A9", "it is lateé"),
+        b"",
+        b"{}",
+        b'{"ids": []}',
+        b'{"ids": "one"}',
+        b'{"ids": [1]}',
+        json.dumps({"ids": ["one"] * (MOST_ENDED + 1)}).encode(),
     ],
 )
-def test_the_reason_of_an_end_is_in_the_query(path: str, reason: str) -> None:
-    answer, asked = send("DELETE", path)
-    assert (answer.status_code, answer.content, asked) == (204, b"", [("end", reason)])
-    assert "content-length" not in answer.headers, "RFC 9110 section 8.6"
+def test_what_names_no_sessions_ends_none(body: bytes) -> None:
+    answer, asked = send("POST", "/v1/sessions/end", body)
+    assert (answer.status_code, answer.json()["code"], asked) == (400, "bad_request", [])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +181,7 @@ def test_what_a_path_does_not_do_is_refused(method: str, path: str, allowed: str
 def test_nothing_is_done_without_the_secret(given: str) -> None:
     for method, path in [
         ("POST", "/v1/sessions"),
-        ("DELETE", "/v1/sessions/one"),
+        ("POST", "/v1/sessions/end"),
         ("GET", "/v1/health"),
         ("POST", "/v1/terminate"),
     ]:

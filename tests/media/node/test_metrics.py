@@ -113,7 +113,7 @@ async def test_what_was_refused_and_what_failed_counts(nodes: Stand) -> None:
         await viewer.offer_only(nodes.manager, "edge-1", "main")
         with pytest.raises(SessionRefused, match="node_full"):
             await another.offer_only(nodes.manager, "edge-1", "main")
-        await nodes.manager.call("edge-1", "DELETE", f"/v1/sessions/{viewer.session}")
+        await nodes.manager.end("edge-1", viewer.session)
         found = await metrics(nodes, "edge-1")
     finally:
         await viewer.close()

@@ -124,7 +124,7 @@ async def test_a_session_that_ends_ends_its_connection(nodes: Stand, show: Async
     viewer = tcp_viewer(show)
     await viewer.watch(nodes.manager, "edge-1", "main")
     await shows(viewer, 3)
-    await nodes.manager.call("edge-1", "DELETE", f"/v1/sessions/{viewer.id}")
+    await nodes.manager.end("edge-1", viewer.id)
     await until(lambda: viewer.closed, "the connection is closed", 5)
     assert viewer.viewer is not None
     assert viewer.viewer.state == "closed"
