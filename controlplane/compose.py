@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from controlplane.adapters.clock import SystemClock
 from controlplane.adapters.control.http import HttpNodeControl
 from controlplane.adapters.simulation import ProcessSimulator
-from controlplane.adapters.store.sql import SqlStore, sqlite_engine
+from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.config import ManagerConfig
 from controlplane.http.app import build
 from controlplane.http.context import Manager
@@ -113,7 +113,7 @@ async def compose(
             remedy="set SHOWCALLER_OPERATOR_SHA256 or write data/operator.sha256",
         )
     closers = contextlib.AsyncExitStack()
-    store = SqlStore(sqlite_engine(database))
+    store = SqliteStore(database)
     closers.push_async_callback(store.close)
     board = Board()
     books = Books(store, board, clock)

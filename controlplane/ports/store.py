@@ -1,8 +1,10 @@
 """The database as a port: the only thing that survives a stream manager.
 
-All work happens inside `read` or `write`: a coroutine that gets a Transaction. A write commits when the
-coroutine returns and leaves nothing behind when it raises. It may be run AGAIN from the start when the
-database asks for that (deadlock, fail-over), so it must touch nothing but its transaction.
+All work happens inside `read` or `write`: a coroutine that gets a Transaction. A write commits after the
+coroutine has returned and leaves nothing behind when it raises. It may be run AGAIN from the start when the
+database asks for that (deadlock, fail-over), so it must change nothing but its transaction, and it must await
+nothing else: others wait for their turn. Several writes may be committed in one transaction, in the order in
+which they were asked for; nobody is answered before that.
 
 Times are Unix seconds. Secrets arrive hashed.
 """
@@ -153,8 +155,22 @@ class Store(Protocol):
         """Run `work` on a consistent view. Raises StoreBusy, StoreFull."""
         ...
 
-    async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `work` in one transaction and commit. Raises StoreBusy, StoreFull."""
+    async def write(
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        *,
+        after: Callable[[T], None] | None = None,
+        first: bool = False,
+    ) -> T:
+        """Run `work` and commit. Raises StoreBusy, StoreFull, and whatever `work` raises.
+
+        `after` gets its result right after the commit, also where the caller was cancelled meanwhile: for all
+        writes in the order of the commits, before any later transaction begins. `first`: the work begins its
+        transaction, so everything that was committed before it has been through `after` when it runs. A work
+        that looks at what `after` keeps needs that.
+        """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Whoever has been asked for is run to its end; from now on StoreBusy is raised."""
+        ...

@@ -5,11 +5,15 @@
 
 Inside, `change.move` takes a node or a stream along a transition of its machine: it validates, writes the
 row and the journal entry in the same transaction. After the commit, and only then, the board shows the new
-rows and whoever listens (the live feed, the pages) is told. A change that raises leaves nothing behind, and
-one that was begun is finished although its caller is cancelled: a client that hangs up cannot tear it.
+rows and whoever listens (the live feed, the pages) is told, of all changes in the order of their commits. A
+change that raises leaves nothing behind, and one that was asked for is finished although its caller is
+cancelled: a client that hangs up cannot tear it.
+
+Inside `change` the board shows exactly what is committed. That has its price: such a change begins a
+transaction of its own, and is committed with others only where they come after it. What comes in crowds, and
+looks at its transaction alone, goes by `change_together` and shares a commit with whatever else there is.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -152,7 +156,6 @@ class Books:
         self.board = board
         self.clock = clock
         self._listeners: list[Listener] = []
-        self._one_at_a_time = asyncio.Lock()
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -164,20 +167,24 @@ class Books:
 
         Raises StoreBusy, and whatever `work` raises.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._change(work, *args, **kwargs)))
+        return await self._write(lambda change: work(change, *args, **kwargs), first=True)
 
-    async def _change(
+    async def change_together(
         self, work: Callable[Concatenate[Change, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        """`change` for a work that does not look at the board: what others before it in the same transaction
+        have done is in its transaction, and not yet on the board."""
+        return await self._write(lambda change: work(change, *args, **kwargs), first=False)
+
+    async def _write(self, work: Callable[[Change], Awaitable[T]], *, first: bool) -> T:
         async def run(tx: Transaction) -> tuple[Change, T]:
             change = Change(tx, self.clock.now())
-            return change, await work(change, *args, **kwargs)
+            return change, await work(change)
 
-        # The commit and its publication are one step to every other change: inside a change the board shows
-        # exactly what is committed.
-        async with self._one_at_a_time:
-            change, result = await self.store.write(run)
-            self._publish(change.done)
+        def publish(done: tuple[Change, T]) -> None:
+            self._publish(done[0].done)
+
+        _, result = await self.store.write(run, after=publish, first=first)
         return result
 
     def _publish(self, changed: Changed) -> None:

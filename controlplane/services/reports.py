@@ -62,7 +62,7 @@ class Reports:
         if node.state not in LEAVING:
             news = self._news(node, report, before)
             if news:
-                await self._books.change(self._write, node.id, news)
+                await self._books.change_together(self._write, node.id, news)
         return ReportAnswer(orders=self._orders(node.id, report), metrics_sha256=self._metrics_sha256)
 
     def _heard(self, report: NodeReport, before: Heard | None) -> Heard:

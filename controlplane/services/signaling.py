@@ -286,19 +286,19 @@ class Signaling:
         said: ControlError | None = None
         while True:
             try:
-                session = await self._books.change(self._seat, channel, tried)
+                session = await self._books.change_together(self._seat, channel, tried)
             except NoRoom as error:
                 raise said or error from None
             tried.append(session.node)
             try:
                 return await self._ask(session, offer, party)
             except NodeUnreachable as error:
-                await self._books.change(Change.end_session, session, EndReason.REFUSED)
+                await self._books.change_together(Change.end_session, session, EndReason.REFUSED)
                 await self._losses.unreachable(error)
                 if len(tried) >= TRIES:
                     raise _no_answer(error) from error
             except ControlError as error:
-                await self._books.change(Change.end_session, session, EndReason.REFUSED)
+                await self._books.change_together(Change.end_session, session, EndReason.REFUSED)
                 if error.status < 500 or len(tried) >= TRIES:
                     raise
                 said = error
@@ -317,7 +317,7 @@ class Signaling:
     async def leave(self, channel: str, session_id: str) -> None:
         """A WHEP DELETE."""
         session = await self._find(channel, session_id, SessionKind.WHEP)
-        await self._books.change(Change.end_session, session, EndReason.LEFT)
+        await self._books.change_together(Change.end_session, session, EndReason.LEFT)
         self._streams.drop_session(session, "the viewer left")
 
     # relays

@@ -1,107 +1,82 @@
-"""The store on SQLAlchemy Core: SQLite in WAL mode with synchronous=FULL for an embedded stage.
+"""The statements of the store, in SQLAlchemy Core and in SQL that SQLite and MySQL both speak.
 
-Writes on SQLite take the write lock when they begin (BEGIN IMMEDIATE), one at a time within this process, so
-that they never fail half-way for want of it. Nothing in the statements is SQLite's own: MySQL speaks them
-too, and will only need its own engine options and the retry of whole transactions.
+What is asked for with every join, leaving, report or publisher's report is built once, here, and given its
+values when it is executed: building a statement anew costs three to five times what executing it does.
 """
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import Table, and_, delete, event, func, insert, select, update
-from sqlalchemy.engine import Connection, Row
-from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Executable, Table, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy.engine import CursorResult, Row
+from sqlalchemy.exc import IntegrityError
 
 from controlplane.adapters.store import tables as t
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
-from controlplane.ports.store import DECISIONS, StoreBusy, StoreFull, Taken
+from controlplane.ports.store import DECISIONS, Taken
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.fleet import Policy
 from controlplane.wire.nodes import NodeState, Role, SessionKind
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 _NODE_COLUMNS = [column for column in t.nodes.c if column.name != "reserved"]
 _SEATED = (SessionKind.WHIP.value, SessionKind.WHEP.value)
-# SQLITE_FULL, SQLITE_IOERR (the shared memory of the WAL cannot grow), SQLITE_READONLY, SQLITE_CANTOPEN
-_NO_ROOM = ("disk is full", "disk I/O error", "readonly database", "unable to open database")
 _TERMINATED = NodeState.TERMINATED.value
 
 
-def sqlite_engine(database: Path, busy_s: float = 5.0) -> AsyncEngine:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{database}", pool_size=2, max_overflow=1)
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # BEGIN is ours, see below
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={int(busy_s * 1000)}")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+_IN_SERVICE = NodeState.IN_SERVICE.value
 
 
-class SqlStore:
-    """ports.store.Store."""
+# Parameters of a WHERE are called of_...: the names of columns are taken, by what is SET.
+_NODE = select(*_NODE_COLUMNS).where(t.nodes.c.id == bindparam("of_id"))
+_SAVE_NODE = update(t.nodes).where(t.nodes.c.id == bindparam("of_id"))
+_ROOMS = select(t.nodes.c.id, t.nodes.c.capacity, t.nodes.c.reserved).where(
+    t.nodes.c.role == bindparam("of_role"), t.nodes.c.state == _IN_SERVICE
+)
+_RESERVE = (
+    update(t.nodes)
+    .where(
+        t.nodes.c.id == bindparam("of_id"),
+        t.nodes.c.state == _IN_SERVICE,
+        t.nodes.c.reserved < t.nodes.c.capacity,
+    )
+    .values(reserved=t.nodes.c.reserved + 1)
+)
+_RELEASE = (
+    update(t.nodes)
+    .where(t.nodes.c.id == bindparam("of_id"), t.nodes.c.reserved >= bindparam("seats"))
+    .values(reserved=t.nodes.c.reserved - bindparam("seats"))
+)
+_STREAM = select(t.streams).where(t.streams.c.channel == bindparam("of_channel"))
+_SAVE_STREAM = update(t.streams).where(t.streams.c.channel == bindparam("of_channel"))
+_SESSION = select(t.sessions).where(t.sessions.c.id == bindparam("of_id"))
+_ADD_SESSION = insert(t.sessions)
+_END_SESSION = update(t.sessions).where(
+    t.sessions.c.id == bindparam("of_id"), t.sessions.c.ended_at.is_(None)
+)
+_APPEND_JOURNAL = insert(t.journal)
+_REVOKED = select(t.revoked_tokens.c.jti).where(t.revoked_tokens.c.jti == bindparam("of_jti"))
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._writer = asyncio.Lock()
-        self._running: set[asyncio.Task[Any]] = set()
-        self._closed = False
 
-    async def read(self, work: Callable[["SqlTransaction"], Awaitable[T]]) -> T:
-        return await self._whole(self._run(work, writes=False))
+class Executes(Protocol):
+    """What a transaction needs of its connection."""
 
-    async def write(self, work: Callable[["SqlTransaction"], Awaitable[T]]) -> T:
-        return await self._whole(self._write(work))
+    async def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | None = None
+    ) -> CursorResult[Any]: ...
 
-    async def _whole(self, running: Coroutine[Any, Any, T]) -> T:
-        """To its end, also when the caller is cancelled: a connection given up in the middle of a statement
-        would leave its thread behind, and the process could not end."""
-        if self._closed:
-            running.close()
-            raise StoreBusy("the stream manager is ending")
-        task = asyncio.ensure_future(running)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
 
-    async def _write(self, work: Callable[["SqlTransaction"], Awaitable[T]]) -> T:
-        async with self._writer:
-            return await self._run(work, writes=True)
+if TYPE_CHECKING:
 
-    async def _run(self, work: Callable[["SqlTransaction"], Awaitable[T]], *, writes: bool) -> T:
-        try:
-            async with self._engine.connect() as connection:
-                await connection.execution_options(writes=writes)
-                async with connection.begin():
-                    return await work(SqlTransaction(connection))
-        except OperationalError as error:
-            if "locked" in str(error.orig) or "busy" in str(error.orig):
-                raise StoreBusy(str(error.orig)) from error
-            if any(words in str(error.orig) for words in _NO_ROOM):
-                raise StoreFull(str(error.orig)) from error
-            raise
-
-    async def close(self) -> None:
-        self._closed = True
-        await asyncio.gather(*self._running, return_exceptions=True)
-        await self._engine.dispose()
+    def _fits(connection: AsyncConnection) -> Executes:
+        """SQLAlchemy's own has it, for databases that are asked over the network."""
+        return connection
 
 
 def _as_node(row: Row[Any]) -> Node:
@@ -143,22 +118,22 @@ def _clip(text: str, table: Table, column: str) -> str:
 class SqlTransaction:
     """ports.store.Transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Executes) -> None:
         self._c = connection
 
-    async def _rows(self, statement: Any) -> list[Row[Any]]:
-        return list((await self._c.execute(statement)).all())
+    async def _rows(self, statement: Executable, **values: Any) -> list[Row[Any]]:
+        return list((await self._c.execute(statement, values)).all())
 
-    async def _one(self, statement: Any) -> Row[Any] | None:
-        return (await self._c.execute(statement)).first()
+    async def _one(self, statement: Executable, **values: Any) -> Row[Any] | None:
+        return (await self._c.execute(statement, values)).first()
 
-    async def _changed(self, statement: Any) -> int:
-        return (await self._c.execute(statement)).rowcount
+    async def _changed(self, statement: Executable, **values: Any) -> int:
+        return (await self._c.execute(statement, values)).rowcount
 
     # nodes
 
     async def node(self, node_id: str) -> Node | None:
-        row = await self._one(select(*_NODE_COLUMNS).where(t.nodes.c.id == node_id))
+        row = await self._one(_NODE, of_id=node_id)
         return None if row is None else _as_node(row)
 
     async def nodes(self) -> list[Node]:
@@ -184,28 +159,18 @@ class SqlTransaction:
             raise Taken(node.id) from error
 
     async def save_node(self, node: Node) -> None:
-        await self._c.execute(update(t.nodes).where(t.nodes.c.id == node.id).values(**_node_values(node)))
+        await self._changed(_SAVE_NODE, of_id=node.id, **_node_values(node))
 
     async def rooms(self, role: Role) -> list[Room]:
-        n = t.nodes.c
-        statement = select(n.id, n.capacity, n.reserved).where(
-            n.role == role.value, n.state == NodeState.IN_SERVICE.value
-        )
-        return [Room(row.id, row.capacity, row.reserved) for row in await self._rows(statement)]
+        return [
+            Room(row.id, row.capacity, row.reserved) for row in await self._rows(_ROOMS, of_role=role.value)
+        ]
 
     async def reserve(self, node_id: str) -> bool:
-        n = t.nodes.c
-        statement = (
-            update(t.nodes)
-            .where(n.id == node_id, n.state == NodeState.IN_SERVICE.value, n.reserved < n.capacity)
-            .values(reserved=n.reserved + 1)
-        )
-        return await self._changed(statement) == 1
+        return await self._changed(_RESERVE, of_id=node_id) == 1
 
     async def release(self, node_id: str, seats: int = 1) -> None:
-        n = t.nodes.c
-        statement = update(t.nodes).where(n.id == node_id, n.reserved >= seats)
-        await self._c.execute(statement.values(reserved=n.reserved - seats))
+        await self._changed(_RELEASE, of_id=node_id, seats=seats)
 
     async def recount_reserved(self) -> None:
         s = t.sessions.c
@@ -256,7 +221,7 @@ class SqlTransaction:
     # streams
 
     async def stream(self, channel: str) -> Stream | None:
-        row = await self._one(select(t.streams).where(t.streams.c.channel == channel))
+        row = await self._one(_STREAM, of_channel=channel)
         return None if row is None else _as_stream(row)
 
     async def streams_on_air(self) -> list[Stream]:
@@ -269,8 +234,7 @@ class SqlTransaction:
         for column in ("publisher", "video_codec"):
             if values[column] is not None:
                 values[column] = _clip(values[column], t.streams, column)
-        where = t.streams.c.channel == stream.channel
-        if await self._changed(update(t.streams).where(where).values(**values)) == 0:
+        if await self._changed(_SAVE_STREAM, of_channel=stream.channel, **values) == 0:
             await self._c.execute(insert(t.streams).values(**values))
 
     async def purge_streams(self, ended_before: float) -> None:
@@ -281,7 +245,7 @@ class SqlTransaction:
     # sessions
 
     async def session(self, session_id: str) -> Session | None:
-        row = await self._one(select(t.sessions).where(t.sessions.c.id == session_id))
+        row = await self._one(_SESSION, of_id=session_id)
         return None if row is None else _as_session(row)
 
     async def sessions(self) -> list[Session]:
@@ -290,12 +254,10 @@ class SqlTransaction:
 
     async def add_session(self, session: Session) -> None:
         values = asdict(session) | {"kind": session.kind.value}
-        await self._c.execute(insert(t.sessions).values(**values))
+        await self._c.execute(_ADD_SESSION, values)
 
     async def end_session(self, session_id: str, at: float, reason: EndReason) -> bool:
-        s = t.sessions.c
-        statement = update(t.sessions).where(s.id == session_id, s.ended_at.is_(None))
-        return await self._changed(statement.values(ended_at=at, end_reason=reason.value)) == 1
+        return await self._changed(_END_SESSION, of_id=session_id, ended_at=at, end_reason=reason.value) == 1
 
     async def purge_sessions(self, ended_before: float) -> None:
         await self._c.execute(delete(t.sessions).where(t.sessions.c.ended_at < ended_before))
@@ -313,7 +275,7 @@ class SqlTransaction:
             "message": message,
             "data": json.dumps(data, separators=(",", ":")),
         }
-        result = await self._c.execute(insert(t.journal).values(**values))
+        result = await self._c.execute(_APPEND_JOURNAL, values)
         key = result.inserted_primary_key
         assert key is not None
         return JournalEntry(**values | {"id": key[0], "data": dict(data)})
@@ -345,8 +307,7 @@ class SqlTransaction:
             await self._c.execute(insert(t.revoked_tokens).values(jti=jti, channel=channel, expires=expires))
 
     async def revoked(self, jti: str) -> bool:
-        statement = select(t.revoked_tokens.c.jti).where(t.revoked_tokens.c.jti == jti)
-        return await self._one(statement) is not None
+        return await self._one(_REVOKED, of_jti=jti) is not None
 
     async def purge_revoked(self, expired_before: float) -> None:
         await self._c.execute(delete(t.revoked_tokens).where(t.revoked_tokens.c.expires < expired_before))

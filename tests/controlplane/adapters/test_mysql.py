@@ -22,7 +22,8 @@ from sqlalchemy.sql.elements import TextClause
 from sqlalchemy.sql.functions import FunctionElement
 
 from controlplane.adapters.store import migrate
-from controlplane.adapters.store.sql import SqlStore, SqlTransaction, sqlite_engine
+from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.adapters.store.tables import metadata
 from controlplane.domain.nodes.model import Group
 from controlplane.domain.streams.model import EndReason, Session
@@ -77,20 +78,19 @@ WORK: list[Work] = [
 
 
 @pytest.fixture
-async def recorded(tmp_path: Path) -> AsyncIterator[tuple[SqlStore, list[Any]]]:
+async def recorded(tmp_path: Path) -> AsyncIterator[tuple[SqliteStore, list[Any]]]:
     """A store on SQLite, and every statement that it executes."""
     database = tmp_path / "showcaller.db"
     migrate.prepare(database)
-    engine = sqlite_engine(database)
+    store = SqliteStore(database)
     statements: list[Any] = []
-    event.listen(engine.sync_engine, "before_execute", lambda _c, what, *_: statements.append(what))
-    store = SqlStore(engine)
+    event.listen(store.engine, "before_execute", lambda _c, what, *_: statements.append(what))
     yield store, statements
     await store.close()
 
 
 async def test_every_statement_of_the_store_compiles(
-    recorded: tuple[SqlStore, list[Any]], monkeypatch: pytest.MonkeyPatch
+    recorded: tuple[SqliteStore, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, statements = recorded
     called: set[str] = set()

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from controlplane.adapters.store import migrate
-from controlplane.adapters.store.sql import SqlStore, SqlTransaction, sqlite_engine
+from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.adapters.store.tables import metadata
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
@@ -34,17 +35,17 @@ def database(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(database: Path) -> AsyncIterator[SqlStore]:
-    made = SqlStore(sqlite_engine(database, busy_s=0.2))
+async def store(database: Path) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(database, busy_s=0.2)
     yield made
     await made.close()
 
 
-async def _add(store: SqlStore, node: Node) -> None:
+async def _add(store: SqliteStore, node: Node) -> None:
     await store.write(lambda tx: tx.add_node(node))
 
 
-async def test_seats_are_never_overfilled_by_concurrent_reservations(store: SqlStore) -> None:
+async def test_seats_are_never_overfilled_by_concurrent_reservations(store: SqliteStore) -> None:
     await _add(store, replace(NODE, capacity=7))
     taken = await asyncio.gather(*(store.write(lambda tx: tx.reserve("edge-1")) for _ in range(40)))
     assert sum(taken) == 7
@@ -57,7 +58,7 @@ async def test_seats_are_never_overfilled_by_concurrent_reservations(store: SqlS
     await store.write(lambda tx: tx.release("edge-1", 100))  # never below zero
 
 
-async def test_a_write_that_raises_leaves_nothing_behind(store: SqlStore) -> None:
+async def test_a_write_that_raises_leaves_nothing_behind(store: SqliteStore) -> None:
     async def fails(tx: SqlTransaction) -> None:
         await tx.add_node(NODE)
         await tx.append_journal(1.0, "a", "k", "s", "m", {})
@@ -69,7 +70,7 @@ async def test_a_write_that_raises_leaves_nothing_behind(store: SqlStore) -> Non
     assert await store.read(lambda tx: tx.journal(0, 10)) == []
 
 
-async def test_rows_come_back_as_they_were_written(store: SqlStore) -> None:
+async def test_rows_come_back_as_they_were_written(store: SqliteStore) -> None:
     node = replace(NODE, credential_hash="c", pid=5, start_time=12345.0, drain_deadline=9.5)
     stream = Stream(
         channel="main",
@@ -111,7 +112,7 @@ async def test_rows_come_back_as_they_were_written(store: SqlStore) -> None:
         await store.write(lambda tx: tx.add_node(replace(node, enrol_hash="y", credential_hash="d")))
 
 
-async def test_nodes_that_terminated_long_ago_are_forgotten_and_no_others(store: SqlStore) -> None:
+async def test_nodes_that_terminated_long_ago_are_forgotten_and_no_others(store: SqliteStore) -> None:
     gone = replace(NODE, state=NodeState.TERMINATED)
     for name, node, since in (("edge-1", gone, 5.0), ("edge-2", gone, 50.0), ("edge-3", NODE, 5.0)):
         await _add(store, replace(node, id=name, enrol_hash=name, state_since=since))
@@ -121,7 +122,9 @@ async def test_nodes_that_terminated_long_ago_are_forgotten_and_no_others(store:
     assert await store.read(lambda tx: tx.node("edge-3")) is not None
 
 
-async def test_channels_that_went_off_the_air_long_ago_are_forgotten_and_no_others(store: SqlStore) -> None:
+async def test_channels_that_went_off_the_air_long_ago_are_forgotten_and_no_others(
+    store: SqliteStore,
+) -> None:
     ended, live = StreamState.ENDED, StreamState.LIVE
     for channel, state, since in (("old", ended, 5.0), ("late", ended, 50.0), ("on-air", live, 5.0)):
         stream = replace(STREAM, channel=channel, state=state, state_since=since)
@@ -132,7 +135,7 @@ async def test_channels_that_went_off_the_air_long_ago_are_forgotten_and_no_othe
     assert await store.read(lambda tx: tx.stream("on-air")) is not None
 
 
-async def test_a_session_ends_once(store: SqlStore) -> None:
+async def test_a_session_ends_once(store: SqliteStore) -> None:
     session = Session(id="s", kind=SessionKind.WHEP, channel="main", node="edge-1", created_at=2.0)
     await store.write(lambda tx: tx.add_session(session))
     ends = [await store.write(lambda tx: tx.end_session("s", 3.0, EndReason.MOVED)) for _ in range(2)]
@@ -144,7 +147,7 @@ async def test_a_session_ends_once(store: SqlStore) -> None:
     assert await store.read(lambda tx: tx.session("s")) is None
 
 
-async def test_journal_numbers_are_never_given_twice(store: SqlStore) -> None:
+async def test_journal_numbers_are_never_given_twice(store: SqliteStore) -> None:
     async def three(tx: SqlTransaction) -> list[int]:
         return [(await tx.append_journal(1.0, "a", "k", "s", "m", {"x": 1})).id for _ in range(3)]
 
@@ -156,7 +159,7 @@ async def test_journal_numbers_are_never_given_twice(store: SqlStore) -> None:
     assert [entry.id for entry in await store.read(lambda tx: tx.latest_journal(2))] == [5, 6]
 
 
-async def test_decisions_are_what_policies_did_newest_first_of_all_groups_or_one(store: SqlStore) -> None:
+async def test_decisions_are_what_policies_did_newest_first_of_all_groups_or_one(store: SqliteStore) -> None:
     async def some(tx: SqlTransaction) -> None:
         for kind, subject in (
             ("scale.add", "edge@a"),
@@ -173,7 +176,7 @@ async def test_decisions_are_what_policies_did_newest_first_of_all_groups_or_one
     assert [entry.id for entry in await store.read(lambda tx: tx.decisions(None, 1))] == [4]
 
 
-async def test_a_groups_policy_comes_back_as_it_was(store: SqlStore) -> None:
+async def test_a_groups_policy_comes_back_as_it_was(store: SqliteStore) -> None:
     policy = Policy.model_validate({"alarm": 0.58, "spend_cap": 1.25, "prestage": {"nodes": 2}})
     group = Group(role=Role.EDGE, region="local", desired=1, policy=policy, scaled_up_at=5.0)
     await store.write(lambda tx: tx.save_group(group))
@@ -183,7 +186,9 @@ async def test_a_groups_policy_comes_back_as_it_was(store: SqlStore) -> None:
     assert await store.read(lambda tx: tx.groups()) == [bare]
 
 
-async def test_a_database_held_by_another_program_is_said_to_be_busy(store: SqlStore, database: Path) -> None:
+async def test_a_database_held_by_another_program_is_said_to_be_busy(
+    store: SqliteStore, database: Path
+) -> None:
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreBusy):
@@ -192,20 +197,21 @@ async def test_a_database_held_by_another_program_is_said_to_be_busy(store: SqlS
     await _add(store, NODE)
 
 
-async def test_it_is_durable_as_configured(store: SqlStore) -> None:
-    async with store._engine.connect() as connection:
-        mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar()
-        sync = (await connection.exec_driver_sql("PRAGMA synchronous")).scalar()
-    assert (mode, sync) == ("wal", 2)
+async def test_it_is_durable_as_configured(store: SqliteStore) -> None:
+    await _add(store, NODE)
+    assert store._writer is not None
+    raw = store._writer.raw
+    assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert raw.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 _WRITER = """
 import asyncio, sys
 from pathlib import Path
-from controlplane.adapters.store.sql import SqlStore, sqlite_engine
+from controlplane.adapters.store.sqlite import SqliteStore
 
 async def main():
-    store = SqlStore(sqlite_engine(Path(sys.argv[1])))
+    store = SqliteStore(Path(sys.argv[1]))
     while True:
         entry = await store.write(lambda tx: tx.append_journal(1.0, "a", "k", "s", "m", {}))
         print(entry.id, flush=True)
