@@ -221,6 +221,7 @@ class SqliteStore:
         self._closed = True
         if self._runner is not None:
             await asyncio.wait({self._runner})  # whoever is in line has his turn
+        await self._thread.run(int)  # and whoever is just opening it has done so
         await self._disconnect()
         self._thread.end()
 

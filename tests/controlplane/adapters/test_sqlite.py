@@ -218,6 +218,19 @@ async def test_closing_lets_those_in_line_have_their_turn(store: SqliteStore, da
     await again.close()
 
 
+async def test_closing_while_it_is_being_opened_leaves_nothing_open(database: Path) -> None:
+    store = SqliteStore(database)
+    with slow_disk(store) as let_go:
+        (reading,) = await begin(store.read(lambda tx: tx.nodes()))
+        (closing_it,) = await begin(store.close())
+        let_go()
+        with pytest.raises(StoreBusy, match="is ending"):
+            await reading
+        await closing_it
+    assert store._reader is None
+    assert not database.with_name(f"{database.name}-wal").exists()
+
+
 async def test_closing_waits_for_another_programs_lock_no_longer_than_a_write_does(database: Path) -> None:
     store = SqliteStore(database, busy_s=0.1)
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
