@@ -218,6 +218,8 @@ class SqliteStore:
         return await answer
 
     async def close(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         if self._runner is not None:
             await asyncio.wait({self._runner})  # whoever is in line has his turn
