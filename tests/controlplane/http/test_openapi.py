@@ -17,7 +17,6 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from sqlalchemy import event
 
 from tests.controlplane.stage import AS_OPERATOR, Show, running
 from tests.support.wait import wait_for
@@ -166,13 +165,8 @@ async def test_the_journal_is_read_in_pages(show: Show) -> None:
 async def test_a_database_that_cannot_be_written_is_a_documented_507(show: Show) -> None:
     await show.on_air()
     document = (await show.http.get("/api/v1/openapi.json")).json()
-    engine = show.stage.manager.books.store._engine  # type: ignore[attr-defined]
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def read_only(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA query_only=ON")
-
-    await engine.dispose()  # from here on SQLite itself refuses to write
+    store = show.stage.manager.books.store
+    store._writer.raw.execute("PRAGMA query_only=ON")  # type: ignore[attr-defined]  # SQLite itself refuses
     for method, path, template, body in (
         ("POST", "/api/v1/tokens", "/api/v1/tokens", {"channel": "main"}),
         ("POST", "/api/v1/fleet", "/api/v1/fleet", {"role": "edge"}),
