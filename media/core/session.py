@@ -28,7 +28,7 @@ from media.core import rtcp, sdp
 from media.core.address import Address as Address
 from media.core.certificate import Certificate
 from media.core.dtls import DtlsEndpoint, Role
-from media.core.errors import DtlsError, ParseError, SrtpError
+from media.core.errors import DtlsError, IntegrityError, ParseError, SrtpError
 from media.core.ice import IceAgent, IceControlling, IceLite, IceState
 from media.core.rtp import is_rtcp
 from media.core.runs import PlainRun, parse_run
@@ -231,6 +231,25 @@ class Session:
             self._drive_dtls(lambda: self._dtls.receive(datagram, now), now)
         else:
             self.drops.unvalidated += 1
+
+    def receive_check(self, datagram: bytes, source: Address, now: float) -> bytes | None:
+        """Take a check that only says that the peer is still there: the short way for nearly all of them.
+
+        Returns what to send to `source`, and there is nothing to poll; empty where it was not authentic. None,
+        and nothing was done: it is anything else, hand it to `receive`. Never raises.
+        """
+        if self.closed:
+            return None
+        try:
+            answer = self._ice.again(datagram, source, now)
+        except IntegrityError:
+            self._received += 1
+            self.drops.unauthentic += 1
+            return b""
+        if answer is not None:
+            self._received += 1
+            self._hear(now)
+        return answer
 
     def receive_media(self, datagram: bytes, source: Address, now: float) -> RtpPacket | RtcpPacket | None:
         """Take media (first byte 128 to 191), and give at once what it brings: the short way for most of it.

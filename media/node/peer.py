@@ -120,6 +120,18 @@ class Peer:
             self._pump(now)
         return True
 
+    def receive_check(self, datagram: bytes, source: Address, now: float) -> bool:
+        """Take a STUN datagram from where we send to, if it is a check as they come all the time.
+
+        False, and nothing was done: it is anything else, hand it to whom it names.
+        """
+        answer = self.session.receive_check(datagram, source, now)
+        if answer is None:
+            return False
+        if answer:
+            self.endpoint.send(answer, source)
+        return True
+
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
         session = self.session
         if b"\x80" <= datagram[:1] <= b"\xbf":
