@@ -287,7 +287,7 @@ class IceLite(IceAgent):
             self._doubt(self._lost, address, now, nominated=True)
 
     def again(self, datagram: bytes, source: Address, now: float) -> bytes | None:
-        # From where we send already, and nothing is open: what `_checked` would do comes down to the two times.
+        # From where we send, and nothing is open: all that `_checked` would do is to note the time.
         if self._precedent is None or not self._reached or self._following.new is not None:
             return None
         precedent, from_there, under = self._precedent

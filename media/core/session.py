@@ -235,8 +235,8 @@ class Session:
     def receive_check(self, datagram: bytes, source: Address, now: float) -> bytes | None:
         """Take a check that only says that the peer is still there: the short way for nearly all of them.
 
-        Returns what to send to `source`, and there is nothing to poll; empty where it was not authentic. None,
-        and nothing was done: it is anything else, hand it to `receive`. Never raises.
+        Returns what to send to `source`, and there is nothing to poll; empty where it was not authentic.
+        None, and nothing was done: it is anything else, hand it to `receive`. Never raises.
         """
         if self.closed:
             return None

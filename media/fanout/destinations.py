@@ -57,7 +57,10 @@ class Destination:
     @property
     def bytes_sent(self) -> int:
         """Protected packets, without what UDP or TCP add."""
-        return self._bytes + sum(viewers.bytes - before for viewers, _, before in self._shares)
+        sent = self._bytes
+        for viewers, _, before in self._shares:
+            sent += viewers.bytes - before
+        return sent
 
     def count(self, packets: int, size: int) -> None:
         """So many packets, of so many bytes in all, were sent to it; below 0: less than to its class."""

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from controlplane.wire.nodes import SessionKind
 from media.core import rtcp
+from media.core.address import spelled, transport
 from media.core.codecs import VideoCodec
 from media.core.sdp import Agreed, StreamDescription
 from media.core.session import (
@@ -84,6 +85,8 @@ class Peer:
         self.source: Source | None = None
         self.viewer: Viewer | None = None
         self.state = "new"
+        self.where: str | None = None  # the address we send to, for people, once there is one
+        self.transport: str | None = None  # by what it is reached there
         self._speakers = 0  # of the session's, so many has the owner been told of
         self.made_at = now
         self.reached_at: float | None = None  # when ICE first had an address that works
@@ -202,6 +205,7 @@ class Peer:
                 if self.state == "new":
                     self.state = "connecting"
                     self.reached_at = now
+                self.where, self.transport = spelled(item.remote), transport(item.remote)
                 self._owner.peer_bound(self, item.remote, now)
                 if self.viewer is not None:
                     self.stream.move(self.viewer, self.endpoint.where(item.remote))
