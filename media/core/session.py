@@ -183,10 +183,13 @@ class Session:
         self.closed = False
         self.stirred = True  # the next moment may be sooner than when it was last asked for
         self.ice_generation = 0  # restarts since the offer
-        self.speakers: set[bytes] = set()  # SSRCs, four bytes each, that authentic packets came with; a few
+        self.speakers: set[bytes] = set()  # what `inbound` calls sources
         self._ice = self._make_ice(config, now)
         self._dtls = DtlsEndpoint(config.certificate, config.dtls_role, config.remote.fingerprints)
         self._queue: deque[Transmit | Event] = deque()
+        # Of its own, for what is done with each packet: to look at the configuration would be a cache miss.
+        self._controlling = config.controlling
+        self._consent = config.consent_timeout
         self._deadline = now + config.establish_timeout  # until DTLS is done, then that of consent
         self._heard: float | None = None
         self._parting_at: float | None = None  # the peer seems to have said good-bye, and is not heard since
@@ -439,7 +442,7 @@ class Session:
         """Something authentic came from this valid address."""
         # Towards a lite agent, what authenticates is as good a sign of life as a check. A controlling one has
         # checks of its own to go by (RFC 7675 section 5.1).
-        if not self.config.controlling:
+        if not self._controlling:
             self._ice.heard(source, now)
             self._hear(now)
             if self._ice.outgoing or self._ice.selected != self.remote:
@@ -452,10 +455,8 @@ class Session:
         event: RtpPacket | RtcpPacket
         try:
             if is_rtcp(datagram):
-                speaker = datagram[4:8]
                 event = RtcpPacket(rtcp.parse_compound(inbound.unprotect_rtcp(datagram)))
             else:
-                speaker = datagram[8:12]
                 event = RtpPacket(inbound.unprotect(datagram))
         except ParseError:
             drops.malformed += 1
@@ -466,15 +467,13 @@ class Session:
         if not self._media_heard:
             self._media_heard = True
             self._dtls.heard()
-        if speaker not in self.speakers:
-            self.speakers.add(speaker)  # as many as InboundSrtp lets in
         return event
 
     def _hear(self, now: float) -> None:
         self._heard = now
         self._parting_at = None
-        if self._dtls.done:
-            self._deadline = now + self.config.consent_timeout
+        if self.inbound is not None:  # DTLS is done
+            self._deadline = now + self._consent
 
     def _ask_at(self) -> float | None:
         """When to ask a peer that seems to have gone whether it has."""
@@ -524,6 +523,7 @@ class Session:
     def _open(self, keys: SrtpKeys, now: float) -> None:
         """The handshake is done: take media, and give some as soon as it is known where it arrives."""
         self.inbound = InboundSrtp(keys)
+        self.speakers = self.inbound.sources
         self._unsettled = OutboundSrtp(
             keys, allow_repeat=self.config.allow_repeat_tx, made=self.config.outbound_made
         )

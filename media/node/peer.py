@@ -137,7 +137,8 @@ class Peer:
 
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
         session = self.session
-        if b"\x80" <= datagram[:1] <= b"\xbf":
+        first = datagram[0] if datagram else 255
+        if 128 <= first <= 191:
             event = session.receive_media(datagram, source, now)
             if event is None:
                 return
@@ -148,7 +149,7 @@ class Peer:
                 self._look_about()
             return
         session.receive(datagram, source, now)
-        if datagram[:1] < b"\x04" and session.is_valid(source):
+        if first < 4 and session.is_valid(source):
             self._owner.peer_bound(self, source, now)  # by this datagram, or again
         self._pump(now)
 
