@@ -1,4 +1,4 @@
-"""What a worker tells its agent: of its streams rates over the last second, of each session what it counts."""
+"""What a worker tells its agent: rates of its streams over the last second, and what each session counts."""
 
 from collections import deque
 from typing import Any
