@@ -18,3 +18,14 @@ class TcpAddress(NamedTuple):
 
 #: Over UDP: IP address as text, port. The driver takes IPv4-mapped IPv6 addresses and scopes off.
 Address = tuple[str, int] | TcpAddress
+
+
+def spelled(address: Address) -> str:
+    """ADDRESS:PORT for people, an IPv6 address in brackets."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def transport(address: Address) -> str:
+    """By what a peer is reached there: udp4, udp6, tcp4 or tcp6."""
+    return f"{'tcp' if isinstance(address, TcpAddress) else 'udp'}{6 if ':' in address[0] else 4}"

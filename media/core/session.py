@@ -28,7 +28,7 @@ from media.core import rtcp, sdp
 from media.core.address import Address as Address
 from media.core.certificate import Certificate
 from media.core.dtls import DtlsEndpoint, Role
-from media.core.errors import DtlsError, ParseError, SrtpError
+from media.core.errors import DtlsError, IntegrityError, ParseError, SrtpError
 from media.core.ice import IceAgent, IceControlling, IceLite, IceState
 from media.core.rtp import is_rtcp
 from media.core.runs import PlainRun, parse_run
@@ -183,10 +183,13 @@ class Session:
         self.closed = False
         self.stirred = True  # the next moment may be sooner than when it was last asked for
         self.ice_generation = 0  # restarts since the offer
-        self.speakers: set[bytes] = set()  # SSRCs, four bytes each, that authentic packets came with; a few
+        self.speakers: set[bytes] = set()  # what `inbound` calls sources
         self._ice = self._make_ice(config, now)
         self._dtls = DtlsEndpoint(config.certificate, config.dtls_role, config.remote.fingerprints)
         self._queue: deque[Transmit | Event] = deque()
+        # Of its own, for what is done with each packet: to look at the configuration would be a cache miss.
+        self._controlling = config.controlling
+        self._consent = config.consent_timeout
         self._deadline = now + config.establish_timeout  # until DTLS is done, then that of consent
         self._heard: float | None = None
         self._parting_at: float | None = None  # the peer seems to have said good-bye, and is not heard since
@@ -231,6 +234,25 @@ class Session:
             self._drive_dtls(lambda: self._dtls.receive(datagram, now), now)
         else:
             self.drops.unvalidated += 1
+
+    def receive_check(self, datagram: bytes, source: Address, now: float) -> bytes | None:
+        """Take a check that only says that the peer is still there: the short way for nearly all of them.
+
+        Returns what to send to `source`, and there is nothing to poll; empty where it was not authentic.
+        None, and nothing was done: it is anything else, hand it to `receive`. Never raises.
+        """
+        if self.closed:
+            return None
+        try:
+            answer = self._ice.again(datagram, source, now)
+        except IntegrityError:
+            self._received += 1
+            self.drops.unauthentic += 1
+            return b""
+        if answer is not None:
+            self._received += 1
+            self._hear(now)
+        return answer
 
     def receive_media(self, datagram: bytes, source: Address, now: float) -> RtpPacket | RtcpPacket | None:
         """Take media (first byte 128 to 191), and give at once what it brings: the short way for most of it.
@@ -420,7 +442,7 @@ class Session:
         """Something authentic came from this valid address."""
         # Towards a lite agent, what authenticates is as good a sign of life as a check. A controlling one has
         # checks of its own to go by (RFC 7675 section 5.1).
-        if not self.config.controlling:
+        if not self._controlling:
             self._ice.heard(source, now)
             self._hear(now)
             if self._ice.outgoing or self._ice.selected != self.remote:
@@ -433,10 +455,8 @@ class Session:
         event: RtpPacket | RtcpPacket
         try:
             if is_rtcp(datagram):
-                speaker = datagram[4:8]
                 event = RtcpPacket(rtcp.parse_compound(inbound.unprotect_rtcp(datagram)))
             else:
-                speaker = datagram[8:12]
                 event = RtpPacket(inbound.unprotect(datagram))
         except ParseError:
             drops.malformed += 1
@@ -447,15 +467,13 @@ class Session:
         if not self._media_heard:
             self._media_heard = True
             self._dtls.heard()
-        if speaker not in self.speakers:
-            self.speakers.add(speaker)  # as many as InboundSrtp lets in
         return event
 
     def _hear(self, now: float) -> None:
         self._heard = now
         self._parting_at = None
-        if self._dtls.done:
-            self._deadline = now + self.config.consent_timeout
+        if self.inbound is not None:  # DTLS is done
+            self._deadline = now + self._consent
 
     def _ask_at(self) -> float | None:
         """When to ask a peer that seems to have gone whether it has."""
@@ -505,6 +523,7 @@ class Session:
     def _open(self, keys: SrtpKeys, now: float) -> None:
         """The handshake is done: take media, and give some as soon as it is known where it arrives."""
         self.inbound = InboundSrtp(keys)
+        self.speakers = self.inbound.sources
         self._unsettled = OutboundSrtp(
             keys, allow_repeat=self.config.allow_repeat_tx, made=self.config.outbound_made
         )

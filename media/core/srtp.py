@@ -167,14 +167,14 @@ class InboundSrtp:
     a bound, one peer could fill the memory and slow down everybody's packets.
     """
 
-    __slots__ = ("_context", "_handle", "_sources", "profile", "tag_length")
+    __slots__ = ("_context", "_handle", "profile", "sources", "tag_length")
 
     def __init__(self, keys: SrtpKeys) -> None:
         self.profile = keys.profile
         self.tag_length = keys.profile.tag_length
         self._handle = _create(keys.profile, keys.remote_key + keys.remote_salt, lib.ssrc_any_inbound, False)
         self._context = self._handle[0]
-        self._sources: set[bytes] = set()  # SSRCs that have sent something authentic
+        self.sources: set[bytes] = set()  # SSRCs, four bytes each, that have sent something authentic
 
     def unprotect(self, packet: bytes | memoryview) -> bytes:
         """The plaintext RTP packet; raises SrtpError (authentication, replay, too many sources)."""
@@ -185,7 +185,7 @@ class InboundSrtp:
 
     def knows(self, ssrc: int) -> bool:
         """Whether something authentic has come with this SSRC."""
-        return ssrc.to_bytes(4, "big") in self._sources
+        return ssrc.to_bytes(4, "big") in self.sources
 
     def unprotect_run(self, data: memoryview, stride: int, count: int) -> list[int]:
         """Authenticate and decrypt `count` RTP packets, `stride` bytes apart, where they are.
@@ -201,7 +201,7 @@ class InboundSrtp:
         return list(starmap(_unprotect, arguments))  # filled anew for each call: `map` would make them
 
     def _open(self, function: Any, packet: bytes | memoryview, ssrc: bytes) -> bytes:
-        known = self._sources
+        known = self.sources
         if ssrc in known:
             return _run(function, self._context, packet)
         if len(known) >= MAX_SOURCES:

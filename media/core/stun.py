@@ -60,6 +60,7 @@ _USERNAME, _MESSAGE_INTEGRITY = int(Attribute.USERNAME), int(Attribute.MESSAGE_I
 _SUCCESS: Final = Class.SUCCESS | _BINDING
 _INTEGRITY_HEADER: Final = _ATTRIBUTE.pack(Attribute.MESSAGE_INTEGRITY, 20)
 _FINGERPRINT_HEADER: Final = _ATTRIBUTE.pack(Attribute.FINGERPRINT, 4)
+_INNER_PAD, _OUTER_PAD = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))  # of HMAC
 _KNOWN: Final = frozenset(int(item) for item in Attribute)
 
 ROLE_CONFLICT: Final = 487
@@ -242,7 +243,7 @@ class Precedent:
     the next ones it is only seen to be the same, to the last bit. That each is authentic is looked at anew.
     """
 
-    __slots__ = ("_at", "_body", "_covered", "_head", "_key", "_keyed", "_source", "request")
+    __slots__ = ("_at", "_body", "_covered", "_head", "_key", "_mac", "_mapped", "_source", "request")
 
     def __init__(self, request: Message, source: tuple[str, int], key: bytes) -> None:
         """`request` is usual, has passed `verify(key)`, and was answered by success to `source`."""
@@ -250,7 +251,8 @@ class Precedent:
         self.request = request
         self._source = source
         self._key = key
-        self._keyed: hmac.HMAC | None = None  # made when it is needed: not for who checks once
+        self._mac: _Mac | None = None  # made when it is needed: not for who checks once
+        self._mapped = b""  # the attribute, once it is known that it does not depend on the transaction
         self._at = at
         self._head, self._body = raw[:8], raw[20 : at + 4]
         self._covered = _with_length(raw[:8], at + 4)
@@ -276,22 +278,50 @@ class Precedent:
             return None
         if _fingerprint(datagram[: at + 24]) != datagram[at + 28 :]:
             raise IntegrityError("STUN FINGERPRINT does not match")
-        keyed = self._keyed
-        if keyed is None:
-            keyed = self._keyed = hmac.new(self._key, digestmod=hashlib.sha1)
-        mac = keyed.copy()
-        mac.update(self._covered + datagram[8:at])
-        if not hmac.compare_digest(mac.digest(), datagram[at + 4 : at + 24]):
+        mac = self._mac
+        if mac is None:
+            mac = self._mac = _Mac(self._key)
+        if not hmac.compare_digest(mac.of(self._covered + datagram[8:at]), datagram[at + 4 : at + 24]):
             raise IntegrityError("STUN MESSAGE-INTEGRITY does not match")
         transaction = datagram[8:20]
+        said = transaction + (self._mapped or self._mapped_address(transaction))
+        integrity = mac.of(_success_head(len(said) + 12) + said)  # RFC 8489 section 14.5: up to itself
+        answer = _success_head(len(said) + 20) + said + _INTEGRITY_HEADER + integrity
+        return answer + _FINGERPRINT_HEADER + _fingerprint(answer)
+
+    def _mapped_address(self, transaction: bytes) -> bytes:
+        """XOR-MAPPED-ADDRESS as it is on the wire: of IPv4 it is the same for every transaction."""
         _, value = xor_mapped_address(self._source, transaction)
         mapped = _ATTRIBUTE.pack(Attribute.XOR_MAPPED_ADDRESS, len(value)) + value
-        size = len(mapped) + 24
-        mac = keyed.copy()
-        mac.update(_HEADER.pack(_SUCCESS, size, MAGIC, transaction) + mapped)
-        answer = _HEADER.pack(_SUCCESS, size + 8, MAGIC, transaction) + mapped
-        answer += _INTEGRITY_HEADER + mac.digest()
-        return answer + _FINGERPRINT_HEADER + _fingerprint(answer)
+        if len(value) == 8:
+            self._mapped = mapped
+        return mapped
+
+
+class _Mac:
+    """HMAC-SHA1 (RFC 2104) with one key, many times over: both of its hashes have read the key already.
+
+    Half of what a copy of `hmac.HMAC` costs, for which OpenSSL makes several objects.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = (hashlib.sha1(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+        self._inner = hashlib.sha1(block.translate(_INNER_PAD))
+        self._outer = hashlib.sha1(block.translate(_OUTER_PAD))
+
+    def of(self, message: bytes) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
+@lru_cache(maxsize=4)
+def _success_head(length: int) -> bytes:
+    """The header of a success response of this length, up to the transaction."""
+    return _HEADER.pack(_SUCCESS, length, MAGIC, b"")[:8]
 
 
 def error(request: Message, code: int, reason: str) -> Message:

@@ -57,7 +57,10 @@ class Destination:
     @property
     def bytes_sent(self) -> int:
         """Protected packets, without what UDP or TCP add."""
-        return self._bytes + sum(viewers.bytes - before for viewers, _, before in self._shares)
+        sent = self._bytes
+        for viewers, _, before in self._shares:
+            sent += viewers.bytes - before
+        return sent
 
     def count(self, packets: int, size: int) -> None:
         """So many packets, of so many bytes in all, were sent to it; below 0: less than to its class."""
@@ -108,7 +111,7 @@ class ViewerClass:
     would be a miss of the processor's cache each. Where one was sent less, its own count says by how much.
     """
 
-    __slots__ = ("_contexts", "_each", "_rest", "bytes", "destinations", "headers", "packets", "passing",
+    __slots__ = ("_each", "_rest", "_rounds", "bytes", "destinations", "headers", "packets", "passing",
                  "payload_type", "streams", "tag_length")  # fmt: skip
 
     def __init__(self, payload_type: int, tag_length: int, *, passing: bool = False) -> None:
@@ -120,7 +123,7 @@ class ViewerClass:
         self.streams: list[Destination] = []  # over TCP
         self.headers: MessageHeaders | None = None  # the sender's, of `destinations` in this order
         self._each: list[Any] = []  # their contexts, in this order; made when needed
-        self._contexts: dict[int, list[Any]] = {}  # the same, each so many times
+        self._rounds: dict[int, list[list[Any]]] = {}  # see `rounds`
         self._rest: tuple[frozenset[Destination], ViewerClass] | None = None  # see `without`
         self.packets = self.bytes = 0  # sent to each of `destinations`
 
@@ -184,22 +187,25 @@ class ViewerClass:
             self.headers.fill(self.destinations)
         return self.headers
 
-    def contexts(self, times: int) -> list[Any]:
-        """The SRTP contexts of `destinations`, in this order, each so many times in a row."""
-        found = self._contexts.get(times)
+    def rounds(self, times: int, around: int) -> list[list[Any]]:
+        """The SRTP contexts of `destinations`, in this order, each `times` in a row; `around` to a round."""
+        found = self._rounds.get(times)
         if found is None:
             if not self._each:
                 # New objects, made in a row, so that they lie side by side in memory: to read those of the
                 # destinations, each among what else was made when it joined, would be a cache miss each, for
                 # every frame.
                 self._each = [ffi.cast(_CONTEXT, it.context) for it in self.destinations]
-            found = self._contexts[times] = list(chain.from_iterable(map(repeat, self._each, repeat(times))))
+            found = self._rounds[times] = [
+                list(chain.from_iterable(map(repeat, self._each[first : first + around], repeat(times))))
+                for first in range(0, len(self._each), around)
+            ]
         return found
 
     def _forget_contexts(self) -> None:
         """They are not to be used once their destinations are gone."""
         self._each = []
-        self._contexts.clear()
+        self._rounds.clear()
 
     def count(self, packets: int, size: int) -> None:
         """So many packets, of so many bytes in all, were sent to each of `destinations`."""

@@ -263,23 +263,27 @@ class FanoutSender:
         template = ffi.from_buffer(laid_out)
         places = self._places_of(run, min(around, len(everyone)))
         lengths = ffi.from_buffer(run.plain_lengths)
-        contexts = viewers.contexts(count)
         viewers.count(count, run.size)
-        for first in range(0, len(everyone), around):
-            some = min(around, len(everyone) - first)
+        first = 0
+        for contexts in viewers.rounds(count, around):
+            some = len(contexts) // count
             if count == 1:
                 _memmove(self._work, template, some * run.slot)
             else:
-                deque(map(_memmove, self._slots[:some], repeat(template), repeat(run.size)), maxlen=0)
-            _memmove(self._lengths, lengths, _INT_BYTES * count * some)
-            theirs = contexts[first * count : (first + some) * count]
-            left = iter(theirs)
+                slots = self._slots if some == SLOTS else self._slots[:some]
+                deque(map(_memmove, slots, repeat(template), repeat(run.size)), maxlen=0)
+            _memmove(self._lengths, lengths, _INT_BYTES * len(contexts))
+            left = iter(contexts)
             words = starmap(_protect, zip(left, places, self._length_places, strict=False))
             refusals: dict[int, set[int]] = {}  # slot -> which of its packets libsrtp refused
             while any(words):  # which stops behind each that is refused, and makes no list of all the others
-                number = len(theirs) - length_hint(left) - 1
+                number = len(contexts) - length_hint(left) - 1
                 refusals.setdefault(number // count, set()).add(number % count)
-            self._send_slots(run, viewers, headers, range(first, first + some), refusals, now)
+            if refusals or (count > 1 and (now < self._narrow_until or not self.uses_gso(now))):
+                self._send_slots(run, viewers, headers, range(first, first + some), refusals, now)
+            else:
+                self._send_range(run, viewers, headers, first, range(some), now)
+            first += some
 
     def _places_of(self, run: "_Run", slots: int) -> list[Any]:
         """Where the packets of the run begin, of one slot after another; at least so many."""

@@ -103,6 +103,7 @@ class SendMany:
         self._runs.lie(self._base, slot_bytes)
         self._singles = _Vectors(SINGLE_SLOTS)
         self._control = ctypes.create_string_buffer(_CONTROL_BYTES)
+        self._segment = 0  # that it says
         # With the interpreter's lock held: the kernel copies and returns, and nobody else is to take a turn
         # in the middle of a frame.
         self._call = ctypes.PyDLL(None, use_errno=True).sendmmsg
@@ -121,7 +122,9 @@ class SendMany:
         """
         if segment:
             self._runs.hold(length)
-            _CONTROL.pack_into(self._control, 0, _CONTROL.size, SOL_UDP, UDP_SEGMENT, segment)
+            if segment != self._segment:
+                self._segment = segment
+                _CONTROL.pack_into(self._control, 0, _CONTROL.size, SOL_UDP, UDP_SEGMENT, segment)
         else:
             self._singles.lie(self._base, single_slot_bytes(length))
             self._singles.hold(length)
@@ -176,6 +179,7 @@ class Headers:
         self._names = bytearray()
         self._messages = (bytearray(), bytearray())
         self._places: list[Any] = []  # as long as these are there, the memory stays where it is
+        self._starts: list[int] = []  # where that is: of both kinds of messages, and of the names
         self._hold(_FEW)
 
     def __len__(self) -> int:
@@ -186,11 +190,12 @@ class Headers:
         self._names = self._names.ljust(most * _NAME_STEP, b"\0")
         self._messages = (bytearray(most * _MESSAGE.size), bytearray(most * _MESSAGE.size))
         self._places = [ctypes.c_char.from_buffer(memory) for memory in (*self._messages, self._names)]
+        self._starts = [ctypes.addressof(place) for place in self._places]
         self._write(range(len(self)))
 
     def _write(self, numbers: range) -> None:
         """The headers of these, by their names and the slots they go round."""
-        names, put, size = ctypes.addressof(self._places[2]), _MESSAGE.pack_into, _MESSAGE.size
+        names, put, size = self._starts[2], _MESSAGE.pack_into, _MESSAGE.size
         for memory, (vectors, control, control_size) in zip(self._messages, self._layouts, strict=True):
             first, around = vectors.place, len(vectors)
             for number in numbers:
@@ -233,7 +238,7 @@ class Headers:
 
     def at(self, number: int, *, segmented: bool) -> int:
         """The place in memory of a recipient's header."""
-        return ctypes.addressof(self._places[segmented]) + number * _MESSAGE.size
+        return self._starts[segmented] + number * _MESSAGE.size
 
 
 class Outbox:

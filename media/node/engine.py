@@ -64,6 +64,7 @@ FAR, FAR_GRID = 5.0, 0.25  # seconds: a viewer's deadline that is so far off, an
 REPORT_EVERY = 1.0  # sender and receiver reports
 ROWS_AT_ONCE = 32  # sessions of a report: half a millisecond
 PROBE_EVERY = 0.05  # of the loop's delay
+COUNTED = (SessionKind.WHIP, SessionKind.WHEP)  # a relay is none
 CONNECTIONS = 4096  # over TCP; a worker that may have fewer descriptors says so
 
 
@@ -117,10 +118,10 @@ class Engine:
         self._channels = Channels(loop, role, self.timers, self.endpoint.sender, emit, random, self._counts)
         self._peers: dict[str, Peer] = {}
         self._joining: set[str] = set()  # publishers and viewers that are not connected yet
+        self._connected: set[str] = set()  # those that are
         self._endpoints: list[UdpEndpoint] = [self.endpoint]  # relays' too, while open
         self._closed_bytes = [0, 0]  # sent and received by endpoints that are closed
         self._meter = figures.Meter()
-        self._session_meter = figures.Meter()
         self._loop_delay = 0.0
         self._probe_due = loop.time() + PROBE_EVERY
         self.timers.set("reports", loop.time() + REPORT_EVERY, self._send_reports)
@@ -302,10 +303,12 @@ class Engine:
         self._routing.speaks(peer)
 
     def peer_ready(self, peer: Peer, now: float) -> None:
-        self._joining.discard(peer.identity.id)
+        identity = peer.identity
+        self._joining.discard(identity.id)
+        if identity.kind in COUNTED:
+            self._connected.add(identity.id)
         self._counts.connected(peer, now)
         self._channels.ready(peer, now)
-        identity = peer.identity
         log.info(
             "session_connected",
             session=identity.id,
@@ -320,6 +323,7 @@ class Engine:
         self._routing.remove(peer)
         self._peers.pop(identity.id, None)
         self._joining.discard(identity.id)
+        self._connected.discard(identity.id)
         self.timers.cancel(peer)
         self._emit(
             {
@@ -385,10 +389,10 @@ class Engine:
         now = self._loop.time()
         meter = self._meter
         meter.begin()
-        peers = list(self._peers.values())
         delay, self._loop_delay = self._loop_delay, 0.0
-        result = figures.totals(peers, now)
-        result |= {
+        result = {
+            "connections": len(self._connected),
+            "cpu_s": time.process_time(),
             "sent": self._closed_bytes[0]
             + sum(e.sender.counters.sent_bytes for e in self._endpoints)
             + self.tcp.bytes_sent,
@@ -404,13 +408,11 @@ class Engine:
 
     def session_rows(self) -> Iterator[list[dict[str, Any]]]:
         """Every session, some at a time: packets are to be let through between two of them."""
-        meter, peers = self._session_meter, list(self._peers.values())
-        meter.begin()
+        peers = list(self._peers.values())
         for first in range(0, len(peers), ROWS_AT_ONCE):
             now = self._loop.time()
             some = [peer for peer in peers[first : first + ROWS_AT_ONCE] if peer.state != "closed"]
-            yield [figures.session_row(peer, meter, now) for peer in some]
-        meter.end()
+            yield [figures.session_row(peer, now) for peer in some]
 
     def inspect(self, session_id: str) -> SessionInside:
         """What is inside one session, for support. Raises Refused."""

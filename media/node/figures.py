@@ -1,18 +1,12 @@
-"""What a worker tells its agent: rates over the last second, everything else as it is now."""
+"""What a worker tells its agent: rates of its streams over the last second, and what each session counts."""
 
-import statistics
-import time
 from collections import deque
-from functools import lru_cache
 from typing import Any
 
-from controlplane.wire.nodes import SessionKind
-from media.core.address import Address, TcpAddress
 from media.fanout.stream import LiveStream
 from media.node.peer import Peer
 
 WINDOW_S = 1.0  # a group of pictures or two: shorter, and a rate is mostly the size of the last key frame
-_CONNECTIONS = (SessionKind.WHIP, SessionKind.WHEP)  # a relay is none
 _NEARLY = 0.9  # readings come by a timer, a little early or late
 
 
@@ -59,61 +53,46 @@ class Meter:
             del self._readings[key]
 
 
-def _bits(rate: float | None) -> float | None:
+def bits(rate: float | None) -> float | None:
     return None if rate is None else round(rate * 8, 1)
 
 
-@lru_cache(maxsize=1024)
-def spelled(address: Address | None) -> str | None:
-    if address is None:
-        return None
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def session_row(peer: Peer, now: float) -> dict[str, Any]:
+    """Of what the agent makes a wire.SessionReport (reports.py): counts, and seconds, nothing rounded.
 
-
-@lru_cache(maxsize=1024)
-def transport(address: Address | None) -> str | None:
-    if address is None:
-        return None
-    return f"{'tcp' if isinstance(address, TcpAddress) else 'udp'}{6 if ':' in address[0] else 4}"
-
-
-def session_row(peer: Peer, meter: Meter, now: float) -> dict[str, Any]:
-    """A wire.SessionReport."""
-    identity, remote = peer.identity, peer.session.remote
+    Rates are worked out there: what is kept of each session from one report to the next would be read with
+    a cold cache here, beside the packets.
+    """
+    identity, viewer, source = peer.identity, peer.viewer, peer.source
     row: dict[str, Any] = {
         "id": identity.id,
         "kind": identity.kind.value,
         "channel": identity.channel,
         "state": peer.state,
-        "remote": spelled(remote),
-        "transport": transport(remote),
+        "remote": peer.where,
+        "transport": peer.transport,
+        "at": now,
     }
-    rtt = peer.session.rtt
-    if peer.source is not None:
-        rtt = peer.source.rtt if rtt is None else rtt
-        row["bitrate_bps"] = _bits(meter.rate(f"{identity.id}/in", peer.source.bytes_received, now))
-        lost = sum(track.missing.lost for track in peer.source.tracks)
-        expected = sum(track.missing.expected for track in peer.source.tracks)
-        row["loss"] = _fraction(
-            meter.change(f"{identity.id}/lost", lost, now),
-            meter.change(f"{identity.id}/expected", expected, now),
-        )
-    viewer = peer.viewer
     if viewer is not None:
-        rtt = viewer.rtt if viewer.rtt is not None else rtt
-        row["bitrate_bps"] = _bits(meter.rate(f"{identity.id}/out", viewer.destination.bytes_sent, now))
-        row["loss"] = viewer.loss(now)
-        jitter = viewer.jitter(now, peer.stream.main_track(viewer).clock_rate)
-        row["jitter_ms"] = None if jitter is None else round(jitter * 1000, 3)
+        latest = viewer.latest(now)
+        if latest is not None:
+            row["loss"] = latest.fraction_lost / 256
+            row["jitter_s"] = latest.jitter / peer.stream.main_track(viewer).clock_rate
+        row["bytes"] = viewer.destination.bytes_sent
+        row["rtt_s"] = viewer.rtt
         row["estimate_bps"] = viewer.estimate.value(now)
         row["nacks"] = viewer.nacks
         row["plis"] = viewer.plis
-    row["rtt_ms"] = None if rtt is None else round(rtt * 1000, 3)
+    elif source is not None:
+        rtt = peer.session.rtt
+        row["bytes"] = source.bytes_received
+        row["rtt_s"] = source.rtt if rtt is None else rtt
+        row["lost"] = sum(track.missing.lost for track in source.tracks)
+        row["expected"] = sum(track.missing.expected for track in source.tracks)
     return row
 
 
-def _fraction(part: float | None, whole: float | None) -> float | None:
+def fraction(part: float | None, whole: float | None) -> float | None:
     if part is None or not whole:
         return None
     return min(1.0, max(0.0, part / whole))
@@ -133,45 +112,15 @@ def stream_row(
         "kind": kind,
         "state": stream.state(now),
         "session": session,
-        "bitrate_bps": _bits(meter.rate(f"{name}/bytes", received, now)),
+        "bitrate_bps": bits(meter.rate(f"{name}/bytes", received, now)),
         "fps": None if fps is None else round(fps, 2),
         "video_codec": None if codec is None else codec.name,
         "width": None if size is None else size.width,
         "height": None if size is None else size.height,
         "viewers": viewers,
-        "loss": _fraction(
+        "loss": fraction(
             meter.change(f"{name}/lost", sum(t.missing.lost for t in stream.tracks), now),
             meter.change(f"{name}/expected", sum(t.missing.expected for t in stream.tracks), now),
         ),
         "keyframe_age_s": None if video.keyframe_at is None else round(now - video.keyframe_at, 3),
-    }
-
-
-def totals(peers: list[Peer], now: float) -> dict[str, Any]:
-    """Connections of a worker's peers; the mean loss of its viewers, all their round trips and estimates."""
-    connections = 0
-    losses: list[int] = []  # of 256
-    trips: list[float] = []
-    estimates: list[int] = []
-    for peer in peers:
-        kind, viewer = peer.identity.kind, peer.viewer
-        if peer.state != "connected" or kind not in _CONNECTIONS:
-            continue
-        connections += 1
-        if kind is not SessionKind.WHEP or viewer is None:
-            continue
-        latest = viewer.latest(now)
-        if latest is not None:
-            losses.append(latest.fraction_lost)
-        if viewer.rtt is not None:
-            trips.append(round(viewer.rtt * 1000, 3))
-        bps = viewer.estimate.value(now)
-        if bps is not None:
-            estimates.append(bps)
-    return {
-        "connections": connections,
-        "losses": [statistics.fmean(losses) / 256, len(losses)] if losses else None,
-        "rtts_ms": trips,
-        "estimates_bps": estimates,
-        "cpu_s": time.process_time(),
     }

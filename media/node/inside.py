@@ -7,13 +7,12 @@ password and no key.
 from typing import Literal
 
 from controlplane.wire import inside as wire
-from media.core.address import Address
+from media.core.address import Address, spelled, transport
 from media.core.certificate import Certificate
 from media.fanout.source import Source
 from media.fanout.stream import LiveStream
 from media.fanout.track import Track
 from media.fanout.viewer import Subscription, Viewer
-from media.node import figures
 from media.node.peer import Peer
 
 
@@ -52,22 +51,26 @@ def _ice(peer: Peer, now: float) -> wire.IceInside:
         remote_ufrag=theirs.ufrag,
         restarts=session.ice_generation,
         restarting=len(session.credentials) > 1,
-        selected=figures.spelled(session.remote),
-        transport=figures.transport(session.remote),
+        selected=_spelled(session.remote),
+        transport=None if session.remote is None else transport(session.remote),
         nominated=state.nominated,
         reached=state.reached,
         valid=[_valid(address, age) for address, age in state.valid],
-        moving_to=figures.spelled(state.moving_to),
+        moving_to=_spelled(state.moving_to),
         consent_age_s=None if stats.heard_age is None else _rounded(stats.heard_age),
         consent_left_s=None if session.closed else _rounded(max(0.0, session.consent_ends_at - now)),
         rtt_ms=_ms(stats.rtt),
     )
 
 
+def _spelled(address: Address | None) -> str | None:
+    return None if address is None else spelled(address)
+
+
 def _valid(address: Address, age: float | None) -> wire.ValidAddress:
     return wire.ValidAddress(
-        address=figures.spelled(address),
-        transport=figures.transport(address),
+        address=spelled(address),
+        transport=transport(address),
         heard_age_s=None if age is None else _rounded(age),
     )
 

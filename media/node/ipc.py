@@ -19,7 +19,7 @@ Worker -> agent (`ev`)
     done         ref
     restarted    ref, etag, fragment                      ICE has new credentials
     problem      ref, problem {status, code, title, detail}
-    report       ref, ...                                 see figures.py
+    report       ref, ...                                 see engine.py, figures.py
     counts       ref, ...                                 see counts.py
     inspected    ref, session                             a wire.inside.SessionInside
     subscribe    channel, attempt, offer                  ask who has the channel

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from controlplane.wire.nodes import SessionKind
 from media.core import rtcp
+from media.core.address import spelled, transport
 from media.core.codecs import VideoCodec
 from media.core.sdp import Agreed, StreamDescription
 from media.core.session import (
@@ -84,6 +85,8 @@ class Peer:
         self.source: Source | None = None
         self.viewer: Viewer | None = None
         self.state = "new"
+        self.where: str | None = None  # the address we send to, for people, once there is one
+        self.transport: str | None = None  # by what it is reached there
         self._speakers = 0  # of the session's, so many has the owner been told of
         self.made_at = now
         self.reached_at: float | None = None  # when ICE first had an address that works
@@ -120,9 +123,22 @@ class Peer:
             self._pump(now)
         return True
 
+    def receive_check(self, datagram: bytes, source: Address, now: float) -> bool:
+        """Take a STUN datagram from where we send to, if it is a check as they come all the time.
+
+        False, and nothing was done: it is anything else, hand it to whom it names.
+        """
+        answer = self.session.receive_check(datagram, source, now)
+        if answer is None:
+            return False
+        if answer:
+            self.endpoint.send(answer, source)
+        return True
+
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
         session = self.session
-        if b"\x80" <= datagram[:1] <= b"\xbf":
+        first = datagram[0] if datagram else 255
+        if 128 <= first <= 191:
             event = session.receive_media(datagram, source, now)
             if event is None:
                 return
@@ -133,7 +149,7 @@ class Peer:
                 self._look_about()
             return
         session.receive(datagram, source, now)
-        if datagram[:1] < b"\x04" and session.is_valid(source):
+        if first < 4 and session.is_valid(source):
             self._owner.peer_bound(self, source, now)  # by this datagram, or again
         self._pump(now)
 
@@ -190,6 +206,7 @@ class Peer:
                 if self.state == "new":
                     self.state = "connecting"
                     self.reached_at = now
+                self.where, self.transport = spelled(item.remote), transport(item.remote)
                 self._owner.peer_bound(self, item.remote, now)
                 if self.viewer is not None:
                     self.stream.move(self.viewer, self.endpoint.where(item.remote))

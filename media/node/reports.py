@@ -1,14 +1,17 @@
 """A NodeReport out of what the workers said: sums, the median round trip, the mean loss, CPU of all.
 
-And what nine in ten viewers can take: a median would hide the one in ten that it is about."""
+And what nine in ten viewers can take: a median would hide the one in ten that it is about. How viewers fare
+is told by the rows of their sessions, in a report without rows by the last ones: what viewers report comes
+once a second, too.
+"""
 
 import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from controlplane.wire.nodes import NodeReport, SessionReport, StreamReport, WorkerInfo
-from media.node.figures import Meter
+from controlplane.wire.nodes import NodeReport, SessionKind, SessionReport, StreamReport, WorkerInfo
+from media.node.figures import Meter, bits, fraction
 
 
 class ReportBuilder:
@@ -17,6 +20,7 @@ class ReportBuilder:
     def __init__(self) -> None:
         self._seq = 0
         self._meter = Meter()
+        self._session_meter = Meter()
 
     def build(
         self,
@@ -41,10 +45,11 @@ class ReportBuilder:
         cpu = [meter.rate(f"{pid}/cpu", answer["cpu_s"], now) for pid, answer in answers]
         cpu.append(meter.rate("agent/cpu", time.process_time(), now))
         meter.end()
-        losses = [tuple(answer["losses"]) for answer in reports if answer["losses"] is not None]
-        measured = sum(count for _, count in losses)
-        estimates = sorted(bps for answer in reports for bps in answer["estimates_bps"])
-        trips = [trip for answer in reports for trip in answer["rtts_ms"]]
+        rows = [row for answer in reports for row in answer["sessions"]]
+        watching = [row for row in rows if row["kind"] == SessionKind.WHEP and row["state"] == "connected"]
+        losses = [row["loss"] for row in watching if row.get("loss") is not None]
+        estimates = sorted(row["estimate_bps"] for row in watching if row.get("estimate_bps") is not None)
+        trips = [row["rtt_s"] for row in watching if row.get("rtt_s") is not None]
         known_cpu = [value for value in cpu if value is not None]
         return NodeReport(
             at=wall,
@@ -52,19 +57,52 @@ class ReportBuilder:
             connections=sum(answer["connections"] for answer in reports),
             egress_bps=round(8 * sum(value for value in egress if value is not None), 1),
             ingress_bps=round(8 * sum(value for value in ingress if value is not None), 1),
-            loss=sum(mean * count for mean, count in losses) / measured if measured else None,
+            loss=statistics.fmean(losses) if losses else None,
             cpu=round(sum(known_cpu), 4) if known_cpu else None,
-            rtt_ms=statistics.median(trips) if trips else None,
+            rtt_ms=_ms(statistics.median(trips)) if trips else None,
             estimate_p10_bps=estimates[len(estimates) // 10] if estimates else None,
             loop_delay_ms=max((answer["loop_delay_ms"] for answer in reports), default=None),
             gso=all(answer["gso"] for answer in reports) if reports else None,
-            sessions=[SessionReport.model_validate(row) for answer in reports for row in answer["sessions"]]
-            if sessions
-            else None,
+            sessions=self._sessions(rows) if sessions else None,
             ended=ended,
             streams=_merge([row for answer in reports for row in answer["streams"]]),
             workers=workers,
         )
+
+    def _sessions(self, rows: list[dict[str, Any]]) -> list[SessionReport]:
+        meter = self._session_meter
+        meter.begin()
+        result = [_session(row, meter) for row in rows]
+        meter.end()
+        return result
+
+
+def _session(row: dict[str, Any], meter: Meter) -> SessionReport:
+    """Of a row of figures.py: rates over the last second, times in ms."""
+    name, at, loss = row["id"], row["at"], row.get("loss")
+    if "expected" in row:
+        lost = meter.change(f"{name}/lost", row["lost"], at)
+        loss = fraction(lost, meter.change(f"{name}/expected", row["expected"], at))
+    rate = meter.rate(f"{name}/bytes", row["bytes"], at) if "bytes" in row else None
+    return SessionReport(
+        id=name,
+        kind=row["kind"],
+        channel=row["channel"],
+        state=row["state"],
+        remote=row["remote"],
+        transport=row["transport"],
+        bitrate_bps=bits(rate),
+        loss=loss,
+        rtt_ms=_ms(row.get("rtt_s")),
+        jitter_ms=_ms(row.get("jitter_s")),
+        estimate_bps=row.get("estimate_bps"),
+        nacks=row.get("nacks", 0),
+        plis=row.get("plis", 0),
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _merge(rows: list[dict[str, Any]]) -> list[StreamReport]:

@@ -44,6 +44,10 @@ class Routing:
         """Hand a packet of a socket to its peer."""
         if not data:
             return
+        if data[0] < 4:
+            known = self._demux.at(source)
+            if known is not None and known.receive_check(data, source, now):
+                return
         peer = self._demux.find(data, source)
         if peer is not None:
             peer.receive(data, source, now)

@@ -5,6 +5,7 @@ source without its knowing. It checks as Chromium does: the pair in use each 2.5
 """
 
 import itertools
+import zlib
 
 import pytest
 from hypothesis import given
@@ -454,3 +455,66 @@ def test_a_session_without_dtls_takes_no_strays() -> None:
     """Nothing of it can be authentic."""
     pair = subscribe()
     assert not pair.origin.session.receive_stray(b"\x80\x66" + bytes(30), VICTIM, pair.network.now)
+
+
+def _told(pair: Natted) -> tuple[list[tuple[bytes, object]], list[object], object]:
+    """What the lite side sent in STUN and to where, whom it followed, and how it sees its peer now."""
+    stun_sent = [(item.data, item.to) for item in pair.origin.sent if item.data[0] < 4]
+    return stun_sent, list(pair.moves), pair.origin.session.ice_state(pair.network.now)
+
+
+@given(st.lists(st.sampled_from(("run", "rebind", "report", "restart", "forge", "replay")), max_size=8))
+def test_checks_by_the_short_way_come_to_the_same(steps: list[str]) -> None:
+    pairs = [connected(seed=3), connected(seed=3)]
+    pairs[1].network.short_ways = False
+    for number, step in enumerate(["run", *steps, "run"]):
+        for pair in pairs:
+            network, session = pair.network, pair.origin.session
+            match step:
+                case "run":
+                    network.run_for(6.0)
+                case "rebind":
+                    pair.rebind((AGAIN[0], AGAIN[1] + number))
+                case "report":
+                    report(pair)
+                case "restart":  # which the peer never uses
+                    theirs = session.credentials[0][1]
+                    session.restart_ice(sdp.IceCredentials(f"new{number}", "p" * 22), theirs)
+                case "forge":
+                    network.send(replay(pair)[:-30] + bytes(30), pair.edge.address, ORIGIN)
+                case "replay":
+                    network.send(replay(pair, nominate=False), pair.edge.address, ORIGIN)
+    assert _told(pairs[0]) == _told(pairs[1])
+    told = [pair.origin.session.stats(pairs[0].network.now) for pair in pairs]
+    assert told[0] == told[1]
+    assert pairs[0].network.by_short_way > 0 == pairs[1].network.by_short_way
+
+
+def test_a_forged_check_by_the_short_way_is_counted_and_not_answered() -> None:
+    pair = connected()
+    pair.network.run_for(6.0)
+    check = next(item.data for item in reversed(pair.edge.sent) if item.data[:2] == b"\0\1")
+    session, now = pair.origin.session, pair.network.now
+    assert session.receive_check(check, pair.edge.address, now)
+    forged = check[:-9] + bytes((check[-9] ^ 1,)) + check[-8:]  # of its MESSAGE-INTEGRITY, the last byte
+    crc = (zlib.crc32(forged[:-8]) ^ 0x5354554E).to_bytes(4, "big")
+    before = session.drops.unauthentic
+    assert session.receive_check(forged[:-4] + crc, pair.edge.address, now + 1) == b""
+    assert session.drops.unauthentic == before + 1
+    assert session.stats(now + 1).heard_age == 1
+    assert session.receive_check(check, AGAIN, now) is None, "elsewhere it may mean that the peer has moved"
+
+
+def test_while_it_is_open_where_the_peer_is_every_check_goes_the_long_way() -> None:
+    pair = connected()
+    pair.network.run_for(6.0)
+    check = next(item.data for item in reversed(pair.edge.sent) if item.data[:2] == b"\0\1")
+    session = pair.origin.session
+    assert session.receive_check(check, pair.edge.address, pair.network.now)
+    assert pair.edge.session.outbound is not None
+    stray = pair.edge.session.outbound.protect_rtcp(rtcp.ReceiverReport(1).to_bytes())
+    assert session.receive_stray(stray, AGAIN, pair.network.now)
+    assert session.receive_check(check, pair.edge.address, pair.network.now) is None
+    pair.network.drain(pair.origin)
+    pair.network.run_for(ENOUGH + PATIENCE + REST)
+    assert session.receive_check(check, pair.edge.address, pair.network.now), "it was where it has been"

@@ -301,8 +301,9 @@ READ_BY = {
 }
 #: These too, and test_a_session_in_any_state_takes_anything is theirs.
 OF_A_SESSION = {
-    *("ice.IceAgent.receive", "session.Session.receive", "session.Session.receive_run"),
-    *("session.Session.receive_media", "session.Session.receive_stray"),
+    *("ice.IceAgent.receive", "ice.IceAgent.again", "ice.IceLite.again"),
+    *("session.Session.receive", "session.Session.receive_check", "session.Session.receive_media"),
+    *("session.Session.receive_run", "session.Session.receive_stray"),
 }
 #: What these take is our own.
 OURS = {
@@ -354,6 +355,7 @@ def test_a_session_in_any_state_takes_anything(datagrams: list[bytes], steps: in
     for datagram in datagrams:
         for source in (pair.edge.address, ("203.0.113.66", 6666)):
             for first in (b"", b"\x00\x01", b"\x01\x01", b"\x16\xfe\xfd\x00\x00", b"\x17", b"\x80\xc9"):
+                pair.origin.session.receive_check(first + datagram, source, pair.network.now)
                 pair.origin.session.receive(first + datagram, source, pair.network.now)
                 pair.origin.session.receive_media(first + datagram, source, pair.network.now)
                 twice = memoryview(bytearray(2 * (first + datagram)))
