@@ -19,8 +19,8 @@ from media.core.errors import NegotiationError
 
 MAX_SDP: Final = 64 * 1024  # bytes
 MAX_SECTIONS: Final = 64
-#: lines of one session: attributes of `_Reader`, media (for the port), and those that nothing is taken from: the
-#: o= line, and where it would be reached without ICE
+#: lines of one session: attributes (those of `_OWN_ATTRIBUTES`), media (for its port), and those that nothing
+#: is taken from: the o= line, and where it would be reached without ICE
 _OWN_LINE: Final = re.compile(
     r"\n(?:a=(ice-ufrag|ice-pwd|fingerprint|candidate|rtcp|ssrc)(?![^:\n]):?([^\n]*)|m=([^\n]*)|[oc]=[^\n]*)"
 )

@@ -23,6 +23,10 @@ from media.core.errors import IntegrityError, ParseError
 MAGIC: Final = 0x2112A442
 _MAGIC_BYTES: Final = MAGIC.to_bytes(4, "big")
 _FINGERPRINT_XOR: Final = 0x5354554E
+_sha1 = hashlib.sha1
+#: RFC 2104 section 2: what each byte of a key becomes
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 _HEADER: Final = struct.Struct("!HHI12s")
 _ATTRIBUTE: Final = struct.Struct("!HH")  # name and size of one
 _BINDING: Final = 0x0001
@@ -56,7 +60,11 @@ class Attribute(IntEnum):
 
 _MAPPED: Final = struct.Struct("!BBH")  # of XOR-MAPPED-ADDRESS, before the address
 _REQUEST: Final = (Class.REQUEST | _BINDING).to_bytes(2, "big")
-_USERNAME, _MESSAGE_INTEGRITY = int(Attribute.USERNAME), int(Attribute.MESSAGE_INTEGRITY)
+# As plain numbers: to read a name of an enumeration takes longer than to compare it.
+_USERNAME, _USE_CANDIDATE = int(Attribute.USERNAME), int(Attribute.USE_CANDIDATE)
+_MESSAGE_INTEGRITY, _FINGERPRINT = int(Attribute.MESSAGE_INTEGRITY), int(Attribute.FINGERPRINT)
+_MAPPED_ADDRESS = int(Attribute.XOR_MAPPED_ADDRESS)
+_CLASSES: Final = {int(item): item for item in Class}
 _SUCCESS: Final = Class.SUCCESS | _BINDING
 _INTEGRITY_HEADER: Final = _ATTRIBUTE.pack(Attribute.MESSAGE_INTEGRITY, 20)
 _FINGERPRINT_HEADER: Final = _ATTRIBUTE.pack(Attribute.FINGERPRINT, 4)
@@ -101,11 +109,11 @@ class Message:
                 raise ParseError("STUN attribute longer than its message")
             if fingerprint:
                 raise ParseError("STUN attribute after FINGERPRINT")
-            if name == Attribute.FINGERPRINT:
+            if name == _FINGERPRINT:
                 if size != 4:
                     raise ParseError("STUN FINGERPRINT of a wrong length")
                 fingerprint = at
-            elif name == Attribute.MESSAGE_INTEGRITY and not integrity:
+            elif name == _MESSAGE_INTEGRITY and not integrity:
                 if size != 20:
                     raise ParseError("STUN MESSAGE-INTEGRITY of a wrong length")
                 integrity = at
@@ -114,7 +122,7 @@ class Message:
             at += 4 + size + (-size % 4)
         if at != len(datagram):
             raise ParseError("STUN attribute padding is cut short")
-        return cls(Class(kind & 0x110), transaction, tuple(attributes), datagram, integrity, fingerprint)
+        return cls(_CLASSES[kind & 0x110], transaction, tuple(attributes), datagram, integrity, fingerprint)
 
     def verify(self, key: bytes) -> None:
         """Check FINGERPRINT where present, and MESSAGE-INTEGRITY, which must be; raises IntegrityError."""
@@ -127,7 +135,7 @@ class Message:
             raise IntegrityError("STUN message without MESSAGE-INTEGRITY")
         claimed = raw[self.integrity_at + 4 : self.integrity_at + 24]
         covered = _with_length(raw[: self.integrity_at], self.integrity_at + 4)
-        if not hmac.compare_digest(hmac.digest(key, covered, hashlib.sha1), claimed):
+        if not hmac.compare_digest(_hmac(key, covered), claimed):
             raise IntegrityError("STUN MESSAGE-INTEGRITY does not match")
 
     def get(self, name: int) -> bytes | None:
@@ -138,7 +146,7 @@ class Message:
 
     @property
     def username(self) -> str | None:
-        value = self.get(Attribute.USERNAME)
+        value = self.get(_USERNAME)
         if value is None:
             return None
         try:
@@ -153,7 +161,7 @@ class Message:
 
     @property
     def use_candidate(self) -> bool:
-        return self.get(Attribute.USE_CANDIDATE) is not None
+        return self.get(_USE_CANDIDATE) is not None
 
     @property
     def controlled(self) -> int | None:
@@ -202,7 +210,7 @@ class Message:
         if key is not None:
             covered = _with_length(bytes(body), len(body) + 4)
             body += struct.pack("!HH", Attribute.MESSAGE_INTEGRITY, 20)
-            body += hmac.digest(key, covered, hashlib.sha1)
+            body += _hmac(key, covered)
         if fingerprint:
             covered = _with_length(bytes(body), len(body) - 12)
             return covered + struct.pack("!HH", Attribute.FINGERPRINT, 4) + _fingerprint(covered)
@@ -211,6 +219,14 @@ class Message:
 
 def _with_length(message: bytes, length: int) -> bytes:
     return message[:2] + length.to_bytes(2, "big") + message[4:]
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA1 (RFC 2104). What `hmac.digest` gives, which looks its algorithms up anew for each message."""
+    if len(key) > 64:
+        key = _sha1(key).digest()
+    key = key.ljust(64, b"\0")
+    return _sha1(key.translate(_OUTER) + _sha1(key.translate(_INNER) + message).digest()).digest()
 
 
 def _fingerprint(message: bytes) -> bytes:
@@ -224,6 +240,19 @@ def xor_mapped_address(address: tuple[str, int], transaction: bytes) -> tuple[in
     mask = int.from_bytes((_MAGIC_BYTES + transaction)[:size], "big")
     value = _MAPPED.pack(0, 1 if size == 4 else 2, address[1] ^ MAGIC >> 16)
     return Attribute.XOR_MAPPED_ADDRESS, value + (int.from_bytes(packed, "big") ^ mask).to_bytes(size, "big")
+
+
+def success(transaction: bytes, address: tuple[str, int], key: bytes) -> bytes:
+    """The success response to the request with this transaction id that came from this address, whole.
+
+    As `Message.to_bytes` makes it of XOR-MAPPED-ADDRESS alone; raises what `xor_mapped_address` does.
+    """
+    _, value = xor_mapped_address(address, transaction)
+    mapped = _ATTRIBUTE.pack(_MAPPED_ADDRESS, len(value)) + value
+    size = len(mapped) + 24
+    mac = _hmac(key, _HEADER.pack(_SUCCESS, size, MAGIC, transaction) + mapped)
+    answer = _HEADER.pack(_SUCCESS, size + 8, MAGIC, transaction) + mapped + _INTEGRITY_HEADER + mac
+    return answer + _FINGERPRINT_HEADER + _fingerprint(answer)
 
 
 @lru_cache(maxsize=1024)
@@ -242,7 +271,7 @@ class Precedent:
     the next ones it is only seen to be the same, to the last bit. That each is authentic is looked at anew.
     """
 
-    __slots__ = ("_at", "_body", "_covered", "_head", "_key", "_keyed", "_source", "request")
+    __slots__ = ("_at", "_body", "_covered", "_head", "_key", "_source", "request")
 
     def __init__(self, request: Message, source: tuple[str, int], key: bytes) -> None:
         """`request` is usual, has passed `verify(key)`, and was answered by success to `source`."""
@@ -250,7 +279,6 @@ class Precedent:
         self.request = request
         self._source = source
         self._key = key
-        self._keyed: hmac.HMAC | None = None  # made when it is needed: not for who checks once
         self._at = at
         self._head, self._body = raw[:8], raw[20 : at + 4]
         self._covered = _with_length(raw[:8], at + 4)
@@ -276,22 +304,11 @@ class Precedent:
             return None
         if _fingerprint(datagram[: at + 24]) != datagram[at + 28 :]:
             raise IntegrityError("STUN FINGERPRINT does not match")
-        keyed = self._keyed
-        if keyed is None:
-            keyed = self._keyed = hmac.new(self._key, digestmod=hashlib.sha1)
-        mac = keyed.copy()
-        mac.update(self._covered + datagram[8:at])
-        if not hmac.compare_digest(mac.digest(), datagram[at + 4 : at + 24]):
+        if not hmac.compare_digest(
+            _hmac(self._key, self._covered + datagram[8:at]), datagram[at + 4 : at + 24]
+        ):
             raise IntegrityError("STUN MESSAGE-INTEGRITY does not match")
-        transaction = datagram[8:20]
-        _, value = xor_mapped_address(self._source, transaction)
-        mapped = _ATTRIBUTE.pack(Attribute.XOR_MAPPED_ADDRESS, len(value)) + value
-        size = len(mapped) + 24
-        mac = keyed.copy()
-        mac.update(_HEADER.pack(_SUCCESS, size, MAGIC, transaction) + mapped)
-        answer = _HEADER.pack(_SUCCESS, size + 8, MAGIC, transaction) + mapped
-        answer += _INTEGRITY_HEADER + mac.digest()
-        return answer + _FINGERPRINT_HEADER + _fingerprint(answer)
+        return success(datagram[8:20], self._source, self._key)
 
 
 def error(request: Message, code: int, reason: str) -> Message:
