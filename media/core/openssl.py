@@ -55,7 +55,8 @@ class Expected:
 _at_hand: list[Expected] = []
 
 
-@ffi.callback("int (*)(int, X509_STORE_CTX *)", error=0)  # should it fail itself, nothing is verified
+# Should it fail itself, nothing is verified.
+@ffi.callback("int (*)(int, X509_STORE_CTX *)", error=0)  # type: ignore[untyped-decorator]
 def _verify(good: int, store: Any) -> int:
     """Called at least once for the peer's certificate and for each that it has sent with it."""
     if lib.X509_STORE_CTX_get_error_depth(store) == 0:  # those above the peer's own mean nothing here

@@ -95,6 +95,7 @@ class Engine:
         self._emit = emit
         self._random = random
         self._outbound_made = outbound_made
+        self._log = log.bind()  # see logs.py
         self._dual_stack = sock.family == socket.AF_INET6
         self.certificate = Certificate.generate(datetime.now(UTC))
         self.timers = Timers(loop)
@@ -306,7 +307,7 @@ class Engine:
         self._counts.connected(peer, now)
         self._channels.ready(peer, now)
         identity = peer.identity
-        log.info(
+        self._log.info(
             "session_connected",
             session=identity.id,
             kind=identity.kind.value,
@@ -330,7 +331,7 @@ class Engine:
                 "reason": reason,
             }
         )
-        log.info(
+        self._log.info(
             "session_ended",
             session=identity.id,
             kind=identity.kind.value,
