@@ -60,6 +60,7 @@ log = structlog.get_logger(__name__)
 
 RECEIVER_SILENCE = 15.0  # a browser is heard each second, others each 5 s: three times that, and it is gone
 JOINING_MAX = 400  # publishers and viewers whose handshake is not done: 65 kB each, 150 kB at the worst
+JOINING_LOOKED_AT = 0.05  # seconds between two looks at the deadlines of who is joining; none is nearer
 FAR, FAR_GRID = 5.0, 0.25  # seconds: a viewer's deadline that is so far off, and how exactly it is kept
 REPORT_EVERY = 1.0  # sender and receiver reports
 ROWS_AT_ONCE = 32  # sessions of a report: half a millisecond
@@ -117,7 +118,8 @@ class Engine:
         self._counts = Counts()
         self._channels = Channels(loop, role, self.timers, self.endpoint.sender, emit, random, self._counts)
         self._peers: dict[str, Peer] = {}
-        self._joining: set[str] = set()  # publishers and viewers that are not connected yet
+        self._joining: dict[str, Peer] = {}  # publishers and viewers that are not connected yet
+        self._joining_looked_at = False  # they will be
         self._endpoints: list[UdpEndpoint] = [self.endpoint]  # relays' too, while open
         self._closed_bytes = [0, 0]  # sent and received by endpoints that are closed
         self._meter = figures.Meter()
@@ -179,7 +181,7 @@ class Engine:
         self._routing.add(peer)
         self.peer_added(peer)
         if kind is not SessionKind.RELAY_OUT:
-            self._joining.add(session_id)
+            self._joins(peer, now)
         if entry.relay is None and self._role is Role.EDGE:
             entry.relay = Relay(channel, entry.stream, self)
             entry.relay.start(now)
@@ -303,7 +305,7 @@ class Engine:
         self._routing.speaks(peer)
 
     def peer_ready(self, peer: Peer, now: float) -> None:
-        self._joining.discard(peer.identity.id)
+        self._joining.pop(peer.identity.id, None)
         self._counts.connected(peer, now)
         self._channels.ready(peer, now)
         identity = peer.identity
@@ -320,7 +322,7 @@ class Engine:
         self._counts.ended(peer)
         self._routing.remove(peer)
         self._peers.pop(identity.id, None)
-        self._joining.discard(identity.id)
+        self._joining.pop(identity.id, None)
         self.timers.cancel(peer)
         self._emit(
             {
@@ -343,7 +345,7 @@ class Engine:
         self._channels.closed(peer, reason, now)
 
     def peer_stirred(self, peer: Peer) -> None:
-        if peer.state == "closed":
+        if peer.state == "closed" or peer.identity.id in self._joining:
             return
         at = peer.session.next_timeout()
         if at is not None and peer.viewer is not None and at - self._loop.time() > FAR:
@@ -356,6 +358,23 @@ class Engine:
         self._channels.touch(stream)
 
     # -- time
+
+    def _joins(self, peer: Peer, now: float) -> None:
+        """Its deadlines are looked at now and then: before the first of them most sessions are connected."""
+        self._joining[peer.identity.id] = peer
+        if not self._joining_looked_at:
+            self._joining_looked_at = True
+            self.timers.set("joining", now + JOINING_LOOKED_AT, self._look_at_joining)
+
+    def _look_at_joining(self, now: float) -> None:
+        again = now + JOINING_LOOKED_AT
+        self._joining_looked_at = bool(self._joining)
+        if self._joining:
+            self.timers.set("joining", again, self._look_at_joining)
+        for peer in self._joining.values():
+            at = peer.session.next_timeout()
+            if at is not None and at < again:
+                self.timers.set(peer, at, peer.handle_timeout)
 
     def _turn_begins(self) -> None:
         self._channels.begin_turn()
