@@ -8,9 +8,10 @@ credentials, fingerprint, candidates, ports and SSRCs. What the others say is a 
 next description that has it (docs/decisions/0024); what is of one session is read each time.
 """
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
@@ -18,8 +19,11 @@ from media.core.errors import NegotiationError
 
 MAX_SDP: Final = 64 * 1024  # bytes
 MAX_SECTIONS: Final = 64
-#: lines of one session that nothing is taken from: its o= line, and where it would be reached without ICE
-_SAY_NOTHING: Final = ("o=", "c=")
+#: lines of one session: attributes (those of `_OWN_ATTRIBUTES`), media (for its port), and those that nothing
+#: is taken from: the o= line, and where it would be reached without ICE
+_OWN_LINE: Final = re.compile(
+    r"\n(?:a=(ice-ufrag|ice-pwd|fingerprint|candidate|rtcp|ssrc)(?![^:\n]):?([^\n]*)|m=([^\n]*)|[oc]=[^\n]*)"
+)
 _ANY_PORT: Final = 9
 #: of a shape that is kept, characters (a browser's has 2 to 6 thousand), and how many there are at most
 MAX_SHAPE: Final = 16 * 1024
@@ -93,76 +97,75 @@ class Section:
     bundle_only: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Shape:
-    """What the lines say that are of no one session. Compares by identity."""
+    """What the lines say that are of no one session."""
 
     sections: tuple[Section, ...]  # without what is of one session
-    bundle: tuple[str, ...]
+    bundle: tuple[str, ...]  # mids of the BUNDLE group
     ice_lite: bool
-    crypto: bool
-    decided: dict[Hashable, Any] = field(default_factory=dict)  # of it, by whoever reads it; a few
+    crypto: bool  # an a=crypto line (SDES) is somewhere in it
+    decided: dict[Hashable, Any] = field(
+        default_factory=dict, compare=False
+    )  # of it, by whoever reads it; a few
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """What a section says that is of one session; fields as in Section."""
+
+    port: int
+    ssrcs: tuple[int, ...]
+    credentials: IceCredentials | None
+    fingerprints: tuple[Fingerprint, ...]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
 class Description:
     """A whole session description. Session-level ICE and DTLS attributes are already in each section."""
 
-    sections: tuple[Section, ...]
-    shape: Shape = field(compare=False, repr=False)
-    bundle: tuple[str, ...] = ()  # mids of the BUNDLE group
-    ice_lite: bool = False
-    crypto: bool = False  # an a=crypto line (SDES) is somewhere in it
+    shape: Shape
+    own: tuple[Own, ...]  # what each of its sections has
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """Each with all that is said of it. To make them takes longer than to read the description."""
+        return tuple(
+            replace(
+                section,
+                port=own.port,
+                ssrcs=own.ssrcs,
+                credentials=own.credentials,
+                fingerprints=own.fingerprints,
+                candidates=own.candidates,
+            )
+            for section, own in zip(self.shape.sections, self.own, strict=True)
+        )
 
 
 def parse(text: str | bytes) -> Description:
     """Read a session description; raises NegotiationError (413 before reading when too long, else 400)."""
-    lines = _lines(text)
-    if not lines or lines[0] != "v=0":
-        _bad("it does not begin with v=0")
-    session = own = _Own()
-    owns: list[_Own] = []
-    shared: list[str] = []
-    for line in lines[1:]:
-        start = line[:2]
-        if start == "a=":
-            name, _, value = line[2:].partition(":")
-            if name in _OWN_ATTRIBUTES:
-                own.attribute(name, value)
-                continue
-        elif start == "m=":
-            if len(owns) == MAX_SECTIONS:
-                _bad(f"it has more than {MAX_SECTIONS} media sections")
-            own = _Own(line[2:])
-            owns.append(own)
-            line = own.shared_media
-        elif start in _SAY_NOTHING:
-            continue
-        shared.append(line)
-    key = "\n".join(shared)
+    text = _read(text).replace("\r\n", "\n")
+    if "\r" in text or not text.startswith("v=0\n"):
+        text = "\n".join(_lines(text))
+        if text != "v=0" and not text.startswith("v=0\n"):
+            _bad("it does not begin with v=0")
+    reader = _Reader()
+    key = _OWN_LINE.sub(reader.take, text)
     shape = _kept_shape(key) if len(key) <= MAX_SHAPE else _shape(key)
-    default, fingerprints = session.credentials(), session.fingerprints
-    sections = tuple(
-        replace(
-            section,
-            port=own.port,
-            ssrcs=tuple(own.ssrcs),
-            credentials=own.credentials() or default,
-            fingerprints=tuple(own.fingerprints or fingerprints),
-            candidates=tuple(own.candidates),
-        )
-        for section, own in zip(shape.sections, owns, strict=True)
-    )
-    return Description(sections, shape, shape.bundle, shape.ice_lite, shape.crypto)
+    return Description(shape, reader.own())
 
 
 def _shape(shared: str) -> Shape:
-    """Read the lines after the first that are of no one session; raises NegotiationError."""
+    """Read the lines that are of no one session; raises NegotiationError."""
     session = _Draft()
     drafts: list[_Draft] = []
     bundle: tuple[str, ...] = ()
     ice_lite = False
-    for line in shared.split("\n") if shared else ():
+    for line in shared.split("\n")[1:]:
+        if not line or line.isspace():
+            continue
         if len(line) < 2 or line[1] != "=":
             _bad(f"line {line[:40]!r} is not of the form x=value")
         kind, value = line[0], line[2:]
@@ -193,8 +196,8 @@ _kept_shape = lru_cache(maxsize=SHAPES)(_shape)
 
 def parse_fragment(text: str | bytes) -> tuple[IceCredentials | None, tuple[Candidate, ...]]:
     """ICE credentials and candidates of a trickle fragment (RFC 8840); raises NegotiationError."""
-    own = _Own()
-    for line in _lines(text):
+    own = _OwnLines()
+    for line in _lines(_read(text)):
         if line.startswith("a="):
             name, _, argument = line[2:].partition(":")
             if name in ("candidate", "ice-ufrag", "ice-pwd"):
@@ -204,7 +207,7 @@ def parse_fragment(text: str | bytes) -> tuple[IceCredentials | None, tuple[Cand
     return own.credentials(), tuple(own.candidates)
 
 
-def _lines(text: str | bytes) -> list[str]:
+def _read(text: str | bytes) -> str:
     if len(text) > MAX_SDP:
         raise NegotiationError(
             413, "sdp_too_large", f"The SDP is over {MAX_SDP} bytes; send fewer candidates."
@@ -216,6 +219,10 @@ def _lines(text: str | bytes) -> list[str]:
             _bad("it is not UTF-8 text")
     if "\x00" in text:
         _bad("it holds a null character")
+    return text
+
+
+def _lines(text: str) -> list[str]:
     lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if any("\r" in line for line in lines):
         _bad("it holds a carriage return inside a line")  # or it would come out in an answer of ours
@@ -264,21 +271,13 @@ def _spelled(address: str) -> str | None:
         return None
 
 
-class _Own:
+class _OwnLines:
     """What a section (or the session level) has of one session, while its lines are read."""
 
-    __slots__ = ("candidates", "fingerprints", "password", "port", "shared_media", "ssrcs", "ufrag")
+    __slots__ = ("candidates", "fingerprints", "password", "port", "ssrcs", "ufrag")
 
-    def __init__(self, media: str | None = None) -> None:
-        self.port = 0
-        self.shared_media = ""  # the m= line, with one and the same port for all that are not 0
-        if media is not None:
-            parts = media.split()
-            port = _number(parts[1].partition("/")[0], 65535) if len(parts) > 2 else None
-            if port is None:
-                _bad(f"media line {media[:40]!r} has no kind, port and protocol")
-            self.port, parts[1] = port, str(_ANY_PORT) if port else "0"
-            self.shared_media = f"m={' '.join(parts)}"
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
         self.ufrag = self.password = ""
         self.fingerprints: list[Fingerprint] = []
         self.candidates: list[Candidate] = []
@@ -319,13 +318,59 @@ class _Own:
 
 
 _OWN_ATTRIBUTES: Final = {
-    "ice-ufrag": _Own.on_ice_ufrag,
-    "ice-pwd": _Own.on_ice_pwd,
-    "fingerprint": _Own.on_fingerprint,
-    "candidate": _Own.on_candidate,
-    "rtcp": _Own.on_rtcp,
-    "ssrc": _Own.on_ssrc,
+    "ice-ufrag": _OwnLines.on_ice_ufrag,
+    "ice-pwd": _OwnLines.on_ice_pwd,
+    "fingerprint": _OwnLines.on_fingerprint,
+    "candidate": _OwnLines.on_candidate,
+    "rtcp": _OwnLines.on_rtcp,
+    "ssrc": _OwnLines.on_ssrc,
 }
+
+
+class _Reader:
+    """Takes the lines of one session out of a description."""
+
+    __slots__ = ("_sections", "_session", "_under_way")
+
+    def __init__(self) -> None:
+        self._session = self._under_way = _OwnLines()
+        self._sections: list[_OwnLines] = []
+
+    def take(self, line: re.Match[str]) -> str:
+        """One of _OWN_LINE; returns what it says of the shape. Raises NegotiationError."""
+        name, value, media = line.groups()
+        if media is not None:
+            return self._begin_section(media)
+        if name is not None:
+            self._under_way.attribute(name, value)
+        return ""
+
+    def _begin_section(self, media: str) -> str:
+        """Its m= line, with one and the same port for all that are not 0."""
+        if len(self._sections) == MAX_SECTIONS:
+            _bad(f"it has more than {MAX_SECTIONS} media sections")
+        parts = media.split()
+        port = _number(parts[1].partition("/")[0], 65535) if len(parts) > 2 else None
+        if port is None:
+            _bad(f"media line {media[:40]!r} has no kind, port and protocol")
+        parts[1] = str(_ANY_PORT) if port else "0"
+        self._under_way = _OwnLines(port)
+        self._sections.append(self._under_way)
+        return f"\nm={' '.join(parts)}"
+
+    def own(self) -> tuple[Own, ...]:
+        """What each section has."""
+        default, fingerprints = self._session.credentials(), self._session.fingerprints
+        return tuple(
+            Own(
+                lines.port,
+                tuple(lines.ssrcs),
+                lines.credentials() or default,
+                tuple(lines.fingerprints or fingerprints),
+                tuple(lines.candidates),
+            )
+            for lines in self._sections
+        )
 
 
 class _Draft:

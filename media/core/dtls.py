@@ -1,6 +1,6 @@
-"""DTLS 1.2 (RFC 6347) with use_srtp (RFC 5764), by pyOpenSSL over memory buffers.
+"""DTLS 1.2 (RFC 6347) with use_srtp (RFC 5764), by OpenSSL over memory buffers.
 
-Theory of operation. OpenSSL runs the handshake; we carry its records. Two things are ours:
+Theory of operation. OpenSSL runs the handshake (openssl.py); we carry its records. Two things are ours:
 
 *Datagrams.* A memory BIO is a stream, so the records OpenSSL wrote are told apart by their headers and packed
 into datagrams of at most MTU bytes.
@@ -31,14 +31,14 @@ second. A client (there is one a relay) keeps its connection and believes what a
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn
 
-from OpenSSL import SSL, crypto
-from OpenSSL._util import ffi, lib  # for two calls that pyOpenSSL makes dear, or not at all
+from OpenSSL import SSL
 
 from media.core.certificate import Certificate
 from media.core.description import Fingerprint
 from media.core.errors import DtlsError
+from media.core.openssl import HASHES, Connection, Expected, verify_by_fingerprint
 from media.core.srtp import PROFILES, SrtpKeys
 
 Role = Literal["server", "client"]
@@ -55,57 +55,13 @@ _CIPHERS: Final = (
     b":ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
     b":ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"
 )
-#: SDP's name: OpenSSL's hash
-_HASHES: Final = {
-    name: lib.EVP_get_digestbyname(theirs)
-    for name, theirs in (("sha-256", b"sha256"), ("sha-384", b"sha384"), ("sha-512", b"sha512"))
-}
-_LONGEST_HASH: Final = 64  # bytes
-_where: Final = ffi.new("char **")  # what BIO_get_mem_data gives beside the length
 _DTLS_1_2: Final = 0xFEFD  # OpenSSL's DTLS1_2_VERSION, which pyOpenSSL does not name
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE = 20, 21, 22  # RFC 5246 section 6.2.1: types of records
 
 
-class _Expected:
-    """The fingerprints a peer may have; hangs on the OpenSSL connection, for the verify callback."""
-
-    __slots__ = ("fingerprints", "mismatch")
-
-    def __init__(self, fingerprints: Sequence[Fingerprint]) -> None:
-        self.fingerprints = tuple(fingerprints)
-        self.mismatch = False
-
-    def match(self, certificate: crypto.X509) -> Fingerprint | None:
-        """By OpenSSL's own digest: the certificate is a stranger's, and is not parsed any further."""
-        for expected in self.fingerprints:
-            algorithm = _HASHES.get(expected.algorithm)
-            if algorithm not in (None, ffi.NULL) and _digest(certificate, algorithm) == expected.value:
-                return expected
-        return None
-
-
-def _digest(certificate: crypto.X509, algorithm: Any) -> str:
-    """As SDP writes it. What `certificate.digest` does, which makes a bytes object of every byte."""
-    digest = ffi.new("unsigned char[]", _LONGEST_HASH)
-    length = ffi.new("unsigned int *", _LONGEST_HASH)
-    if not lib.X509_digest(certificate._x509, algorithm, digest, length):
-        return ""  # no memory; and nothing has this fingerprint
-    return bytes(ffi.buffer(digest, length[0])).hex(":").upper()
-
-
 def usable(fingerprints: Sequence[Fingerprint]) -> bool:
     """Whether any fingerprint uses a hash we accept (SHA-1 and MD5 are not)."""
-    return any(item.algorithm in _HASHES for item in fingerprints)
-
-
-def _verify(connection: SSL.Connection, shown: crypto.X509, error: int, depth: int, ok: int) -> bool:
-    if depth:
-        return True  # certificates above the peer's own mean nothing here
-    expected = connection.get_app_data()
-    if expected.match(shown) is not None:
-        return True
-    expected.mismatch = True
-    return False
+    return any(item.algorithm in HASHES for item in fingerprints)
 
 
 @lru_cache(maxsize=8)
@@ -117,7 +73,7 @@ def _context(certificate: Certificate) -> SSL.Context:
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_QUERY_MTU | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    verify_by_fingerprint(context)
     context.use_certificate(certificate.x509)
     context.use_privatekey(certificate.key)
     context.set_cipher_list(_CIPHERS)
@@ -141,8 +97,8 @@ class DtlsEndpoint:
         self.matched: Fingerprint | None = None  # of the peer's SDP, by which its certificate was known
         self.parting = False  # as a server: the peer has sent an alert, close_notify most likely
         self._certificate = certificate
-        self._expected = _Expected(remote_fingerprints)
-        self._connection: SSL.Connection | None = None
+        self._expected = Expected(remote_fingerprints)
+        self._connection: Connection | None = None
         self._taken = 0  # bytes of datagrams, until the handshake is done
         self._outgoing: list[bytes] = []
         self._flight: list[bytes] = []
@@ -180,10 +136,10 @@ class DtlsEndpoint:
                 self._fail("its handshake is longer than any")
             records = _of_a_handshake(datagram)
             if records:
-                self._ssl.bio_write(records)
+                self._ssl.take(records)
                 self._advance(now)
         elif self.role == "client":
-            self._ssl.bio_write(datagram)
+            self._ssl.take(datagram)
             self._read()
         elif datagram[0] == _ALERT:
             self.parting = True
@@ -222,17 +178,12 @@ class DtlsEndpoint:
             self._outgoing += self._goodbye
 
     @property
-    def _ssl(self) -> SSL.Connection:
+    def _ssl(self) -> Connection:
         """OpenSSL's connection, made when it is first needed."""
         connection = self._connection
         if connection is None:
-            connection = self._connection = SSL.Connection(_context(self._certificate), None)
-            connection.set_app_data(self._expected)
-            connection.set_ciphertext_mtu(MTU)
-            if self.role == "server":
-                connection.set_accept_state()
-            else:
-                connection.set_connect_state()
+            context, server = _context(self._certificate), self.role == "server"
+            connection = self._connection = Connection(context, self._expected, MTU, server=server)
         return connection
 
     def _is_asked_again(self, datagram: bytes) -> bool:
@@ -246,38 +197,30 @@ class DtlsEndpoint:
 
     def _advance(self, now: float) -> None:
         try:
-            self._ssl.do_handshake()
-        except SSL.WantReadError:
-            self._keep_flight(now)
-            return
+            done = self._ssl.shake()
         except SSL.Error as error:
             self._fail(_reason(error))
         self._keep_flight(now)
+        if not done:
+            return
         self._resend_at = None
         self.keys = self._export()
-        self._read()  # what came behind the last flight, in the same datagram
-        if self.role == "server":
+        if self.role == "client":
+            self._read()  # what came behind the last flight, in the same datagram
+        else:  # its peer waits for our last flight, and says nothing behind its own
             self._goodbye = self._say_goodbye()
             self._connection = None
 
     def _read(self) -> None:
         """After the handshake only alerts matter; application data is dropped."""
         try:
-            while True:
-                self._ssl.recv(16384)
-        except SSL.WantReadError:
-            pass
-        except SSL.ZeroReturnError:
-            self.closed = True
+            self.closed |= self._ssl.read()
         except SSL.Error as error:
             self._fail(_reason(error))
         self._outgoing += self._drain()
 
     def _say_goodbye(self) -> list[bytes]:
-        try:
-            self._ssl.shutdown()
-        except SSL.Error:
-            pass  # the peer is told by silence then
+        self._ssl.say_goodbye()
         return self._drain()
 
     def _keep_flight(self, now: float) -> None:
@@ -290,11 +233,8 @@ class DtlsEndpoint:
 
     def _drain(self) -> list[bytes]:
         """What OpenSSL wrote, whole records packed into datagrams."""
-        connection = self._connection
-        written = 0 if connection is None else lib.BIO_get_mem_data(connection._from_ssl, _where)
-        if connection is None or written <= 0:
-            return []
-        return _packed(connection.bio_read(written))
+        written = b"" if self._connection is None else self._connection.give()
+        return _packed(written) if written else []
 
     def _fail(self, reason: str) -> NoReturn:
         self.closed = True
@@ -306,17 +246,16 @@ class DtlsEndpoint:
         raise DtlsError(f"DTLS failed: {reason}")
 
     def _export(self) -> SrtpKeys:
-        shown = self._ssl.get_peer_certificate()
-        self.matched = None if shown is None else self._expected.match(shown)
+        self.matched = self._ssl.peer()
         if self.matched is None:
             self._expected.mismatch = True
             self._fail("")
-        chosen = self._ssl.get_selected_srtp_profile().decode()
+        chosen = self._ssl.srtp_profile()
         profile = next((item for item in PROFILES if item.name == chosen), None)
         if profile is None:
             self._fail("no SRTP protection profile in common")
         key, salt = profile.key_length, profile.salt_length
-        material = self._ssl.export_keying_material(b"EXTRACTOR-dtls_srtp", 2 * (key + salt))
+        material = self._ssl.export(b"EXTRACTOR-dtls_srtp", 2 * (key + salt))
         client_key, server_key = material[:key], material[key : 2 * key]
         client_salt, server_salt = material[2 * key : 2 * key + salt], material[2 * key + salt :]
         if self.role == "client":

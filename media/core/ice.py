@@ -134,12 +134,12 @@ class IceAgent(ABC):
         elif self._in_conflict(request):
             self._reply(stun.error(request, stun.ROLE_CONFLICT, "Role Conflict"), pair, source)
         else:
-            mapped = stun.xor_mapped_address((source[0], source[1]), request.transaction)
-            self._reply(stun.Message(stun.Class.SUCCESS, request.transaction, (mapped,)), pair, source)
+            there = (source[0], source[1])
+            self.outgoing.append((stun.success(request.transaction, there, pair.key), source))
             if pair is not self._pairs[0]:
                 self._pairs = (pair,)  # the peer has the new credentials: the old ones are of no use any more
             usual = stun.Precedent.is_usual(request)
-            precedent = stun.Precedent(request, (source[0], source[1]), pair.key) if usual else None
+            precedent = stun.Precedent(request, there, pair.key) if usual else None
             self._precedent = None if precedent is None else (precedent, source, pair)
             self._checked(request, source, now)
 

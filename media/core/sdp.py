@@ -22,6 +22,7 @@ from media.core.description import (
     Description,
     Fingerprint,
     IceCredentials,
+    Own,
     Section,
     Shape,
 )
@@ -227,26 +228,27 @@ def make_relay_offer(local: LocalDescription) -> str:
 
 def accept_answer(answer: Answer) -> Agreed:
     """What an origin's answer to `make_relay_offer` agreed on; `dtls_role` says ours ("client")."""
-    _refuse_unsafe(answer)
-    accepted = [section for section in answer.sections if section.port]
+    _refuse_unsafe(answer.shape)
+    accepted = [(index, section) for index, section in enumerate(answer.shape.sections) if section.port]
     tracks: dict[str, AgreedTrack] = {}
-    for section in accepted:
+    for index, section in accepted:
         if section.kind not in ("video", "audio") or section.direction not in ("sendonly", "sendrecv"):
             continue
         # An answerer may list both codecs; what stands first is what it sends (RFC 3264 section 6.1).
         codec = next((codec for codec in section.codecs if _OURS.get(codec.payload_type) == codec.name), None)
         if codec is not None:
-            tracks[section.kind] = _with_ssrcs(_track(section, codec, ()), section)
+            track = _track(section, codec, ())
+            tracks[section.kind] = _with_ssrcs(track, section, answer.own[index])
     if not tracks:
         _refuse("no_common_codec", "The answer accepts neither the video nor the audio that was asked for.")
-    remote = _remote_transport(answer, accepted[0])
+    remote = _remote_transport(answer, accepted[0][0])
     return Agreed(
         answer="",
         remote=remote,
         dtls_role="server" if remote.setup == "active" else "client",
         video=tracks.get("video"),
         audio=tracks.get("audio"),
-        rtcp_rsize=all(section.rtcp_rsize for section in accepted),
+        rtcp_rsize=all(section.rtcp_rsize for _, section in accepted),
     )
 
 
@@ -254,7 +256,7 @@ def _refuse(code: str, detail: str, status: int = 406) -> NoReturn:
     raise NegotiationError(status, code, detail)
 
 
-def _refuse_unsafe(offer: Description | Shape) -> None:
+def _refuse_unsafe(offer: Shape) -> None:
     """Media is encrypted with keys from DTLS, or there is none (RFC 8827 section 6.5)."""
     if offer.crypto:
         _refuse("sdes_refused", "SDES keys (a=crypto) are not accepted; offer DTLS-SRTP (a=fingerprint).")
@@ -294,7 +296,7 @@ def _answer(
     plan = offer.shape.decided.get(key)
     if plan is None:
         plan = offer.shape.decided[key] = _plan(offer.shape, on_air, sending)
-    remote = _remote_transport(offer, offer.sections[plan.accepted[0].index])
+    remote = _remote_transport(offer, plan.accepted[0].index)
     passive = remote.setup != "passive"
     setup = "passive" if passive else "active"
     lines = _session_lines(local, plan.bundle, ice_lite=True)
@@ -308,14 +310,14 @@ def _answer(
         lines.append(part.lines)
         if stream is not None:
             lines += _stream_lines(track, stream)
-        tracks[track.kind] = _with_ssrcs(track, offer.sections[part.index])
+        tracks[track.kind] = _with_ssrcs(track, offer.shape.sections[part.index], offer.own[part.index])
     return Agreed(
         answer="\r\n".join(lines) + "\r\n",
         remote=remote,
         dtls_role="server" if passive else "client",
         video=tracks.get("video"),
         audio=tracks.get("audio"),
-        simulcast_refused=any(_is_simulcast(offer.sections[part.index]) for part in plan.accepted),
+        simulcast_refused=any(_is_simulcast(offer.shape.sections[part.index]) for part in plan.accepted),
         rtcp_rsize=plan.rtcp_rsize,
     )
 
@@ -456,11 +458,11 @@ def _track(
     )
 
 
-def _with_ssrcs(track: AgreedTrack, section: Section) -> AgreedTrack:
+def _with_ssrcs(track: AgreedTrack, section: Section, own: Own) -> AgreedTrack:
     """The track with the SSRCs its section names."""
-    if not section.ssrcs and not section.ssrc_groups:
+    if not own.ssrcs and not section.ssrc_groups:
         return track
-    ssrc = section.ssrcs[0] if section.ssrcs else None
+    ssrc = own.ssrcs[0] if own.ssrcs else None
     rtx_ssrc = None
     for semantics, ssrcs in section.ssrc_groups:
         if semantics == "SIM":
@@ -488,13 +490,15 @@ def _is_simulcast(section: Section) -> bool:
     return section.simulcast or bool(section.rids) or any(kind == "SIM" for kind, _ in section.ssrc_groups)
 
 
-def _remote_transport(offer: Description, first: Section) -> RemoteTransport:
-    if first.credentials is None:
+def _remote_transport(offer: Description, index: int) -> RemoteTransport:
+    """By the section with this number."""
+    own, setup = offer.own[index], offer.shape.sections[index].setup
+    if own.credentials is None:
         _refuse("bad_sdp", "The SDP has no a=ice-ufrag and a=ice-pwd.", 400)
-    if not usable(first.fingerprints):
+    if not usable(own.fingerprints):
         _refuse("no_fingerprint", "The SDP has no a=fingerprint with SHA-256, SHA-384 or SHA-512.")
     return RemoteTransport(
-        first.credentials, first.fingerprints, first.setup or "actpass", offer.ice_lite, first.candidates
+        own.credentials, own.fingerprints, setup or "actpass", offer.shape.ice_lite, own.candidates
     )
 
 

@@ -23,6 +23,10 @@ from media.core.errors import IntegrityError, ParseError
 MAGIC: Final = 0x2112A442
 _MAGIC_BYTES: Final = MAGIC.to_bytes(4, "big")
 _FINGERPRINT_XOR: Final = 0x5354554E
+_sha1 = hashlib.sha1
+#: RFC 2104 section 2: what each byte of a key becomes
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 _HEADER: Final = struct.Struct("!HHI12s")
 _ATTRIBUTE: Final = struct.Struct("!HH")  # name and size of one
 _BINDING: Final = 0x0001
@@ -56,11 +60,14 @@ class Attribute(IntEnum):
 
 _MAPPED: Final = struct.Struct("!BBH")  # of XOR-MAPPED-ADDRESS, before the address
 _REQUEST: Final = (Class.REQUEST | _BINDING).to_bytes(2, "big")
-_USERNAME, _MESSAGE_INTEGRITY = int(Attribute.USERNAME), int(Attribute.MESSAGE_INTEGRITY)
+# As plain numbers: to read a name of an enumeration takes longer than to compare it.
+_USERNAME, _USE_CANDIDATE = int(Attribute.USERNAME), int(Attribute.USE_CANDIDATE)
+_MESSAGE_INTEGRITY, _FINGERPRINT = int(Attribute.MESSAGE_INTEGRITY), int(Attribute.FINGERPRINT)
+_MAPPED_ADDRESS = int(Attribute.XOR_MAPPED_ADDRESS)
+_CLASSES: Final = {int(item): item for item in Class}
 _SUCCESS: Final = Class.SUCCESS | _BINDING
 _INTEGRITY_HEADER: Final = _ATTRIBUTE.pack(Attribute.MESSAGE_INTEGRITY, 20)
 _FINGERPRINT_HEADER: Final = _ATTRIBUTE.pack(Attribute.FINGERPRINT, 4)
-_INNER_PAD, _OUTER_PAD = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))  # of HMAC
 _KNOWN: Final = frozenset(int(item) for item in Attribute)
 
 ROLE_CONFLICT: Final = 487
@@ -102,11 +109,11 @@ class Message:
                 raise ParseError("STUN attribute longer than its message")
             if fingerprint:
                 raise ParseError("STUN attribute after FINGERPRINT")
-            if name == Attribute.FINGERPRINT:
+            if name == _FINGERPRINT:
                 if size != 4:
                     raise ParseError("STUN FINGERPRINT of a wrong length")
                 fingerprint = at
-            elif name == Attribute.MESSAGE_INTEGRITY and not integrity:
+            elif name == _MESSAGE_INTEGRITY and not integrity:
                 if size != 20:
                     raise ParseError("STUN MESSAGE-INTEGRITY of a wrong length")
                 integrity = at
@@ -115,7 +122,7 @@ class Message:
             at += 4 + size + (-size % 4)
         if at != len(datagram):
             raise ParseError("STUN attribute padding is cut short")
-        return cls(Class(kind & 0x110), transaction, tuple(attributes), datagram, integrity, fingerprint)
+        return cls(_CLASSES[kind & 0x110], transaction, tuple(attributes), datagram, integrity, fingerprint)
 
     def verify(self, key: bytes) -> None:
         """Check FINGERPRINT where present, and MESSAGE-INTEGRITY, which must be; raises IntegrityError."""
@@ -128,7 +135,7 @@ class Message:
             raise IntegrityError("STUN message without MESSAGE-INTEGRITY")
         claimed = raw[self.integrity_at + 4 : self.integrity_at + 24]
         covered = _with_length(raw[: self.integrity_at], self.integrity_at + 4)
-        if not hmac.compare_digest(hmac.digest(key, covered, hashlib.sha1), claimed):
+        if not hmac.compare_digest(_hmac(key, covered), claimed):
             raise IntegrityError("STUN MESSAGE-INTEGRITY does not match")
 
     def get(self, name: int) -> bytes | None:
@@ -139,7 +146,7 @@ class Message:
 
     @property
     def username(self) -> str | None:
-        value = self.get(Attribute.USERNAME)
+        value = self.get(_USERNAME)
         if value is None:
             return None
         try:
@@ -154,7 +161,7 @@ class Message:
 
     @property
     def use_candidate(self) -> bool:
-        return self.get(Attribute.USE_CANDIDATE) is not None
+        return self.get(_USE_CANDIDATE) is not None
 
     @property
     def controlled(self) -> int | None:
@@ -203,7 +210,7 @@ class Message:
         if key is not None:
             covered = _with_length(bytes(body), len(body) + 4)
             body += struct.pack("!HH", Attribute.MESSAGE_INTEGRITY, 20)
-            body += hmac.digest(key, covered, hashlib.sha1)
+            body += _hmac(key, covered)
         if fingerprint:
             covered = _with_length(bytes(body), len(body) - 12)
             return covered + struct.pack("!HH", Attribute.FINGERPRINT, 4) + _fingerprint(covered)
@@ -212,6 +219,17 @@ class Message:
 
 def _with_length(message: bytes, length: int) -> bytes:
     return message[:2] + length.to_bytes(2, "big") + message[4:]
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA1 (RFC 2104). What `hmac.digest` gives, which looks its algorithms up anew for each message."""
+    block = _key_block(key)
+    return _sha1(block.translate(_OUTER) + _sha1(block.translate(_INNER) + message).digest()).digest()
+
+
+def _key_block(key: bytes) -> bytes:
+    """A key as long as a block of SHA-1 (RFC 2104 section 2)."""
+    return (_sha1(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
 
 
 def _fingerprint(message: bytes) -> bytes:
@@ -225,6 +243,19 @@ def xor_mapped_address(address: tuple[str, int], transaction: bytes) -> tuple[in
     mask = int.from_bytes((_MAGIC_BYTES + transaction)[:size], "big")
     value = _MAPPED.pack(0, 1 if size == 4 else 2, address[1] ^ MAGIC >> 16)
     return Attribute.XOR_MAPPED_ADDRESS, value + (int.from_bytes(packed, "big") ^ mask).to_bytes(size, "big")
+
+
+def success(transaction: bytes, address: tuple[str, int], key: bytes) -> bytes:
+    """The success response to the request with this transaction id that came from this address, whole.
+
+    As `Message.to_bytes` makes it of XOR-MAPPED-ADDRESS alone; raises what `xor_mapped_address` does.
+    """
+    _, value = xor_mapped_address(address, transaction)
+    mapped = _ATTRIBUTE.pack(_MAPPED_ADDRESS, len(value)) + value
+    size = len(mapped) + 24
+    mac = _hmac(key, _HEADER.pack(_SUCCESS, size, MAGIC, transaction) + mapped)
+    answer = _HEADER.pack(_SUCCESS, size + 8, MAGIC, transaction) + mapped + _INTEGRITY_HEADER + mac
+    return answer + _FINGERPRINT_HEADER + _fingerprint(answer)
 
 
 @lru_cache(maxsize=1024)
@@ -307,9 +338,9 @@ class _Mac:
     __slots__ = ("_inner", "_outer")
 
     def __init__(self, key: bytes) -> None:
-        block = (hashlib.sha1(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
-        self._inner = hashlib.sha1(block.translate(_INNER_PAD))
-        self._outer = hashlib.sha1(block.translate(_OUTER_PAD))
+        block = _key_block(key)
+        self._inner = _sha1(block.translate(_INNER))
+        self._outer = _sha1(block.translate(_OUTER))
 
     def of(self, message: bytes) -> bytes:
         inner, outer = self._inner.copy(), self._outer.copy()

@@ -36,6 +36,7 @@ MISFIT_AFTER = 5.0  # a receiver of another codec than what comes; its answer ma
 MISFITS_AT_ONCE, MISFITS_EVERY = 8, 0.02
 ENDED_AT_ONCE, ENDED_EVERY = 8, 0.004
 REPORTED_AT_ONCE, REPORTED_EVERY = 32, 0.01
+FIRST_REPORT_WITHIN = 0.1  # seconds; to those of a crowd that joined since, together
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -104,6 +105,7 @@ class Channels:
         self._touched: set[LiveStream] = set()
         self._in_turn = False
         self._to_report: deque[tuple[LiveStream, list[Viewer]]] = deque()
+        self._new: dict[LiveStream, list[Viewer]] = {}  # who gets a first report in a moment
 
     def __iter__(self) -> Iterator[Channel]:
         return iter(list(self._channels.values()))
@@ -153,7 +155,7 @@ class Channels:
                 old.close(now, "replaced by a newer session of the publisher")
             self._timers.cancel(("empty", channel))
         elif peer.viewer is not None:
-            entry.stream.report(now, [peer.viewer])
+            self._report_first(entry.stream, peer, now)
             if entry.is_misfit(peer, now):
                 self._end_misfits_at(channel, now)
         if peer.sends and peer.codec is not None:
@@ -286,12 +288,30 @@ class Channels:
             source = entry.stream.source
             if source is not None:
                 source.report(now, wall)
-            viewers = list(entry.stream.viewers.values())
-            for first in range(0, len(viewers), REPORTED_AT_ONCE):
-                self._to_report.append((entry.stream, viewers[first : first + REPORTED_AT_ONCE]))
+            self._queue_reports(entry.stream, list(entry.stream.viewers.values()))
             if source is not None:
                 self._end_misfits(channel, now)
         self._report_some(now)
+
+    def _report_first(self, stream: LiveStream, peer: Peer, now: float) -> None:
+        """To who has just joined; an edge tells its own viewers the time by it, and has it at once."""
+        assert peer.viewer is not None
+        if peer.identity.kind is SessionKind.RELAY_OUT:
+            stream.report(now, [peer.viewer])
+            return
+        if not self._new:
+            self._timers.set("first reports", now + FIRST_REPORT_WITHIN, self._report_new)
+        self._new.setdefault(stream, []).append(peer.viewer)
+
+    def _report_new(self, now: float) -> None:
+        for stream, viewers in self._new.items():
+            self._queue_reports(stream, viewers)
+        self._new.clear()
+        self._report_some(now)
+
+    def _queue_reports(self, stream: LiveStream, viewers: list[Viewer]) -> None:
+        for first in range(0, len(viewers), REPORTED_AT_ONCE):
+            self._to_report.append((stream, viewers[first : first + REPORTED_AT_ONCE]))
 
     def _report_some(self, now: float) -> None:
         told = 0

@@ -60,6 +60,7 @@ log = structlog.get_logger(__name__)
 
 RECEIVER_SILENCE = 15.0  # a browser is heard each second, others each 5 s: three times that, and it is gone
 JOINING_MAX = 400  # publishers and viewers whose handshake is not done: 65 kB each, 150 kB at the worst
+JOINING_LOOKED_AT = 0.05  # seconds between two looks at the deadlines of who is joining; none is nearer
 FAR, FAR_GRID = 5.0, 0.25  # seconds: a viewer's deadline that is so far off, and how exactly it is kept
 REPORT_EVERY = 1.0  # sender and receiver reports
 ROWS_AT_ONCE = 32  # sessions of a report: half a millisecond
@@ -96,6 +97,7 @@ class Engine:
         self._emit = emit
         self._random = random
         self._outbound_made = outbound_made
+        self._log = log.bind()  # see logs.py
         self._dual_stack = sock.family == socket.AF_INET6
         self.certificate = Certificate.generate(datetime.now(UTC))
         self.timers = Timers(loop)
@@ -117,8 +119,9 @@ class Engine:
         self._counts = Counts()
         self._channels = Channels(loop, role, self.timers, self.endpoint.sender, emit, random, self._counts)
         self._peers: dict[str, Peer] = {}
-        self._joining: set[str] = set()  # publishers and viewers that are not connected yet
-        self._connected: set[str] = set()  # those that are
+        self._connected: set[str] = set()  # publishers and viewers that are
+        self._joining: dict[str, Peer] = {}  # those that are not yet
+        self._joining_looked_at = False  # they will be
         self._endpoints: list[UdpEndpoint] = [self.endpoint]  # relays' too, while open
         self._closed_bytes = [0, 0]  # sent and received by endpoints that are closed
         self._meter = figures.Meter()
@@ -179,7 +182,7 @@ class Engine:
         self._routing.add(peer)
         self.peer_added(peer)
         if kind is not SessionKind.RELAY_OUT:
-            self._joining.add(session_id)
+            self._joins(peer, now)
         if entry.relay is None and self._role is Role.EDGE:
             entry.relay = Relay(channel, entry.stream, self)
             entry.relay.start(now)
@@ -304,12 +307,12 @@ class Engine:
 
     def peer_ready(self, peer: Peer, now: float) -> None:
         identity = peer.identity
-        self._joining.discard(identity.id)
+        self._joining.pop(identity.id, None)
         if identity.kind in COUNTED:
             self._connected.add(identity.id)
         self._counts.connected(peer, now)
         self._channels.ready(peer, now)
-        log.info(
+        self._log.info(
             "session_connected",
             session=identity.id,
             kind=identity.kind.value,
@@ -322,7 +325,7 @@ class Engine:
         self._counts.ended(peer)
         self._routing.remove(peer)
         self._peers.pop(identity.id, None)
-        self._joining.discard(identity.id)
+        self._joining.pop(identity.id, None)
         self._connected.discard(identity.id)
         self.timers.cancel(peer)
         self._emit(
@@ -334,7 +337,7 @@ class Engine:
                 "reason": reason,
             }
         )
-        log.info(
+        self._log.info(
             "session_ended",
             session=identity.id,
             kind=identity.kind.value,
@@ -346,7 +349,7 @@ class Engine:
         self._channels.closed(peer, reason, now)
 
     def peer_stirred(self, peer: Peer) -> None:
-        if peer.state == "closed":
+        if peer.state == "closed" or peer.identity.id in self._joining:
             return
         at = peer.session.next_timeout()
         if at is not None and peer.viewer is not None and at - self._loop.time() > FAR:
@@ -359,6 +362,23 @@ class Engine:
         self._channels.touch(stream)
 
     # -- time
+
+    def _joins(self, peer: Peer, now: float) -> None:
+        """Its deadlines are looked at now and then: before the first of them most sessions are connected."""
+        self._joining[peer.identity.id] = peer
+        if not self._joining_looked_at:
+            self._joining_looked_at = True
+            self.timers.set("joining", now + JOINING_LOOKED_AT, self._look_at_joining)
+
+    def _look_at_joining(self, now: float) -> None:
+        again = now + JOINING_LOOKED_AT
+        self._joining_looked_at = bool(self._joining)
+        if self._joining:
+            self.timers.set("joining", again, self._look_at_joining)
+        for peer in self._joining.values():
+            at = peer.session.next_timeout()
+            if at is not None and at < again:
+                self.timers.set(peer, at, peer.handle_timeout)
 
     def _turn_begins(self) -> None:
         self._channels.begin_turn()

@@ -4,59 +4,80 @@ Agent and workers share one stderr, which their launcher appends to the log; `pr
 worker writes two lines for each session, on the packet path, so a line is made in one go.
 """
 
-import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import structlog
 
+_LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+
 
 class _Line:
-    """The whole of a line: a structlog processor, the last and (for our own loggers) the only one."""
+    """Makes the whole of a line; writes it at once, in one call: nobody's is cut by another process's."""
 
     def __init__(self, process: str) -> None:
         self._process = process
-
-    def __call__(self, logger: Any, method: str, values: Any) -> bytes:
-        if "exc_info" in values:
-            values = structlog.processors.format_exc_info(logger, method, values)
-        values["level"] = "error" if method == "exception" else method
-        values["at"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        values["process"] = self._process
-        return orjson.dumps(values, default=str)
-
-    def as_text(self, logger: Any, method: str, values: Any) -> str:
-        """For the standard library's handlers, which write text."""
-        return self(logger, method, values).decode()
-
-
-class _Out:
-    """Writes each line at once, in one call: nobody's line is cut by another process's.
-
-    What cannot be written (a full disk, a launcher that has gone) is lost: no session ends for it.
-    """
-
-    def __init__(self, *_: Any) -> None:
         self._descriptor = sys.stderr.fileno()
 
-    def msg(self, line: bytes) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._descriptor, line + b"\n")
+    def __call__(self, level: str, event: str, values: MutableMapping[str, Any]) -> bytes:
+        """`values` are put into."""
+        if "exc_info" in values:
+            values = structlog.processors.format_exc_info(None, level, values)
+        values["event"] = event
+        values["level"] = level
+        values["at"] = datetime.now(UTC)
+        values["process"] = self._process
+        return orjson.dumps(values, default=str, option=_LINE)
 
-    debug = info = warning = error = critical = exception = msg
+    def write(self, level: str, event: str, values: dict[str, Any]) -> None:
+        """What cannot be written (a full disk, a launcher that has gone) is lost: no session ends for it."""
+        line = self(level, event, values)
+        try:
+            os.write(self._descriptor, line)
+        except OSError:
+            pass
+
+    def as_text(self, logger: Any, method: str, values: Any) -> str:
+        """A structlog processor for the standard library's handlers, which write text and end the line."""
+        return self(values.pop("level"), values.pop("event"), values).decode().removesuffix("\n")
 
 
-def configure(process: str, level: int = logging.INFO) -> None:
+class _Logger(structlog.BoundLoggerBase):
+    """structlog's loggers, without a chain of processors: what they would do is done by `_Line`.
+
+    Whoever speaks on the packet path binds its logger once, or it is put together anew for each line.
+    """
+
+    _logger: Callable[[str, str, dict[str, Any]], None]
+
+    def debug(self, event: str, **values: Any) -> None:
+        """Not told."""
+
+    def info(self, event: str, **values: Any) -> None:
+        self._logger("info", event, {**self._context, **values})
+
+    def warning(self, event: str, **values: Any) -> None:
+        self._logger("warning", event, {**self._context, **values})
+
+    def error(self, event: str, **values: Any) -> None:
+        self._logger("error", event, {**self._context, **values})
+
+    def exception(self, event: str, **values: Any) -> None:
+        self._logger("error", event, {"exc_info": True, **self._context, **values})
+
+
+def configure(process: str) -> None:
     """Called once, first thing in a process."""
     line = _Line(process)
     structlog.configure(
-        processors=[line],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_Out,
+        processors=[],
+        wrapper_class=_Logger,
+        logger_factory=lambda *_: line.write,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -68,4 +89,4 @@ def configure(process: str, level: int = logging.INFO) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(max(level, logging.WARNING))
+    root.setLevel(logging.WARNING)

@@ -1,6 +1,7 @@
 """STUN against the published vectors of RFC 5769, against itself, and against rubbish."""
 
 import hashlib
+import hmac
 import zlib
 from pathlib import Path
 
@@ -209,3 +210,20 @@ def test_damaged_messages_raise_nothing_else(name: str, data: st.DataObject) -> 
     for _ in range(data.draw(st.integers(1, 6))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     _poke(bytes(damaged[: data.draw(st.integers(0, len(damaged)))]))
+
+
+@given(st.binary(max_size=256), st.binary(max_size=80))
+def test_message_integrity_is_the_hmac_of_rfc_2104(key: bytes, value: bytes) -> None:
+    """Whatever the length of the password."""
+    request = stun.Message(stun.Class.REQUEST, TRANSACTION, ((stun.Attribute.USERNAME, value),))
+    sent = stun.Message.parse(request.to_bytes(key))
+    sent.verify(key)
+    covered = sent.raw[:2] + (sent.integrity_at + 4).to_bytes(2, "big") + sent.raw[4 : sent.integrity_at]
+    assert sent.raw[sent.integrity_at + 4 :][:20] == hmac.digest(key, covered, hashlib.sha1)
+
+
+@given(st.ip_addresses().map(str), st.integers(0, 65535), st.binary(min_size=1, max_size=80))
+def test_a_success_is_what_a_message_of_the_mapped_address_is(host: str, port: int, key: bytes) -> None:
+    mapped = stun.xor_mapped_address((host, port), TRANSACTION)
+    whole = stun.Message(stun.Class.SUCCESS, TRANSACTION, (mapped,)).to_bytes(key)
+    assert stun.success(TRANSACTION, (host, port), key) == whole

@@ -50,3 +50,12 @@ def test_one_thread_makes_them_all_and_a_failure_is_the_callers() -> None:
     buffer = new_buffer(100)
     ffi.memmove(buffer, packet, len(packet))
     assert outbound.protect_into(buffer, 0, len(packet)) == len(packet) + outbound.tag_length
+
+
+def test_its_thread_ends_with_it() -> None:
+    arena = Arena("test")
+    thread = arena(threading.current_thread)
+    assert thread.is_alive()
+    del arena
+    thread.join(5)
+    assert not thread.is_alive()

@@ -38,5 +38,5 @@ async def test_a_relay_let_go_while_it_connects_asks_for_nothing_more(engines) -
     answer = origin.create("relay", SessionKind.RELAY_OUT, "main", asked["offer"]).answer
     edge.subscribed("main", asked["attempt"], "relay", answer)
     assert edge.end_channel("main", "the stream has ended")
-    assert len(edge.timers) == 1  # the worker's own reports; nothing of the relay's
+    assert len(edge.timers) == 2  # the reports, and a look at who joins; nothing of the relay's
     assert {"ev": "dropped", "channel": "main"} in said  # so that the agent forgets where it was

@@ -3,14 +3,17 @@
 import hashlib
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
+from OpenSSL._util import lib
 
 from media.core import dtls, srtp
 from media.core.certificate import Certificate
 from media.core.description import Fingerprint
+from media.core.openssl import Expected
 from tests.media.security.stand import Show, until
 
 WITHIN_S = 1.0
@@ -44,13 +47,14 @@ async def test_the_answer_names_the_certificate_of_the_worker_which_is_ecdsa(
     show: Show, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[crypto.X509] = []
-    real = dtls._Expected.match
+    real = Expected.match
 
-    def match(self: dtls._Expected, certificate: crypto.X509) -> Fingerprint | None:
-        shown.append(certificate)
+    def match(self: Expected, certificate: Any) -> Fingerprint | None:
+        lib.X509_up_ref(certificate)
+        shown.append(crypto.X509._from_raw_x509_ptr(certificate))
         return real(self, certificate)
 
-    monkeypatch.setattr(dtls._Expected, "match", match)
+    monkeypatch.setattr(Expected, "match", match)
     viewer = show.peer()
     answer = await viewer.ask(show.worker)
     assert set(re.findall(r"a=fingerprint:sha-256 (\S+)", answer)) == {show.worker.fingerprint}

@@ -275,6 +275,7 @@ READ_BY = {
     "h264.nal_types": "h264 types",
     "h264.resolution": "h264 size",
     "h264.sps_of": "h264 parameters",
+    "openssl.Connection.take": "dtls server",
     "rtcp.parse_compound": "rtcp",
     "runs.parse_run": "run",
     "rtp.RtpHeader.payload": "rtp",
@@ -309,6 +310,7 @@ OF_A_SESSION = {
 OURS = {
     *("framing.frame", "rtp.build_rtx", "rtp.pad", "stun.Message.to_bytes", "stun.Message.verify"),
     *("sdp.restart_fragment", "srtp.OutboundSrtp.protect", "srtp.OutboundSrtp.protect_rtcp"),
+    *("openssl.Connection.export", "stun.success"),
 }
 
 
