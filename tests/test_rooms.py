@@ -118,7 +118,9 @@ ROOMS = {
     # Media. Of the control plane the wire alone, and nothing of the console.
     "media.core":              Room("", "OpenSSL cryptography pylibsrtp"),
     "media.fanout":            Room("array ctypes errno os socket", "pylibsrtp", "media.core"),
-    "media.drive":             Room("asyncio concurrent errno socket", "", "media.core media.fanout"),
+    "media.drive":             Room(
+        "asyncio errno queue socket threading weakref", "", "media.core media.fanout"
+    ),
     "media.drive.loop":        Room("asyncio time", used="uvloop"),
     "media.node":              Room(
         ANY,
