@@ -20,7 +20,7 @@ from controlplane.wire.fleet import NOTHING_RECORDED, Course, MomentView, Past, 
 from controlplane.wire.history import BadHistory, HistoryView, Recorded
 
 MOST_MOMENTS = 500  # of the decisions: the first ones
-LEAST_S = 60  # of a history that is replayed
+LEAST_S = 10  # of a history that is replayed
 
 
 class NoHistory(BadHistory):

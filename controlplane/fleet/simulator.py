@@ -256,7 +256,11 @@ class Simulation:
             self._prestaged = floor(self.policy, self._began + self._now, self._expected, self._boot_s)
         number, because = self._prestaged
         # Who could be ended is only looked up when somebody may be: for hundreds of nodes it takes a while.
-        asked = self._past.agreed_down + 1 >= self.policy.down_periods
+        past, policy = self._past, self.policy
+        asked = past.agreed_down + 1 >= policy.down_periods and not any(
+            last is not None and self._now - last < policy.down_cooldown_s
+            for last in (past.last_up, past.last_down)
+        )
         return Snapshot(
             in_service=len(self._serving),
             launching=len(self._coming),
