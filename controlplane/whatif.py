@@ -1,9 +1,9 @@
 """`python -m controlplane.whatif`: simulates and reads the recorded load in a process of its own, and the
 manager's loop has its time.
 
-A WhatIfQuestion comes in on stdin, Tried goes out on stdout. With the word `history` it is a Past, and a
-HistoryView. Where there is no history to answer from the exit code is NOTHING_RECORDED, and a Problem says
-why.
+A WhatIfQuestion comes in on stdin, Tried goes out on stdout. With the word `history` it is a RecordedCrowd,
+and a HistoryView. Where there is no history to answer from the exit code is NOTHING_RECORDED, and a Problem
+says why.
 """
 
 import sys
@@ -16,7 +16,15 @@ from controlplane.fleet.planner import word
 from controlplane.fleet.recorded import Replay, replay, settled, within
 from controlplane.fleet.simulator import Outcome, Simulation, curve
 from controlplane.wire.base import Problem
-from controlplane.wire.fleet import NOTHING_RECORDED, Course, MomentView, Past, Policy, Tried, WhatIfQuestion
+from controlplane.wire.fleet import (
+    NOTHING_RECORDED,
+    Course,
+    MomentView,
+    Policy,
+    RecordedCrowd,
+    Tried,
+    WhatIfQuestion,
+)
 from controlplane.wire.history import BadHistory, HistoryView, Recorded
 
 MOST_MOMENTS = 500  # of the decisions: the first ones
@@ -51,7 +59,7 @@ def answer(question: WhatIfQuestion) -> Tried:
     return Tried(courses=courses, recorded=first.coverage)
 
 
-def view(past: Past) -> HistoryView:
+def view(past: RecordedCrowd) -> HistoryView:
     """Raises BadHistory."""
     recorded = _read(past)
     lines = within(recorded.lines, past.group, past.start, past.end)
@@ -95,7 +103,7 @@ def _course(policy: Policy, outcome: Outcome) -> Course:
     )
 
 
-def _read(past: Past) -> Recorded:
+def _read(past: RecordedCrowd) -> Recorded:
     if past.folder is None:
         return Recorded(lines=list(past.lines))
     try:
@@ -104,7 +112,7 @@ def _read(past: Past) -> Recorded:
         raise BadHistory(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _replay(past: Past, recorded: Recorded, unit: str, *, least_s: int = LEAST_S) -> Replay:
+def _replay(past: RecordedCrowd, recorded: Recorded, unit: str, *, least_s: int = LEAST_S) -> Replay:
     found = replay(recorded, past.group, unit, past.start, past.end)
     if found is not None and found.coverage.known_s >= least_s:
         return found
@@ -113,7 +121,7 @@ def _replay(past: Past, recorded: Recorded, unit: str, *, least_s: int = LEAST_S
     raise NoHistory(f"{much} recorded of {past.group} from {asked}. {_since(past)}")
 
 
-def _since(past: Past) -> str:
+def _since(past: RecordedCrowd) -> str:
     if past.folder is None:
         return "Name a file with more of it"
     try:
@@ -133,7 +141,7 @@ def main() -> int:
     asked = sys.stdin.buffer.read()
     try:
         if sys.argv[1:] == ["history"]:
-            said = view(Past.model_validate_json(asked)).model_dump_json(exclude_defaults=True)
+            said = view(RecordedCrowd.model_validate_json(asked)).model_dump_json(exclude_defaults=True)
         else:
             said = answer(WhatIfQuestion.model_validate_json(asked)).model_dump_json()
     except BadHistory as error:

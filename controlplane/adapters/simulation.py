@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from controlplane.ports.simulator import NothingRecorded, SimulationFailed
 from controlplane.wire.base import Problem
-from controlplane.wire.fleet import NOTHING_RECORDED, Past, Tried, WhatIfQuestion
+from controlplane.wire.fleet import NOTHING_RECORDED, RecordedCrowd, Tried, WhatIfQuestion
 
 PATIENCE_S = 60.0
 
@@ -22,7 +22,7 @@ class ProcessSimulator:
         except ValidationError as error:
             raise SimulationFailed(ended) from error
 
-    async def recorded(self, past: Past) -> bytes:
+    async def recorded(self, past: RecordedCrowd) -> bytes:
         said, _ = await self._ask(past.model_dump_json(), "history")
         return said
 

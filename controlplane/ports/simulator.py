@@ -3,7 +3,7 @@ has nodes and viewers to serve."""
 
 from typing import Protocol
 
-from controlplane.wire.fleet import Past, Tried, WhatIfQuestion
+from controlplane.wire.fleet import RecordedCrowd, Tried, WhatIfQuestion
 
 
 class SimulationFailed(Exception):
@@ -23,6 +23,6 @@ class Simulator(Protocol):
         """What each policy would have done. Raises SimulationFailed, NothingRecorded."""
         ...
 
-    async def recorded(self, past: Past) -> bytes:
+    async def recorded(self, past: RecordedCrowd) -> bytes:
         """A HistoryView as JSON: it may be long. Raises SimulationFailed, NothingRecorded."""
         ...

@@ -13,7 +13,7 @@ from controlplane.errors import BadRequest, TooMany, Unavailable
 from controlplane.ports.simulator import NothingRecorded, SimulationFailed, Simulator
 from controlplane.services.recording import Recording
 from controlplane.services.scaling import Scaling, merged
-from controlplane.wire.fleet import Past, Point, Span, Unit, WhatIf, WhatIfQuestion, WhatIfView
+from controlplane.wire.fleet import Point, RecordedCrowd, Span, Unit, WhatIf, WhatIfQuestion, WhatIfView
 from controlplane.wire.history import HistoryLine
 
 T = TypeVar("T")
@@ -72,14 +72,14 @@ class Rehearsing:
         past = await self._kept(self._scaling.group(group_id), span, now)
         return await self._ask(self._simulator.recorded(past))
 
-    async def _past(self, group: Group, question: WhatIf, now: float) -> Past | None:
+    async def _past(self, group: Group, question: WhatIf, now: float) -> RecordedCrowd | None:
         if question.recorded is not None:
             lines = question.recorded
             start, end = _ends(lines)
-            return Past(group=lines[0].group, called=group.role, start=start, end=end, lines=lines)
+            return RecordedCrowd(group=lines[0].group, called=group.role, start=start, end=end, lines=lines)
         return None if question.on is None else await self._kept(group, question.on, now)
 
-    async def _kept(self, group: Group, span: Span, now: float) -> Past:
+    async def _kept(self, group: Group, span: Span, now: float) -> RecordedCrowd:
         await self._recording.flush()
         if span.last_s is not None:
             start, end = now - span.last_s, now
@@ -87,7 +87,7 @@ class Rehearsing:
             assert span.start is not None
             assert span.end is not None
             start, end = span.start, span.end
-        return Past(
+        return RecordedCrowd(
             group=group.id,
             called=group.role,
             start=max(0, math.floor(start)),

@@ -200,7 +200,7 @@ class WhatIfView(Message):
     recorded: Coverage | None = None  # None: the crowd was invented
 
 
-class Past(Message):
+class RecordedCrowd(Message):
     """A recorded crowd, for the process that simulates: in its folder, or sent along."""
 
     group: str
@@ -216,7 +216,7 @@ class WhatIfQuestion(Message):
 
     policies: list[Policy]
     crowd: list[Point] = []
-    past: Past | None = None  # None: the crowd is invented
+    past: RecordedCrowd | None = None  # None: the crowd is invented
     today: bool = False  # the first policy is the one that was in force
     party: int
     boot_s: float
