@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from controlplane.adapters.clock import SystemClock
 from controlplane.adapters.control.http import HttpNodeControl
+from controlplane.adapters.history import FileHistory
 from controlplane.adapters.simulation import ProcessSimulator
 from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.config import ManagerConfig
@@ -31,6 +32,7 @@ from controlplane.services.housekeeping import Housekeeping
 from controlplane.services.joining import Joining
 from controlplane.services.losses import Losses
 from controlplane.services.pages import Pages
+from controlplane.services.recording import Recording
 from controlplane.services.reports import Reports
 from controlplane.services.rounds import Rounds
 from controlplane.services.scaling import Scaling
@@ -50,6 +52,7 @@ from controlplane.services.whatif import Rehearsing
 log = structlog.get_logger(__name__)
 
 METRICS_TOKEN = "metrics.token"  # in the data folder
+HISTORY = "history"  # likewise, a folder
 
 
 @dataclass
@@ -151,6 +154,9 @@ async def compose(
         config.fleet,
         node_price=price,
     )
+    history = FileHistory(data_dir / HISTORY, keep_days=config.history.keep_days, stage=config.stage.name)
+    recording = Recording(books, scaling, waiting, history)
+    closers.push_async_callback(recording.flush)
     manager = Manager(
         stage=config.stage.name,
         stage_id=sha256(f"stage|{key.hex()}")[:16],
@@ -162,14 +168,14 @@ async def compose(
         streams=streams,
         fleet=fleet,
         scaling=scaling,
-        rehearsing=Rehearsing(scaling, ProcessSimulator(), node_price=price),
+        rehearsing=Rehearsing(scaling, recording, ProcessSimulator(), node_price=price),
         signaling=Signaling(books, control, streams, losses, Joining(board, clock, config.viewers), waiting),
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams, tokens.metrics_sha256),
         asking=Asking(board, control),
         ice_servers=config.ice.servers,
     )
-    rounds = Rounds(books, provisioner, fleet, scaling, losses, streams, pages, config.fleet)
+    rounds = Rounds(books, provisioner, fleet, scaling, recording, losses, streams, pages, config.fleet)
     housekeeping = Housekeeping(books, streams, pages, config.journal)
     try:
         await books.load()
@@ -181,7 +187,7 @@ async def compose(
         raise
     metrics = Metrics(manager)
     app = build(manager, _web_pages(views), metrics)
-    return Stage(app, manager, [rounds.run, feed.run, housekeeping.run, metrics.run], closers)
+    return Stage(app, manager, [rounds.run, feed.run, housekeeping.run, metrics.run, recording.run], closers)
 
 
 def _provisioner(

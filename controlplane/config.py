@@ -74,6 +74,10 @@ class JournalConfig(_Section):
     keep: int = Field(20_000, ge=200)
 
 
+class HistoryConfig(_Section):
+    keep_days: int = Field(14, ge=1, le=366)
+
+
 class ManagerConfig(_Section):
     stage: StageConfig = StageConfig()
     fleet: FleetConfig = FleetConfig()
@@ -82,6 +86,7 @@ class ManagerConfig(_Section):
     viewers: ViewersConfig = ViewersConfig()
     ice: IceConfig = IceConfig()
     journal: JournalConfig = JournalConfig()
+    history: HistoryConfig = HistoryConfig()
 
 
 def load(path: Path | None) -> ManagerConfig:

@@ -81,6 +81,9 @@ ROOMS = {
         "aiohttp orjson pydantic",
         "controlplane.domain controlplane.ports controlplane.wire",
     ),
+    "controlplane.adapters.history":    Room(
+        "asyncio os pathlib threading", "", "controlplane.ports controlplane.wire"
+    ),
     "controlplane.adapters.simulation": Room(
         "asyncio sys", "pydantic", "controlplane.ports controlplane.wire"
     ),
@@ -101,17 +104,18 @@ ROOMS = {
         used="controlplane.adapters.store controlplane.compose controlplane.listen controlplane.server "
         "uvloop",
     ),
-    "controlplane.whatif":     Room("sys", "pydantic", "controlplane.fleet controlplane.wire"),
+    "controlplane.whatif":     Room(
+        "pathlib sys", "", "controlplane.adapters.history controlplane.fleet controlplane.wire"
+    ),
     "controlplane.arguments":  Room("argparse pathlib"),
     "controlplane.logs":       Room("logging sys", "orjson structlog"),
     "controlplane.listen":     Room(ANY, rooms="controlplane.errors"),
     "controlplane.server":     Room(ANY, "structlog uvicorn", "controlplane.compose"),
     "controlplane.compose":    Room(
         "asyncio pathlib", "fastapi structlog",
-        "controlplane.adapters.clock controlplane.adapters.control controlplane.adapters.provision "
-        "controlplane.adapters.simulation controlplane.adapters.store controlplane.config "
-        "controlplane.http controlplane.ports "
-        "controlplane.services",
+        "controlplane.adapters.clock controlplane.adapters.control controlplane.adapters.history "
+        "controlplane.adapters.provision controlplane.adapters.simulation controlplane.adapters.store "
+        "controlplane.config controlplane.http controlplane.ports controlplane.services",
         used="controlplane.web importlib",
     ),
 

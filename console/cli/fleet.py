@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from console.cli import context, output, policy, whatif
+from console.cli import context, history, output, policy, whatif
 from console.cli.context import Api, DryRun, Json, TokenFile, Yes
 
 if TYPE_CHECKING:
@@ -207,6 +207,7 @@ def evaluate(
 
 
 app.command()(whatif.whatif)
+app.command()(history.history)
 
 
 def _question(figures: str | None, waiting: int | None) -> "Question":

@@ -1,27 +1,31 @@
-"""`showcaller fleet whatif GROUP`: a policy, and a changed one, under an invented crowd."""
+"""`showcaller fleet whatif GROUP`: a policy, and a changed one, under a crowd: recorded, or invented."""
 
 import re
-import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from console.cli import context, output, policy
+from console.cli import chart, context, history, output, policy
 from console.cli.context import Api, Json, TokenFile
 
 if TYPE_CHECKING:
     from controlplane.wire.fleet import Course, WhatIfView
 
-ROWS, LEAST_COLUMNS, MOST_COLUMNS = 14, 50, 110
 MOMENTS = 8  # decisions that are shown of each
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def whatif(
     group: str = policy.GROUP,
-    crowd: str = typer.Option(
-        ..., "--crowd", metavar="CURVE", help="People at moments: '0=0 10m=2000 2h=2000 2h10m=0'."
+    on: str | None = typer.Option(
+        None,
+        "--on",
+        metavar="TIME|FILE",
+        help="The recorded load: last:24h, last:7d, FROM..TO, or a file of `fleet history --jsonl`.",
+    ),
+    crowd: str | None = typer.Option(
+        None, "--crowd", metavar="CURVE", help="Or people at moments: '0=0 10m=2000 2h=2000 2h10m=0'."
     ),
     party: int = typer.Option(1, "--party", metavar="N", min=1, max=1000, help="So many come together."),
     boot: str | None = typer.Option(
@@ -47,7 +51,9 @@ def whatif(
     api: Api = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Try a policy on a crowd before it is set: nodes, refused joins, hours and cost, beside today's."""
+    """Try a policy on a crowd, recorded or invented, before it is set: nodes, refused joins, hours and cost,
+    beside today's."""
+    from console.core.errors import UsageError
     from console.core.units import parse_duration
     from controlplane.wire.fleet import WhatIf
 
@@ -60,7 +66,10 @@ def whatif(
         more["changes"] = changed
     if boot is not None:
         more["boot_s"] = parse_duration(boot, most_s=7200)
-    question = WhatIf(crowd=_curve(crowd), party=party, **more)
+    if (on is None) == (crowd is None):
+        raise UsageError("a crowd is needed, and one alone", "Add --on last:24h, or --crowd CURVE")
+    more |= {"crowd": _curve(crowd)} if crowd is not None else _recorded(on or "", group)
+    question = WhatIf(party=party, **more)
     view = context.call(api, token_file, lambda client: client.what_if(group, question))
     if json:
         output.print_json(view.model_dump(mode="json"))
@@ -85,13 +94,27 @@ def _curve(text: str) -> list[Any]:
     return points
 
 
+def _recorded(on: str, group: str) -> dict[str, Any]:
+    """What --on names. A file is read here, and what it has of the group is sent."""
+    from console.core.history import parse_on, read_file
+
+    found = parse_on(on)
+    if not isinstance(found, Path):
+        return {"on": found}
+    recorded = read_file(found, group)
+    for line in history.damages(recorded.torn, recorded.damaged, recorded.damaged_in_all):
+        context.note(line)
+    return {"recorded": recorded.lines}
+
+
 def _show(view: "WhatIfView") -> None:
     from console.core.units import show_duration
 
     courses = [
         (name, it) for name, it in (("today", view.today), ("changed", view.changed)) if it is not None
     ]
-    print(_chart(courses))
+    was = view.recorded
+    print(_chart(courses, "the load" if was is not None else "the crowd"))
     rows = [
         ("most nodes", [str(it.most_nodes) for _, it in courses]),
         ("node-hours", [f"{it.node_hours:,.1f}" for _, it in courses]),
@@ -101,10 +124,15 @@ def _show(view: "WhatIfView") -> None:
         ("launches", [str(it.launches) for _, it in courses]),
         ("drains", [str(it.drains) for _, it in courses]),
     ]
+    names = [name for name, _ in courses]
+    if was is not None:
+        names.insert(0, "as it was")
+        hours = was.node_hours
+        real = (str(was.most_nodes), f"{hours:,.1f}", f"${hours * view.price:,.2f}", f"{was.refused:,}")
+        for (_, values), value in zip(rows, [*real, "-", "-", "-"], strict=True):
+            values.insert(0, value)
     output.print_table(
-        ("", *(name for name, _ in courses)),
-        [(name, *values) for name, values in rows],
-        numbers=range(1, len(courses) + 1),
+        ("", *names), [(name, *values) for name, values in rows], numbers=range(1, len(names) + 1)
     )
     for name, course in courses:
         print(f"\n{output.bold(name, sys.stdout)}")
@@ -112,45 +140,22 @@ def _show(view: "WhatIfView") -> None:
             print(f"  {show_duration(moment.at):>8}  {moment.decision:<8}  {moment.because}")
         if len(course.decisions) > MOMENTS:
             print(f"  and {len(course.decisions) - MOMENTS} more (--json has them)")
+    if was is not None:
+        print()
+        history.tell(was)
     context.note(
         f"a launch was taken to last {show_duration(view.boot_s)}; a node is ${view.price:g} an hour"
     )
 
 
-def _chart(courses: "list[tuple[str, Course]]") -> str:
+def _chart(courses: "list[tuple[str, Course]]", crowd: str) -> str:
     """Nodes that are there or coming, minute by minute, and below them as many as the crowd would fill to the
-    brim."""
-    import plotext
-
-    utf8 = "utf" in (sys.stdout.encoding or "").lower()
-    inks = {"today": ("┈" if utf8 else "-", 244), "changed": ("braille" if utf8 else "*", 39)}
-    plotext.terminal.limit(False, False)
-    figure: Any = plotext.figure
-    figure.clear()
-    width = min(MOST_COLUMNS, max(LEAST_COLUMNS, shutil.get_terminal_size((100, 30)).columns))
-    figure.plot_size(width, ROWS)
-    figure.axes(False)
-    figure.axes(True, axis="y", side="left")
-    figure.axes(True, axis="x", side="lower")
+    brim; what is not known of a recorded one stays empty."""
+    inks = {"today": ("┈", "-", 244), "changed": ("braille", "*", 39)}
     longest = courses[-1][1]
-    minutes = [it.at / 60 for it in longest.minutes]
-    if not minutes:
-        return "less than a minute: nothing to draw"
-    crowd = [it.people / longest.policy.capacity for it in longest.minutes]
-    lines = [("the crowd, in full nodes", crowd, ("." if not utf8 else "·", 178))]
+    full = [it.people / longest.policy.capacity if it.known else None for it in longest.minutes]
+    lines = [chart.Line(f"{crowd}, in full nodes", full, "·", ".", 178)]
     for name, course in courses:
-        nodes = [float(it.in_service + it.launching) for it in course.minutes]
-        lines.append((f"nodes, {name}", nodes, inks[name]))
-    for _, values, (mark, colour) in lines:
-        marker = plotext.marker(mark, plotext.pixel(foreground=colour))
-        figure.draw(figure.signal(minutes, values, marker=marker).lines())
-    most = max(max(values) for _, values, _ in lines)
-    step = max(1, round(most / 4))
-    ticks = list(range(0, int(most) + step + 1, step))
-    y = figure.ruler("y", "left")
-    y.lim(0, ticks[-1])
-    y.ticks(ticks, [f"{tick:,}" for tick in ticks])
-    figure.ruler("x", "lower").lim(0, minutes[-1])
-    drawn = str(figure.build().string())
-    words = "   ".join(f"{mark if mark != 'braille' else '⠉'} {name}" for name, _, (mark, _) in lines)
-    return f"{drawn if output.colour(sys.stdout) else ANSI.sub('', drawn)}\nminutes; {words}\n"
+        nodes = [float(it.in_service + it.launching) if it.known else None for it in course.minutes]
+        lines.append(chart.Line(f"nodes, {name}", nodes, *inks[name]))
+    return chart.draw([it.at / 60 for it in longest.minutes], lines)

@@ -41,11 +41,23 @@ from controlplane.wire.api import (
     TokenView,
 )
 from controlplane.wire.base import Message, Problem
-from controlplane.wire.fleet import DecisionView, Evaluation, Policy, PolicyView, Question, WhatIf, WhatIfView
+from controlplane.wire.fleet import (
+    DecisionView,
+    Evaluation,
+    Policy,
+    PolicyView,
+    Question,
+    Span,
+    WhatIf,
+    WhatIfView,
+)
+from controlplane.wire.history import HistoryView
 from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import Role
 
 T = TypeVar("T")
+
+SIMULATION_S = 70.0  # the manager gives one up after a minute
 
 _HOSTNAME_MISMATCH, _ADDRESS_MISMATCH = 62, 64  # X509_V_ERR_*, of OpenSSL's x509_vfy.h
 
@@ -125,6 +137,7 @@ class Client:
         """`trust` in the manager's certificate; None: in those that are trusted everywhere."""
         self.api = check_api_url(api)
         self.token = token
+        self._timeout = timeout
         if token is not None:
             check_token_transport(self.api, local=local)
         host = urlsplit(self.api).hostname or ""
@@ -195,7 +208,13 @@ class Client:
     async def what_if(self, group: str, question: WhatIf) -> WhatIfView:
         """How its policy, and a changed one, would carry a crowd; nothing is changed."""
         path = f"/api/v1/groups/{quote(group, safe='')}/whatif"
-        return await self._call("POST", path, WhatIfView, question)
+        return await self._call("POST", path, WhatIfView, question, timeout_s=SIMULATION_S)
+
+    async def history(self, group: str, span: Span) -> HistoryView:
+        """The recorded load of a group."""
+        path = f"/api/v1/groups/{quote(group, safe='')}/history"
+        query = {name: repr(value) for name, value in span.model_dump(exclude_none=True).items()}
+        return await self._call("GET", path, HistoryView, query=query, timeout_s=SIMULATION_S)
 
     async def decisions(self, group: str | None, limit: int) -> list[DecisionView]:
         """What policies did, or wanted and were held back from, newest first."""
@@ -257,8 +276,10 @@ class Client:
         answer: type[T],
         body: BaseModel | None = None,
         query: dict[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> T:
-        response = await self._send(method, path, body, query)
+        """`timeout_s` where it may take longer than other calls."""
+        response = await self._send(method, path, body, query, timeout_s)
         try:
             return TypeAdapter(answer).validate_json(response.content)
         except ValidationError as error:
@@ -272,7 +293,12 @@ class Client:
             ) from error
 
     async def _send(
-        self, method: str, path: str, body: BaseModel | None = None, query: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: BaseModel | None = None,
+        query: dict[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> httpx.Response:
         # Of a policy null has a meaning (no cap), and what is not said stays as it is.
         said = isinstance(body, Policy | WhatIf)
@@ -281,7 +307,16 @@ class Client:
             content = body.model_dump_json(exclude_none=not said, exclude_unset=said).encode()
         headers = {} if content is None else {"content-type": "application/json"}
         try:
-            response = await self._http.request(method, path, content=content, headers=headers, params=query)
+            response = await self._http.request(
+                method,
+                path,
+                content=content,
+                headers=headers,
+                params=query,
+                timeout=httpx.USE_CLIENT_DEFAULT
+                if timeout_s is None
+                else httpx.Timeout(self._timeout, read=timeout_s),
+            )
         except httpx.TimeoutException as error:
             raise TimedOut(
                 f"the stream manager at {self.api} did not answer in time",

@@ -4,13 +4,16 @@ The very same `plan` that the stream manager asks, once a second, over nodes tha
 People come in parties, and a party goes whole to the fullest node it fits on; who finds no room waits and
 asks again. Whoever leaves, leaves wherever he is. A node that drains is emptied at a pace, party by party.
 
-Counted in connections: what else a policy counts in is not known of a crowd that is only a number.
+Of a crowd that was recorded, some time may be unknown: a manager that is down plans nothing, so nothing is
+planned, nor counted, and after it everybody has a place again, by as many nodes more as that takes.
+
+Counted in connections, or in whatever the crowd is counted in.
 """
 
 import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -61,11 +64,14 @@ class Simulation:
         party: int = 1,
         began: float = 0.0,
         expected: Sequence[Expected] = (),
+        at_first: int | None = None,
+        called: str = "edge",
     ) -> None:
         """Nodes take `boot_s` seconds to come up, and those that the policy wants at first are there.
 
         `price` of a node in dollars an hour; `party` people come together; `began` is Unix time, for what is
-        prestaged by a schedule and for events. The policy is one without faults.
+        prestaged by a schedule and for events. The policy is one without faults. `at_first`: so many nodes
+        carry whoever is there in the first second, and if need be more; who is there is not refused.
         """
         self.policy = policy
         self.outcome = Outcome()
@@ -74,6 +80,8 @@ class Simulation:
         self._party = min(party, policy.capacity)
         self._began = began
         self._expected = expected
+        self._called = called
+        self._unknown = at_first is not None  # nothing is known of the second before
         self._now = 0
         self._people = self._waiting = self._made = 0
         self._serving: dict[str, _Node] = {}
@@ -84,16 +92,23 @@ class Simulation:
         self._past = Past()
         self._told: dict[str, int] = {}  # what held something back: when that was last told
         self._prestaged = floor(policy, began, expected, boot_s)
-        for _ in range(min(max(policy.min, self._prestaged[0]), policy.max)):
+        if at_first is None:
+            at_first = min(max(policy.min, self._prestaged[0]), policy.max)
+        for _ in range(at_first):
             self._serve(self._new())
 
-    def run(self, people: Iterable[int]) -> Outcome:
-        """`people` are there in each second."""
+    def run(self, people: Iterable[int | None]) -> Outcome:
+        """`people` are there in each second; None: nobody knows how many."""
         for number in people:
-            self.second(number)
+            if number is None:
+                self.unknown_second()
+            else:
+                self.second(number)
         return self.outcome
 
     def second(self, people: int) -> None:
+        if self._unknown:
+            self._find(people)
         while self._coming and self._now - self._coming[0].made >= self._boot_s:
             self._serve(self._coming.popleft())
         self._drain()
@@ -102,11 +117,16 @@ class Simulation:
         self._count()
         self._now += 1
 
+    def unknown_second(self) -> None:
+        self._unknown = True
+        self._mark(known=False)
+        self._now += 1
+
     # nodes
 
     def _new(self) -> _Node:
         self._made += 1
-        return _Node(f"edge-{self._made}", self._now)
+        return _Node(f"{self._called}-{self._made}", self._now)
 
     def _serve(self, node: _Node) -> None:
         self._serving[node.name] = node
@@ -134,6 +154,25 @@ class Simulation:
                 del self._leaving[node.name]
 
     # people
+
+    def _find(self, people: int) -> None:
+        """So many are there, and since when nobody knows: they have places, as far as there may be nodes."""
+        self._unknown = False
+        for node in self._leaving.values():
+            node.people = 0
+        self._leaving.clear()
+        self._room.clear()
+        nodes = len(self._serving) + len(self._coming)
+        for _ in range(nodes, min(-(-people // self.policy.capacity), self.policy.max)):
+            self._serve(self._new())
+        while self._coming and len(self._serving) * self.policy.capacity < people:
+            self._serve(self._coming.popleft())
+        for node in self._serving.values():
+            node.people = 0
+            self._offer(node)
+        self._people = people
+        self._waiting = people - self._place(people)
+        self._past = replace(self._past, agreed_up=0, agreed_down=0)
 
     def _follow(self, people: int) -> None:
         self._waiting -= self._place(self._waiting)
@@ -217,7 +256,11 @@ class Simulation:
             self._prestaged = floor(self.policy, self._began + self._now, self._expected, self._boot_s)
         number, because = self._prestaged
         # Who could be ended is only looked up when somebody may be: for hundreds of nodes it takes a while.
-        asked = self._past.agreed_down + 1 >= self.policy.down_periods
+        past, policy = self._past, self.policy
+        asked = past.agreed_down + 1 >= policy.down_periods and not any(
+            last is not None and self._now - last < policy.down_cooldown_s
+            for last in (past.last_up, past.last_down)
+        )
         return Snapshot(
             in_service=len(self._serving),
             launching=len(self._coming),
@@ -227,7 +270,7 @@ class Simulation:
             candidates=self._candidates() if asked else (),
             past=self._past,
             around=Around(price=self._price, floor=number, floor_because=because),
-            called="edge",
+            called=self._called,
         )
 
     def _candidates(self) -> tuple[Candidate, ...]:
@@ -247,8 +290,11 @@ class Simulation:
         out.most_nodes = max(out.most_nodes, nodes)
         out.waited_s += self._waiting
         out.cost = self._price * out.node_seconds / 3600
+        self._mark(known=True)
+
+    def _mark(self, *, known: bool) -> None:
         if self._now % MINUTE == MINUTE - 1:
-            out.minutes.append(
+            self.outcome.minutes.append(
                 MinuteView(
                     at=self._now + 1,
                     people=self._people,
@@ -256,6 +302,7 @@ class Simulation:
                     in_service=len(self._serving),
                     launching=len(self._coming),
                     draining=len(self._leaving),
+                    known=known,
                 )
             )
 

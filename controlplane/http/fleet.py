@@ -16,7 +16,17 @@ from controlplane.wire.api import (
     FleetAdd,
     GroupView,
 )
-from controlplane.wire.fleet import DecisionView, Evaluation, Policy, PolicyView, Question, WhatIf, WhatIfView
+from controlplane.wire.fleet import (
+    DecisionView,
+    Evaluation,
+    Policy,
+    PolicyView,
+    Question,
+    Span,
+    WhatIf,
+    WhatIfView,
+)
+from controlplane.wire.history import LAST_AT, HistoryView
 
 routes = APIRouter(tags=["fleet"])
 
@@ -56,8 +66,25 @@ async def evaluate(id: str, question: Question, here: Here, _: Operator) -> Eval
 
 @routes.post("/groups/{id}/whatif", responses=documented(401, 404, 413, 422, 429, 503))
 async def what_if(id: str, question: WhatIf, here: Here, _: Operator) -> WhatIfView:
-    """How the group's policy, and one that is changed, would carry an invented crowd. Changes nothing."""
+    """How the group's policy, and one that is changed, would carry a crowd: one that is invented, or the
+    recorded load. Changes nothing."""
     return await here.rehearsing.what_if(id, question, here.books.clock.now())
+
+
+@routes.get("/groups/{id}/history", responses=documented(401, 404, 422, 429, 503), response_model=HistoryView)
+async def history(
+    id: str,
+    here: Here,
+    _: Operator,
+    last_s: Annotated[float | None, Query(gt=0, le=7 * 86_400)] = None,
+    start: Annotated[float | None, Query(ge=0, le=LAST_AT)] = None,
+    end: Annotated[float | None, Query(ge=0, le=LAST_AT)] = None,
+) -> Response:
+    """The recorded load of the group: of the last so many seconds, or from one moment to another (Unix time).
+    What of a line has its usual value is left out."""
+    span = Span(last_s=last_s, start=start, end=end)
+    said = await here.rehearsing.history(id, span, here.books.clock.now())
+    return Response(said, media_type="application/json")
 
 
 @routes.get("/decisions", responses=documented(401, 404, 422, 503))

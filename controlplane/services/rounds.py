@@ -22,6 +22,7 @@ from controlplane.services.books import Books, Change
 from controlplane.services.fleet import Fleet
 from controlplane.services.losses import Losses
 from controlplane.services.pages import Pages
+from controlplane.services.recording import Recording
 from controlplane.services.scaling import Scaling
 from controlplane.services.streams import Streams
 from controlplane.services.words import counted
@@ -40,6 +41,7 @@ class Rounds:
         provisioner: Provisioner,
         fleet: Fleet,
         scaling: Scaling,
+        recording: Recording,
         losses: Losses,
         streams: Streams,
         pages: Pages,
@@ -51,6 +53,7 @@ class Rounds:
         self._provisioner = provisioner
         self._fleet = fleet
         self._scaling = scaling
+        self._recording = recording
         self._losses = losses
         self._streams = streams
         self._pages = pages
@@ -82,6 +85,7 @@ class Rounds:
                 await self._look_at(node, now, running)
             except IllegalMove as error:
                 log.info("a node changed meanwhile", error=str(error))
+        self._recording.tick(now)
         await self._scaling.tick(now)
         await self._fleet.replace_missing()
 

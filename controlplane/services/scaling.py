@@ -156,6 +156,11 @@ class Scaling:
             return policy
         return policy.model_copy(update={"capacity": min(policy.capacity, self._capacity(group))})
 
+    def counts_in(self, group: Group) -> tuple[str, int]:
+        """The unit of its policy, and what one node carries; without one, of what a policy begins with."""
+        policy = self.usual(group) if group.policy is None else self._followed(group, group.policy)
+        return policy.unit, policy.capacity
+
     def _capacity(self, group: Group) -> int:
         fleet = self._config
         return fleet.origin_capacity if group.role is Role.ORIGIN else fleet.edge_capacity
@@ -176,7 +181,7 @@ class Scaling:
         group = self.group(group_id)
         policy = self._followed(group, self.policy(group.id).policy)
         if question.nodes is None:
-            figures: Sequence[Figures] = self._figures(group)
+            figures: Sequence[Figures] = self.figures(group)
         else:
             figures = [
                 Figures(
@@ -228,7 +233,7 @@ class Scaling:
         kept = self._past.get(group.id, Past())
         past = replace(kept, last_up=group.scaled_up_at, last_down=group.scaled_down_at)
         followed = self._followed(group, policy)
-        made = self._snapshot(group, followed, self._figures(group), past, self._around(group, followed))
+        made = self._snapshot(group, followed, self.figures(group), past, self._around(group, followed))
         decision = plan(made, followed, self._clock.now())
         if decision.actions:
             if not await self._act(group, policy, made, decision):
@@ -299,7 +304,7 @@ class Scaling:
             if (node.role, node.region) == (group.role, group.region)
         ]
 
-    def _figures(self, group: Group) -> list[Figures]:
+    def figures(self, group: Group) -> list[Figures]:
         """Of every node, and of those that are wanted and have no row yet.
 
         Who was invited and has not come carries nothing, and may never come; nor does one that is lacking

@@ -1,6 +1,7 @@
 """How many people wait for a seat: who was told that there is none, and when to ask again."""
 
 import heapq
+from collections import Counter
 
 from controlplane.ports.clock import Clock
 from controlplane.wire.nodes import Role
@@ -14,10 +15,12 @@ class Waiting:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.refusals: Counter[Role] = Counter()  # since the start, who asked again included
         self._until: dict[Role, list[float]] = {}  # heaps
 
     def refused(self, role: Role, retry_after_s: float) -> None:
         """Somebody found no seat on a node of the role."""
+        self.refusals[role] += 1
         waiting = self._current(role)
         if len(waiting) < MOST:
             heapq.heappush(waiting, self._clock.monotonic() + retry_after_s)

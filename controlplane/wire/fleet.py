@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainSerializer
 
 from controlplane.wire.base import Message, Request
+from controlplane.wire.history import LAST_AT, Coverage, HistoryLine
 from controlplane.wire.nodes import NodeState
 
 #: Exact, as people write it: 50 x 0.58 is 29. A number in JSON.
@@ -132,19 +133,30 @@ class Point(Request):
     people: int = Field(ge=0, le=1_000_000)
 
 
-class WhatIf(Request):
-    """`POST /api/v1/groups/{id}/whatif`: how the group's policy, and a changed one, would carry a crowd.
+class Span(Request):
+    """A time of the recorded history: the last so many seconds, or from one moment to another (Unix time)."""
 
-    Only connections are known of a crowd, so both are taken to count these. Nothing is changed.
+    last_s: float | None = Field(default=None, gt=0, le=7 * 86_400)
+    start: float | None = Field(default=None, ge=0, le=LAST_AT)
+    end: float | None = Field(default=None, ge=0, le=LAST_AT)
+
+
+class WhatIf(Request):
+    """`POST /api/v1/groups/{id}/whatif`: how the group's policy, and a changed one, would carry a crowd: one
+    that is invented, or one that was recorded. One of `crowd`, `on` and `recorded` is given.
+
+    Only connections are known of an invented crowd, so both are then taken to count these; a recorded one is
+    known in what each of them counts in. Nothing is changed.
     """
 
-    crowd: list[Point] = Field(
-        min_length=2, max_length=2000
-    )  # the first at 0, each later than the one before
+    # The first at 0, each later than the one before
+    crowd: list[Point] | None = Field(default=None, min_length=2, max_length=2000)
+    on: Span | None = None  # of the manager's own history
+    recorded: list[HistoryLine] | None = Field(default=None, min_length=1, max_length=20_000)  # of one group
     changes: Policy | None = None  # what is set of it; None: today's policy alone
     party: int = Field(default=1, ge=1, le=1000)  # so many come together
     boot_s: float | None = Field(default=None, ge=0, le=7200)  # None: as long as the group's launches took
-    began: float | None = None  # Unix time, for schedules; None: now
+    began: float | None = None  # Unix time of an invented crowd, for schedules; None: now
 
 
 class MinuteView(Message):
@@ -156,6 +168,7 @@ class MinuteView(Message):
     in_service: int
     launching: int
     draining: int
+    known: bool = True  # False: nothing was recorded then, and these are the figures from before
 
 
 class MomentView(Message):
@@ -184,14 +197,38 @@ class WhatIfView(Message):
     price: float  # of a node, dollars an hour
     today: Course | None  # None: the group has no policy
     changed: Course | None  # None: nothing was to be changed
+    recorded: Coverage | None = None  # None: the crowd was invented
+
+
+class RecordedCrowd(Message):
+    """A recorded crowd, for the process that simulates: in its folder, or sent along."""
+
+    group: str
+    called: str  # what one of its nodes is: "edge"
+    start: int
+    end: int
+    folder: str | None = None
+    lines: list[HistoryLine] = []
 
 
 class WhatIfQuestion(Message):
     """What the process that simulates is told."""
 
     policies: list[Policy]
-    crowd: list[Point]
+    crowd: list[Point] = []
+    past: RecordedCrowd | None = None  # None: the crowd is invented
+    today: bool = False  # the first policy is the one that was in force
     party: int
     boot_s: float
     price: float
     began: float
+
+
+NOTHING_RECORDED = 3  # the exit code with which it answers a Problem, for want of a history
+
+
+class Tried(Message):
+    """What it answers."""
+
+    courses: list[Course]
+    recorded: Coverage | None = None

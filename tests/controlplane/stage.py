@@ -125,7 +125,7 @@ def settings(**sections: dict[str, Any]) -> ManagerConfig:
 
 
 @functools.cache
-def _fresh_database() -> bytes:
+def fresh_database() -> bytes:
     """A new database, made once by the migrations: every test begins with a copy."""
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "fresh.db"
@@ -149,7 +149,7 @@ async def running(
     """A manager on `folder`. Give the `nodes`, `provisioner` and port of an earlier one: it is restarted."""
     database = folder / "showcaller.db"
     if not database.exists():
-        database.write_bytes(_fresh_database())
+        database.write_bytes(fresh_database())
     fakes: dict[str, FakeNode] = {} if nodes is None else nodes
     bound = bound or listen.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"

@@ -66,6 +66,9 @@ def test_the_disk_of_the_home_fills_up_and_is_freed_again() -> None:
             assert refused.returncode == 1
             assert "no room left" in refused.stderr or "cannot be written" in refused.stderr
             assert live(stage, "main"), "what is on air goes on"
+            assert stage.run("fleet", "history", "edge", check=False).returncode in (0, 1), (
+                "it is not written"
+            )
 
             (disk / "filling").unlink()
             assert stage.json("fleet", "add", "edge")["state"] == "requested"
@@ -75,6 +78,8 @@ def test_the_disk_of_the_home_fills_up_and_is_freed_again() -> None:
                 "the new edge serves",
             )
             assert live(stage, "main")
+            coverage = stage.json("fleet", "history", "edge")["coverage"]
+            assert (coverage["gaps"], coverage["damaged"], coverage["torn"]) == ([], [], 0)
             assert stage.process("publisher-main") == sent, "the same publisher all along"
             assert not any("Traceback" in log.read_text() for log in (stage.home / "logs").glob("*.log"))
             stage.down()

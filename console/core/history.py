@@ -1,0 +1,71 @@
+"""The recorded load, as people name it: `last:24h`, `FROM..TO`, or a file of JSON Lines."""
+
+from datetime import datetime
+from pathlib import Path
+
+from console.core.errors import UsageError
+from console.core.units import parse_duration
+from controlplane.wire.fleet import Span
+from controlplane.wire.history import LONGEST_LINE, BadHistory, HistoryLine, Recorded, read
+
+LONGEST_S = 7 * 86_400.0
+MOST_SENT = 1_000_000  # bytes: the manager takes no more than a MiB at once
+ACCEPTED = (
+    "Write it like last:24h, last:7d, 2026-11-26T18:00..2026-11-26T23:00, or name a file that ends in .jsonl"
+)
+
+
+def parse_on(text: str) -> Span | Path:
+    """A time of the manager's own history, or a file. Times without a zone are this machine's. UsageError."""
+    kind, colon, lasting = text.partition(":")
+    if kind == "last" and colon:
+        return Span(last_s=parse_duration(lasting, least_s=1.0, most_s=LONGEST_S))
+    first, dots, last = text.partition("..")
+    if dots and (start := _moment(first)) is not None and (end := _moment(last)) is not None:
+        if end <= start:
+            raise UsageError(f"--on: {last} is not after {first}", ACCEPTED)
+        if end - start > LONGEST_S:
+            raise UsageError("--on: that is more than 7 days", "Ask about part of it")
+        return Span(start=start, end=end)
+    if text.endswith(".jsonl") or Path(text).is_file():
+        return Path(text)
+    raise UsageError(f"--on: {text!r} is no time and no file of a history", ACCEPTED)
+
+
+def _moment(text: str) -> float | None:
+    try:
+        return max(0.0, datetime.fromisoformat(text.strip()).timestamp())
+    except (ValueError, OverflowError, OSError):  # no date; one before there were any, as this machine counts
+        return None
+
+
+def read_file(path: Path, group: str) -> Recorded:
+    """What a file has of one group: the one that is named, by its id or its role, or the only one there is.
+    Raises UsageError where it cannot be used as a whole."""
+    recorded = Recorded()
+    try:
+        with path.open("rb") as file:
+            read(str(path), iter(lambda: file.readline(LONGEST_LINE), b""), recorded)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "Name a file of JSON Lines") from error
+    except BadHistory as error:
+        raise UsageError(str(error)) from error
+    groups = sorted({line.group for line in recorded.lines})
+    named = [it for it in groups if it == group] or [it for it in groups if it.partition("@")[0] == group]
+    found = named or groups
+    if len(found) != 1:
+        known = ", ".join(groups) if groups else "none: it has no lines that can be read"
+        raise UsageError(f"{path} has no one group {group!r}; it has {known}", "Name one of those")
+    recorded.lines = [line for line in recorded.lines if line.group == found[0]]
+    size = sum(len(line.model_dump_json(exclude_unset=True)) + 1 for line in recorded.lines)
+    if size > MOST_SENT:
+        raise UsageError(
+            f"{path} has {size / 1e6:.1f} MB of {found[0]}, and {MOST_SENT / 1e6:g} MB can be sent",
+            "Take part of it: `fleet history GROUP --on FROM..TO --jsonl`",
+        )
+    return recorded
+
+
+def line_of(line: HistoryLine) -> str:
+    """As the file has it, without its end."""
+    return line.model_dump_json(exclude_defaults=True)
