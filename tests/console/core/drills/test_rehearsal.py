@@ -71,9 +71,11 @@ async def test_what_does_not_recover_in_time_is_named_here_and_in_the_journal(tm
         it = Drilling(show, tmp_path, DrillKind.KILL_ORIGIN, timeout_s=1.0)
         result = await it.rehearsal.run()
         assert not result.recovered
-        assert result.outcome.missing == ["another origin in service"]
+        # The launch that is refused is seen to be asked for, or is over before anybody looks.
+        assert result.outcome.missing[-1] == "another origin in service"
+        assert set(result.outcome.missing) <= {"a launch of another origin", "another origin in service"}
         assert "and this is missing after 1." in await last(show, "drill.ended")
-        assert it.waited_for[-1] == "another origin"
+        assert it.waited_for[-1].endswith("another origin")
 
 
 async def test_a_drill_that_is_stopped_in_the_middle_is_written_down(tmp_path: Path) -> None:
