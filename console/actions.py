@@ -155,6 +155,18 @@ ACTIONS: tuple[Action, ...] = (
         STEER,
     ),
     Action(
+        "drill",
+        ("K",),
+        "drill",
+        "Drill: kill the chosen node (`:drill manager`: the stream manager), measure the recovery",
+        "showcaller drill kill-edge NODE",
+        ("drill", "rehearse"),
+        "[NODE|manager]",
+        _on("fleet"),
+        True,
+        STEER,
+    ),
+    Action(
         "start",
         ("b",),
         "broadcast",
@@ -284,6 +296,7 @@ KEY_NAMES = {
     "colon": ":",
     "question_mark": "?",
     "escape": "esc",
+    "K": "shift+k",
     "S": "shift+s",
     "T": "shift+t",
     "left_square_bracket": "[",
@@ -312,7 +325,7 @@ ALWAYS = ("command", "help", "palette", "quit")
 # The next keys of a page, the most wanted first; what does not fit is left out.
 FOOTERS: dict[str, tuple[str, ...]] = {
     "overview": ("start", "open", "add", "stop", "copy"),
-    "fleet": ("add", "drain", "undo", "inside", "why", "filter", "start"),
+    "fleet": ("add", "drain", "undo", "inside", "why", "filter", "start", "drill"),
     "broadcast": ("start", "stop", "open", "copy", "token", "reset"),
     "journal": ("filter", "follow", "start"),
     "node": ("back", "drain", "undo", "filter"),

@@ -14,19 +14,32 @@ from typing import Any, TypeVar
 from textual import work
 from textual.app import App
 from textual.await_complete import AwaitComplete
+from textual.message import Message
 from textual.screen import ModalScreen, Screen
 
 from console import commands
 from console.core.client import Client
+from console.core.drills import Rehearsal, Result
 from console.core.errors import ConsoleError
 from console.core.media_files import aside
 from console.core.stage import PublisherSpec, down, start_publisher
-from console.core.target import ConsoleOptions
+from console.core.target import ConsoleOptions, Target
 from console.core.units import show_state
-from console.messages import PublishFailed, PublishStarted, Said, StageFailed, StageStep
+from console.messages import (
+    DrillEnded,
+    DrillSeen,
+    DrillStep,
+    DrillWaits,
+    PublishFailed,
+    PublishStarted,
+    Said,
+    StageFailed,
+    StageStep,
+)
 from console.screens.broadcast import dialogs
 from console.screens.broadcast.screen import BroadcastScreen
 from console.screens.fleet.drain import Drain, DrainDialog
+from console.screens.fleet.drill import MANAGER, DrillDialog, DrillProgress, called
 from console.screens.fleet.screen import FleetScreen
 from console.screens.help.screen import HelpScreen
 from console.screens.inside.screen import InsideScreen
@@ -38,12 +51,14 @@ from console.screens.shared.page import Page
 from console.screens.shared.view import Pending, View
 from console.screens.start.screen import StartScreen
 from controlplane.wire.api import DrainView, StopView, TokenView
+from controlplane.wire.drills import DrillKind, DrillRequest, kind_for
 from controlplane.wire.nodes import NodeState, Role
 from themes import PALETTES
 
 T = TypeVar("T")
 
 LONGEST_CHANNEL = 63
+DRILL_S = 60.0  # for a stage to recover
 
 
 class Handlers(App[int]):
@@ -54,6 +69,8 @@ class Handlers(App[int]):
     pending: dict[str, Pending]
     last_words: commands.PublishWords
     started: dict[str, commands.PublishWords]  # by channel, of this console
+    drilling: DrillProgress | None = None  # while a drill goes on
+    _target: Target | None = None
     _to_say: list[tuple[str, str, str]]  # words, severity, title
 
     # --- what they stand on
@@ -220,6 +237,76 @@ class Handlers(App[int]):
             self.say(f"{node} is not draining: there is nothing to undo", "warning")
             return
         self.perform(self._client().undrain(node), lambda v: f"{v.node} is {show_state(v.state)} again")
+
+    def do_drill(self, argument: str) -> None:
+        if self.drilling is not None:
+            self.say("A drill goes on: one at a time", "warning")
+            return
+        word = argument.strip().lower()
+        if word == MANAGER:
+            self._look_at_drill(DrillRequest(kind=DrillKind.KILL_MANAGER))
+            return
+        node = self._node(word)
+        if node is not None:
+            role = self.look().state.nodes[node].role
+            self._look_at_drill(DrillRequest(kind=kind_for(role), node=node))
+
+    def _rehearsal(self, request: DrillRequest) -> Rehearsal:
+        assert self._target is not None  # writes are refused before there is one
+        return Rehearsal(
+            self._target,
+            self.options.stage.home,
+            request,
+            timeout_s=DRILL_S,
+            report=lambda milestone: self._post(DrillStep(milestone)),
+            progress=lambda words, at_s: self._post(DrillWaits(words)),
+        )
+
+    def _post(self, message: Message) -> None:
+        self.post_message(message)
+
+    @work(group="drill", exit_on_error=False)
+    async def _look_at_drill(self, request: DrillRequest) -> None:
+        try:
+            self.post_message(DrillSeen(await self._rehearsal(request).look()))
+        except ConsoleError as error:
+            self.post_message(Said(str(error), severity="error", title="No drill"))
+
+    def on_drill_seen(self, message: DrillSeen) -> None:
+        drill = message.drill
+
+        def begin(request: DrillRequest) -> None:
+            self.drilling = DrillProgress(f"kill {called(drill)}")
+            self.push_screen(self.drilling)
+            self._rehearse(request)
+
+        self.ask(DrillDialog(drill), begin)
+
+    @work(group="drill", exit_on_error=False)
+    async def _rehearse(self, request: DrillRequest) -> None:
+        ended = DrillEnded("The drill was broken off.", good=False)
+        try:
+            result = await self._rehearsal(request).run()
+            ended = DrillEnded(outcome_words(result), good=result.recovered)
+        except ConsoleError as error:
+            ended = DrillEnded(str(error), good=False)
+        finally:
+            self.post_message(ended)
+
+    def on_drill_step(self, message: DrillStep) -> None:
+        if self.drilling is not None:
+            self.drilling.step(message.milestone.at_s, message.milestone.words)
+
+    def on_drill_waits(self, message: DrillWaits) -> None:
+        if self.drilling is not None:
+            self.drilling.waits(message.words)
+
+    def on_drill_ended(self, message: DrillEnded) -> None:
+        shown, self.drilling = self.drilling, None
+        if shown is not None and self.screen is shown:
+            shown.ended(message.words, good=message.good)
+        else:
+            self.say(message.words, "information" if message.good else "warning", "Drill")
 
     def _node(self, name: str) -> str | None:
         """The node that is meant: the one named, or the chosen one. Says so when there is none."""
@@ -458,6 +545,14 @@ def free_channel(channel: str, taken: Container[str]) -> str:
         stem, number = channel, "1"
     names = (f"{stem[: LONGEST_CHANNEL - 1 - len(str(n))]}-{n}" for n in count(int(number) + 1))
     return next(name for name in names if name not in taken)
+
+
+def outcome_words(result: Result) -> str:
+    """What came of a drill: the journal's words, or why it has none."""
+    if result.message:
+        return result.message
+    lacking = "; ".join(result.outcome.missing) or "nothing"
+    return f"It could not be written into the journal ({result.unwritten}). Missing: {lacking}."
 
 
 def left_words(view: View) -> str:

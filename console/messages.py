@@ -7,6 +7,7 @@ from console.core.errors import ConsoleError
 from console.core.live import Link
 from console.core.target import Target
 from controlplane.wire.api import LiveMessage, NodeInside
+from controlplane.wire.drills import Drill, Milestone
 
 
 class Act(Message):
@@ -106,6 +107,39 @@ class Said(Message):
     def __init__(self, words: str, *, severity: str = "information", title: str = "") -> None:
         super().__init__()
         self.words, self.severity, self.title = words, severity, title
+
+
+class DrillSeen(Message):
+    """What a drill that was asked for would strike."""
+
+    def __init__(self, drill: Drill) -> None:
+        super().__init__()
+        self.drill = drill
+
+
+class DrillStep(Message):
+    """Something of its recovery has happened."""
+
+    def __init__(self, milestone: Milestone) -> None:
+        super().__init__()
+        self.milestone = milestone
+
+
+class DrillWaits(Message):
+    """What it waits for now."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, DrillWaits)
+
+
+class DrillEnded(Message):
+    def __init__(self, words: str, *, good: bool) -> None:
+        super().__init__()
+        self.words, self.good = words, good
 
 
 class PublishFailed(Message):

@@ -25,6 +25,7 @@ from controlplane.services.asking import Asking
 from controlplane.services.background import Background
 from controlplane.services.board import Board
 from controlplane.services.books import Books
+from controlplane.services.drills import Drills
 from controlplane.services.enrolment import Enrolment
 from controlplane.services.feed import Feed
 from controlplane.services.fleet import Fleet
@@ -169,6 +170,7 @@ async def compose(
         fleet=fleet,
         scaling=scaling,
         rehearsing=Rehearsing(scaling, recording, ProcessSimulator(), node_price=price),
+        drills=Drills(books, provisioner),
         signaling=Signaling(books, control, streams, losses, Joining(board, clock, config.viewers), waiting),
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams, tokens.metrics_sha256),

@@ -13,6 +13,7 @@ import typer
 from console.cli import (
     context,
     doctor,
+    drill,
     fleet,
     journal,
     logs,
@@ -44,6 +45,7 @@ app.command("nodes")(nodes.nodes)
 app.add_typer(streams.app, name="streams")
 app.command("publish")(publish.publish)
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(drill.app, name="drill")
 app.add_typer(token.app, name="token")
 app.command("journal")(journal.journal)
 app.command("logs")(logs.logs)

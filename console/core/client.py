@@ -41,6 +41,7 @@ from controlplane.wire.api import (
     TokenView,
 )
 from controlplane.wire.base import Message, Problem
+from controlplane.wire.drills import Drill, DrillRequest, Outcome
 from controlplane.wire.fleet import (
     DecisionView,
     Evaluation,
@@ -221,7 +222,21 @@ class Client:
         query = {"limit": str(limit)} | ({} if group is None else {"group": group})
         return await self._call("GET", "/api/v1/decisions", list[DecisionView], query=query)
 
+    async def look_at_drill(self, request: DrillRequest) -> Drill:
+        """What a drill would strike; Rejected with the reason where it would be refused."""
+        query = {"force": "true"} if request.force else {}
+        query |= {} if request.node is None else {"node": request.node}
+        return await self._call("GET", f"/api/v1/drills/{request.kind.value}", Drill, query=query)
+
     # --- what acts
+
+    async def begin_drill(self, request: DrillRequest) -> Drill:
+        """Kill a node on purpose; of the stream manager it only says which process to kill."""
+        return await self._call("POST", "/api/v1/drills", Drill, request)
+
+    async def finish_drill(self, drill: int, outcome: Outcome) -> JournalEntry:
+        """Write down what came of it; the entry of the journal. Asked again, it is the same entry."""
+        return await self._call("POST", f"/api/v1/drills/{drill}/outcome", JournalEntry, outcome)
 
     async def set_policy(self, group: str, changes: Policy) -> PolicyView:
         """Change the fields of `changes` that are set, and leave the rest."""

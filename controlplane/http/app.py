@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from controlplane.http import (
     docs,
+    drills,
     fleet,
     health,
     journal,
@@ -56,6 +57,7 @@ def build(
         nodes.operator_routes,
         nodes.session_routes,
         fleet.routes,
+        drills.routes,
         streams.routes,
         journal.routes,
         nodes.node_routes,

@@ -11,6 +11,7 @@ from controlplane.config import IceServer
 from controlplane.services.asking import Asking
 from controlplane.services.board import Board
 from controlplane.services.books import Books
+from controlplane.services.drills import Drills
 from controlplane.services.enrolment import Enrolment
 from controlplane.services.feed import Feed
 from controlplane.services.fleet import Fleet
@@ -39,6 +40,7 @@ class Manager:
     fleet: Fleet
     scaling: Scaling
     rehearsing: Rehearsing
+    drills: Drills
     signaling: Signaling
     enrolment: Enrolment
     reports: Reports

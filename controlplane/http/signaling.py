@@ -22,7 +22,7 @@ from fastapi.responses import Response
 
 from controlplane.config import IceServer
 from controlplane.errors import BadRequest
-from controlplane.http.auth import PublishToken
+from controlplane.http.auth import PublishToken, check_operator
 from controlplane.http.bodies import LOCATION, described, read_text
 from controlplane.http.context import Here
 from controlplane.http.cors import CORS, preflight
@@ -41,6 +41,7 @@ EVENTS_REL = "urn:ietf:params:whep:ext:core:server-sent-events"
 LATENCY_REL = "urn:showcaller:whep:ext:latency"
 
 Party = Annotated[str | None, Query(pattern=PARTY_PATTERN)]
+Edge = Annotated[str | None, Query(max_length=64)]
 Resource = Annotated[str, Path(max_length=128)]  # what is no session is not found
 
 
@@ -244,18 +245,23 @@ async def whep_show(channel: Channel) -> Response:
     status_code=201,
     response_class=Response,
     tags=["WHEP"],
-    responses=_CREATED | documented(400, 406, 409, 413, 415, 422, 429, 503),
+    responses=_CREATED | documented(400, 401, 406, 409, 413, 415, 422, 429, 503),
     openapi_extra=described(SDP),
 )
-async def whep(channel: Channel, request: Request, here: Here, party: Party = None) -> Response:
+async def whep(
+    channel: Channel, request: Request, here: Here, party: Party = None, edge: Edge = None
+) -> Response:
     """Watch a channel: the body is the SDP offer, the answer's body the SDP answer.
 
     `party` is a word of the viewers' own choice: those of one node who say the same are served by one worker.
-    It gives no right, and says who watches together to nobody else.
+    It gives no right, and says who watches together to nobody else. `edge` is for who tries an edge out, and
+    needs the operator's token: there, if it has room.
     """
+    if edge is not None:
+        check_operator(request)
     offer = await read_text(request, SDP, SDP_LIMIT)
     address = request.client.host if request.client else ""
-    answer = await here.signaling.view(channel, offer, address, party)
+    answer = await here.signaling.view(channel, offer, address, party, edge)
     here.pages.event_streams.answered(answer.id, answer.answer)
     path = f"/whep/{channel}/{answer.id}"
     return _created(path, answer, _extensions(path), here)

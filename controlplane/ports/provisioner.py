@@ -64,6 +64,14 @@ class Provisioner(Protocol):
         """
         ...
 
+    async def kill(self, node: str) -> None:
+        """End the instance at once, as a crash would: nobody on it is told, nothing is put away. `on_ended`
+        follows, as after any death. Only for what is meant to look like one (a drill); else `end`.
+
+        Nothing happens for an unknown node or one that has ended.
+        """
+        ...
+
     async def running(self) -> list[Instance]:
         """Everything launched or adopted that has not ended, by name."""
         ...

@@ -265,13 +265,15 @@ class Signaling:
 
     # viewers
 
-    async def view(self, channel: str, offer: str, address: str, party: str | None = None) -> SessionAnswer:
-        """A WHEP POST from this address. `party`: whom it watches with, for the node to keep together. Raises
-        NothingOnAir, NoRoom, what the node said of the offer, or
+    async def view(
+        self, channel: str, offer: str, address: str, party: str | None = None, edge: str | None = None
+    ) -> SessionAnswer:
+        """A WHEP POST from this address. `party`: whom it watches with, for the node to keep together.
+        `edge`: where it would like to be. Raises NothingOnAir, NoRoom, what the node said of the offer, or
         TooMany and Unavailable when too many are joining."""
         place = self._joining.enter(address)
         try:
-            answer = await self._view(channel, offer, party)
+            answer = await self._view(channel, offer, party, edge)
         except BaseException as error:
             self._joining.leave(place)
             if isinstance(error, NoRoom):
@@ -281,12 +283,12 @@ class Signaling:
         place.session = answer.id
         return answer
 
-    async def _view(self, channel: str, offer: str, party: str | None) -> SessionAnswer:
+    async def _view(self, channel: str, offer: str, party: str | None, edge: str | None) -> SessionAnswer:
         tried: list[str] = []
         said: ControlError | None = None
         while True:
             try:
-                session = await self._books.change_together(self._seat, channel, tried)
+                session = await self._books.change_together(self._seat, channel, tried, edge)
             except NoRoom as error:
                 raise said or error from None
             tried.append(session.node)
@@ -303,11 +305,11 @@ class Signaling:
                     raise
                 said = error
 
-    async def _seat(self, change: Change, channel: str, tried: list[str]) -> Session:
+    async def _seat(self, change: Change, channel: str, tried: list[str], edge: str | None) -> Session:
         stream = await change.tx.stream(channel)
         if stream is None or stream.state is StreamState.ENDED:
             raise NothingOnAir(channel)
-        node = await take_seat(change, Role.EDGE, avoid=tried)
+        node = await take_seat(change, Role.EDGE, avoid=tried, prefer=edge)
         session = Session(
             id=new_session_id(), kind=SessionKind.WHEP, channel=channel, node=node, created_at=change.now
         )

@@ -1,4 +1,5 @@
-"""`python -m media.swarm probe | crowd`: watch as one viewer that measures, or as a crowd."""
+"""`python -m media.swarm probe | crowd | watch`: watch as one viewer that measures, as a crowd, or as one
+that comes back whatever dies."""
 
 import argparse
 import asyncio
@@ -29,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser("probe", help="one real viewer that measures")
     crowd = commands.add_parser("crowd", help="many cheap real viewers")
     part = commands.add_parser("part", help="one process of a crowd; started by it")
-    for each in (probe, crowd, part):
+    watch = commands.add_parser("watch", help="one viewer that comes back; started by a drill")
+    watch.add_argument("--edge", help="where it would like to be at first; needs SHOWCALLER_TOKEN")
+    for each in (probe, crowd, part, watch):
         each.add_argument("--whep", required=True, metavar="URL", help="WHEP address of the channel")
     for each in (probe, crowd):
         each.add_argument("--json", action="store_true", help="print one JSON object at the end")
@@ -54,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    as_json = "--json" in argv
+    as_json = "--json" in argv or "watch" in argv[:1]
     logging.basicConfig(level=logging.CRITICAL)
     try:
         if hasattr(signal, "pthread_sigmask"):  # a command that became us holds it back until here
@@ -63,6 +66,8 @@ def main(argv: list[str]) -> int:
         whep = parse_url(args.whep, "--whep")
         if args.command == "part":
             return _part(whep, args)
+        if args.command == "watch":
+            return _watch(whep, args)
         if not 0 < args.seconds <= 86_400:
             raise UsageError("--seconds must be above 0", "Give one such as 20.")
         if args.command == "crowd":
@@ -95,6 +100,13 @@ def _part(whep: str, args: argparse.Namespace) -> int:
         await part.run(door, args.viewers, args.ramp, stay=args.stay, late_after=late_after)
 
     asyncio.run(run())
+    return 0
+
+
+def _watch(whep: str, args: argparse.Namespace) -> int:
+    from media.swarm import watcher
+
+    asyncio.run(watcher.run(whep, os.environ.pop("SHOWCALLER_TOKEN", "").strip(), args.edge))
     return 0
 
 

@@ -1,10 +1,13 @@
 """WHEP, the client's side: how a viewer of a swarm, or the probe, gets its session and gives it back."""
 
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
+import orjson
 
 from media.core.errors import NegotiationError
 from media.core.sdp import Agreed, LocalDescription, accept_answer, make_relay_offer, parse_answer
@@ -14,6 +17,7 @@ from media.publisher.whip import http_client, refusal, unreachable
 
 POST_S = 10.0
 DELETE_S = 2.0
+SILENCE_S = 45.0  # of events: a comment comes well within this
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,10 @@ async def leave(http: httpx.AsyncClient, resource: str) -> None:
 class WhepDoor:
     """Where a crowd comes in: media.swarm.crowd.Door by WHEP."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
+        """`token` is the operator's, for who asks for more than watching."""
         self.url = url
-        self._http = http_client(url, "")
+        self._http = http_client(url, token)
 
     async def enter(self, local: LocalDescription) -> tuple[Agreed, str]:
         """What was agreed, and the resource to leave by. Raises PublishError."""
@@ -69,8 +74,38 @@ class WhepDoor:
     async def leave(self, ticket: str) -> None:
         await leave(self._http, ticket)
 
+    async def events(self, ticket: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """What its server tells a session (server-sent events): name and data, until it hangs up.
+
+        Raises Refused for an answer that is no event stream, NoConnection and TimedOut.
+        """
+        url = f"{ticket}/events"
+        try:
+            async with self._http.stream("GET", url, timeout=httpx.Timeout(5.0, read=SILENCE_S)) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise _refused(response)
+                name = ""
+                async for line in response.aiter_lines():
+                    field, _, value = line.partition(": ")
+                    if field == "event":
+                        name = value
+                    elif field == "data" and isinstance(data := _object(value), dict):
+                        yield name, data
+        except httpx.TimeoutException:
+            raise TimedOut(f"{url} says nothing", "Look at the stream manager's log.") from None
+        except httpx.TransportError as error:
+            raise unreachable(url, error) from None
+
     async def close(self) -> None:
         await self._http.aclose()
+
+
+def _object(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _refused(response: httpx.Response) -> PublishError:

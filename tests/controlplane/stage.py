@@ -164,7 +164,7 @@ async def running(
             await asyncio.to_thread(fakes.pop(node).stop)
 
     own = provisioner is None
-    provisioner = provisioner or MemoryProvisioner(on_launch, on_end)
+    provisioner = provisioner or MemoryProvisioner(on_launch, on_end, on_kill=on_end)
     with migrate.ManagerLock(database):
         migrate.prepare(database)
         stage = await compose(

@@ -148,7 +148,7 @@ class View:
             entry
             for entry in reversed(self.state.journal)
             if (
-                entry.kind.startswith(("node.", "fleet.", "group.", "scale."))
+                entry.kind.startswith(("node.", "fleet.", "group.", "scale.", "drill."))
                 if wanted is None
                 else entry.subject in wanted
             )

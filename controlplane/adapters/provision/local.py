@@ -3,8 +3,8 @@
 Each node is a detached process in a session of its own, so it outlives the manager; its log is appended to
 LOGS/NAME.log and a ProcessRecord in RUN/processes tells everybody of it. A process is known by pid and start
 time. Its end is noticed through a pidfd, which works for processes an earlier manager launched just as for
-our own children: readable means ended. Ending is SIGTERM, then SIGKILL after `kill_after_s`, both through the
-pidfd, so no signal ever reaches a stranger that was given the pid later.
+our own children: readable means ended. Ending is SIGTERM, then SIGKILL after `kill_after_s`, and killing is
+SIGKILL alone, all through the pidfd, so no signal ever reaches a stranger that was given the pid later.
 """
 
 import asyncio
@@ -172,12 +172,21 @@ class LocalProvisioner:
         loop = asyncio.get_running_loop()
         watched.killing = loop.call_later(self._kill_after_s, self._signal, watched, signal.SIGKILL)
 
-    @staticmethod
-    def _signal(watched: _Watched, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(watched.pidfd, number)
+    async def kill(self, node: str) -> None:
+        watched = self._watched.get(node)
+        if watched is not None:
+            self._send(watched, signal.SIGKILL)
+            log.warning("node was killed on purpose", node=node)
+
+    def _signal(self, watched: _Watched, number: signal.Signals) -> None:
+        self._send(watched, number)
         if number == signal.SIGKILL:
             log.warning("node did not end when asked and was killed", node=watched.instance.node)
+
+    @staticmethod
+    def _send(watched: _Watched, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(watched.pidfd, number)
 
     async def running(self) -> list[Instance]:
         return sorted((w.instance for w in self._watched.values()), key=lambda instance: instance.node)

@@ -1,6 +1,7 @@
 """Nodes that exist only in memory: for tests, and for a manager that launches nothing itself (--no-nodes).
 
-`on_launch`, when given, is called with the LaunchSpec: a test starts whatever stands for the node there.
+`on_launch`, when given, is called with the LaunchSpec: a test starts whatever stands for the node there, and
+ends it in `on_end` and `on_kill`.
 """
 
 import asyncio
@@ -17,13 +18,16 @@ class MemoryProvisioner:
         self,
         on_launch: Callable[[LaunchSpec], Awaitable[None]] | None = None,
         on_end: Callable[[str], Awaitable[None]] | None = None,
+        on_kill: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._on_launch = on_launch
         self._on_end = on_end
+        self._on_kill = on_kill
         self._on_ended: Callable[[str, str], None] = lambda node, reason: None
         self._instances: dict[str, Instance] = {}
         self._numbers = itertools.count(1_000_001)  # no pid is as high here
         self.refuse: str | None = None  # a reason to refuse the next launches with
+        self.killed: list[str] = []  # as asked for
 
     def watch(self, on_ended: Callable[[str, str], None]) -> None:
         self._on_ended = on_ended
@@ -49,6 +53,12 @@ class MemoryProvisioner:
         if node in self._instances and self._on_end is not None:
             await self._on_end(node)
         self.vanish(node, "ended as asked")
+
+    async def kill(self, node: str) -> None:
+        self.killed.append(node)
+        if node in self._instances and self._on_kill is not None:
+            await self._on_kill(node)
+        self.vanish(node, "killed")
 
     async def running(self) -> list[Instance]:
         return sorted(self._instances.values(), key=lambda instance: instance.node)

@@ -33,7 +33,15 @@ def modules_after(*words: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["stage", "--help"], ["publish", "--help"], ["node", "--help"], ["--version"]]
+    "words",
+    [
+        ["--help"],
+        ["stage", "--help"],
+        ["publish", "--help"],
+        ["drill", "--help"],
+        ["node", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     assert modules_after(*words).isdisjoint(HEAVY)
@@ -47,5 +55,5 @@ def test_help_names_every_command() -> None:
         check=True,
         timeout=30,
     )
-    commands = "stage nodes streams publish fleet token journal logs serve node probe swarm doctor"
+    commands = "stage nodes streams publish fleet drill token journal logs serve node probe swarm doctor"
     assert all(f"  {command} " in done.stdout for command in commands.split(" "))

@@ -36,6 +36,7 @@ from controlplane.wire.api import (
     Snapshot,
     StreamDetail,
 )
+from controlplane.wire.drills import Blast, Drill, DrillKind, Struck
 from controlplane.wire.nodes import NodeState, Role
 from controlplane.wire.publishing import PublisherReport, PublishLine, PublishState
 
@@ -207,6 +208,24 @@ def quiet() -> Snapshot:
 def bare() -> Snapshot:
     """Nothing at all."""
     return snapshot(nodes=[], groups=[], streams=[], journal=[], history=[])
+
+
+def drill(node: str | None = "edge-1", *, live: bool = True, **more: Any) -> Drill:
+    """As the manager says it of the busy evening."""
+    channels = [Struck(channel="main", live=live, viewers=241)]
+    fields: dict[str, Any] = {
+        "kind": DrillKind.KILL_MANAGER if node is None else DrillKind.KILL_EDGE,
+        "node": node,
+        "blast": Blast(viewers=241, publishers=0, channels=channels),
+        "effect": [
+            f"{node} is killed at once, as a crash would do it, with 241 viewers of main on it.",
+            "edge-2 has room for 159 of the 241; the other 82 wait until a new edge is up, about 2.4 s by "
+            "the launches measured here.",
+            "main is live and goes dark for all 241, for some seconds. Who watches elsewhere should see "
+            "nothing of it.",
+        ],
+    }
+    return Drill.model_validate(fields | more)
 
 
 def groups(nodes: list[NodeDetail]) -> list[GroupView]:

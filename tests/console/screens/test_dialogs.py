@@ -10,14 +10,17 @@ from textual.widgets import Input
 
 from console.commands import PublishWords
 from console.core import media_files
+from console.core.target import Target
 from console.handlers import free_channel, left_words
+from console.messages import DrillEnded, DrillSeen, DrillStep, DrillWaits
 from console.screens.broadcast import dialogs
 from console.screens.broadcast.dialogs import FieldError, Seen, complete, look, make_spec, shared_start
 from console.screens.fleet.drain import DrainDialog
 from console.screens.shared.dialog import Checkbox, Dialog
+from controlplane.wire.drills import DrillKind, DrillRequest, Milestone
 from controlplane.wire.nodes import NodeState
 from tests.console.screens.conftest import OpenStand
-from tests.console.screens.stand import node, quiet, snapshot, stream
+from tests.console.screens.stand import drill, node, quiet, snapshot, stream
 
 
 def focus(it: Any) -> str:
@@ -67,6 +70,75 @@ async def test_what_cannot_be_drained_says_why(stand: OpenStand) -> None:
         await it.until_shown("edge-2 is draining already: u undoes it")
         await it.press("end", "d")
         await it.until_shown("edge-4 is booting: only a node in service can be drained")
+
+
+async def test_what_is_live_is_killed_only_by_its_name(stand: OpenStand) -> None:
+    async with stand(snapshot(), page="2") as it:
+        begun: list[DrillRequest] = []
+        it.app._rehearse = begun.append
+        it.app.post_message(DrillSeen(drill()))
+        await it.until_shown("Drill: kill edge-1", "This is live.", "Type edge-1 to go on.")
+        assert focus(it) == "name"
+        await it.burst("enter", "enter")  # two keys are not enough
+        await it.until_shown("Type edge-1, or cancel.")
+        assert (focus(it), begun) == ("name", [])
+        await it.burst("edge-1", "enter", "enter")
+        await it.until_shown("waiting for a viewer to watch what is live")
+        assert begun == [DrillRequest(kind=DrillKind.KILL_EDGE, node="edge-1")]
+
+
+async def test_what_is_not_live_is_killed_by_choosing_so_and_starts_on_cancel(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2") as it:
+        begun: list[DrillRequest] = []
+        it.app._rehearse = begun.append
+        it.app.post_message(DrillSeen(drill(None, live=False)))
+        await it.until_shown("Drill: kill manager")
+        assert focus(it) == "cancel"
+        await it.press("enter")
+        assert begun == []
+        it.app.post_message(DrillSeen(drill(None, live=False)))
+        await it.until_shown("Drill: kill manager")
+        await it.press("right", "enter")
+        assert begun == [DrillRequest(kind=DrillKind.KILL_MANAGER)]
+
+
+async def test_a_drill_tells_what_happens_and_its_end(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2") as it:
+        it.app._rehearse = lambda request: None
+        it.app.post_message(DrillSeen(drill(live=False)))
+        await it.until_shown("Drill: kill edge-1")
+        await it.press("right", "enter")
+        it.app.post_message(DrillStep(Milestone(name="noticed", at_s=0.1, words="noticed")))
+        it.app.post_message(DrillWaits("viewers 3/5"))
+        await it.until_shown("0.1 s  noticed", "waiting for viewers 3/5", "Closing this stops nothing")
+        it.app.post_message(DrillEnded("edge-1 was killed on purpose: all went well.", good=True))
+        text = await it.until_shown("all went well.")
+        assert "waiting for" not in text
+        await it.press("enter")
+        it.app.post_message(DrillSeen(drill(live=False)))  # the next one may begin
+        await it.until_shown("Drill: kill edge-1")
+
+
+async def test_a_drill_whose_dialog_was_closed_ends_in_a_toast_and_there_is_one_at_a_time(
+    stand: OpenStand,
+) -> None:
+    async with stand(quiet(), page="2") as it:
+        it.app._rehearse = lambda request: None
+        it.app.post_message(DrillSeen(drill(live=False)))
+        await it.until_shown("Drill: kill edge-1")
+        await it.press("right", "enter")
+        await it.until_shown("waiting for")
+        await it.press("escape", "K")
+        await it.until_shown("A drill goes on: one at a time")
+        it.app.post_message(DrillEnded("edge-1 was killed on purpose.", good=True))
+        await it.until_shown("edge-1 was killed on purpose.")
+
+
+async def test_a_drill_that_is_refused_says_why(stand: OpenStand) -> None:
+    async with stand(quiet(), page="2") as it:
+        it.app._target = Target("http://127.0.0.1:9", "t" * 32, None, remote=False)
+        await it.press("K")
+        await it.until_shown("no stream manager answers at")
 
 
 async def test_undo_of_what_does_not_drain(stand: OpenStand) -> None:

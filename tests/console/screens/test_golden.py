@@ -2,10 +2,13 @@
 
 import pytest
 
+from console.messages import DrillSeen, DrillStep, DrillWaits
+from console.screens.fleet.drill import DrillProgress
 from controlplane.wire.api import Snapshot
+from controlplane.wire.drills import Milestone
 from tests.console.screens.compare import assert_golden
 from tests.console.screens.conftest import OpenStand
-from tests.console.screens.stand import bare, quiet, snapshot
+from tests.console.screens.stand import bare, drill, quiet, snapshot
 
 SIZES = [(80, 24), (120, 40), (200, 50)]
 PAGES = {"overview": "1", "fleet": "2", "broadcast": "3", "journal": "4"}
@@ -45,6 +48,27 @@ async def test_dialogs(stand: OpenStand, dialog: str) -> None:
         await it.press(*DIALOGS[dialog])
         await it.pilot.pause(0.2)
         assert_golden(f"dialog-{dialog}-80x24", it.text())
+
+
+async def test_a_drill_states_its_blast_radius(stand: OpenStand) -> None:
+    async with stand(snapshot(), size=(80, 24), page="2") as it:
+        it.app.post_message(DrillSeen(drill()))
+        await it.until_shown("Drill: kill edge-1")
+        await it.pilot.pause(0.2)
+        assert_golden("dialog-drill-80x24", it.text())
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_drill_goes_on(stand: OpenStand, size: tuple[int, int]) -> None:
+    async with stand(snapshot(), size=size, page="2") as it:
+        it.app.drilling = DrillProgress("kill edge-1")
+        await it.app.push_screen(it.app.drilling)
+        for name, at_s, words in (("noticed", 0.04, "noticed"), ("asked", 0.1, "edge-5 asked for")):
+            it.app.post_message(DrillStep(Milestone(name=name, at_s=at_s, words=words)))
+        it.app.post_message(DrillWaits("viewers 120/241, another edge, a picture"))
+        await it.until_shown("viewers 120/241")
+        await it.pilot.pause(0.2)
+        assert_golden(f"dialog-drill-goes-on-{size[0]}x{size[1]}", it.text())
 
 
 async def test_the_link_is_lost(stand: OpenStand) -> None:

@@ -69,6 +69,20 @@ async def test_what_is_launched_runs_until_it_is_ended(make: Make) -> None:
     assert ended == ["edge-1"]
 
 
+async def test_what_is_killed_ends_at_once_and_is_told_of_as_any_death(make: Make) -> None:
+    provisioner = make()
+    ended: list[tuple[str, str]] = []
+    provisioner.watch(lambda node, reason: ended.append((node, reason)))
+    await provisioner.launch(SPEC)
+    await provisioner.kill("edge-1")
+    await wait_for(lambda: ended, 5, "its death is told")
+    assert ended in ([("edge-1", "its process was ended by SIGKILL")], [("edge-1", "killed")])
+    assert await provisioner.running() == []
+    await provisioner.kill("edge-1")  # again: nothing happens
+    await provisioner.kill("edge-7")
+    assert len(ended) == 1
+
+
 async def test_a_node_is_not_launched_twice(make: Make) -> None:
     provisioner = make()
     await provisioner.launch(SPEC)

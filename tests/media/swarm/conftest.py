@@ -18,12 +18,13 @@ async def server() -> AsyncIterator[WhepServer]:
 
 
 async def run_swarm(*words: str) -> tuple[int, str, str]:
-    """`python -m media.swarm WORDS`: its exit code, stdout and stderr."""
+    """`python -m media.swarm WORDS`, with nothing on stdin: its exit code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "media.swarm", *words),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    out, err = await asyncio.wait_for(process.communicate(b""), PATIENCE_S)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from collections.abc import AsyncIterator
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +13,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, V
 from aiortc.mediastreams import AudioStreamTrack
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from media.publisher.peer import offer_loopback
@@ -46,11 +47,13 @@ class WhepServer:
     def __init__(self) -> None:
         self.answer: tuple[int, dict[str, Any], dict[str, str]] | None = None
         self.mute = False  # make sessions, send no media
+        self.events: asyncio.Queue[str] | None = None  # of its sessions, as text/event-stream has them
         self.deleted = 0
         self.pcs: list[RTCPeerConnection] = []
         routes = [
             Route("/whep/main", self._watch, methods=["POST"]),
             Route("/whep/main/{resource}", self._leave, methods=["DELETE"]),
+            Route("/whep/main/{resource}/events", self._tell, methods=["GET"]),
         ]
         self._server = uvicorn.Server(
             uvicorn.Config(Starlette(routes=routes), log_level="critical", lifespan="off")
@@ -95,3 +98,13 @@ class WhepServer:
     async def _leave(self, request: Request) -> Response:
         self.deleted += 1
         return Response(status_code=200)
+
+    async def _tell(self, request: Request) -> Response:
+        if self.events is None:
+            return Response(status_code=404)
+
+        async def read(events: asyncio.Queue[str]) -> AsyncIterator[str]:
+            while True:
+                yield await events.get()
+
+        return StreamingResponse(read(self.events), media_type="text/event-stream")

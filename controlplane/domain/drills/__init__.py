@@ -1,0 +1,1 @@
+"""Drills: what killing something on purpose strikes, and what came of it."""
