@@ -62,8 +62,9 @@ soak: test-packages $(VENV)/.dev  ## thirty minutes of 300 viewers: memory stays
 docs: $(VENV)/.dev  ## makes the generated pages anew (state diagrams)
 	$(BIN)/python -m controlplane.domain.diagrams
 
-snapshots: $(VENV)/.dev  ## makes the golden screens and SDP answers anew (look at the diff)
-	SHOWCALLER_GOLDEN=new $(BIN)/python -m pytest -q tests/console/screens/test_golden.py tests/media/golden
+snapshots: $(VENV)/.dev  ## makes the golden screens, SDP answers and wire answers anew (look at the diff)
+	SHOWCALLER_GOLDEN=new $(BIN)/python -m pytest -q tests/console/screens/test_golden.py tests/media/golden \
+		tests/controlplane/services/test_events.py
 
 lock: $(VENV)/.dev  ## pins every dependency anew, with hashes and no index named
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv

@@ -7,7 +7,7 @@ console.handlers, as `do_<id>`; a test holds the two together.
 
 from dataclasses import dataclass
 
-PAGES = ("overview", "fleet", "broadcast", "journal")
+PAGES = ("overview", "fleet", "broadcast", "journal", "events")
 EVERYWHERE = frozenset({*PAGES, "node"})
 
 
@@ -30,6 +30,7 @@ def _on(*pages: str) -> frozenset[str]:
 
 
 STEER, SEE, CAST, CONSOLE = "Fleet", "Go and look", "Broadcast", "This console"
+PLAN = "Events"
 
 ACTIONS: tuple[Action, ...] = (
     Action(
@@ -63,6 +64,15 @@ ACTIONS: tuple[Action, ...] = (
         group=SEE,
     ),
     Action(
+        "events",
+        ("5",),
+        "events",
+        "Events: what is shown when, and for how many",
+        "showcaller event list",
+        ("events", "ev"),
+        group=SEE,
+    ),
+    Action(
         "inside",
         ("enter",),
         "inside",
@@ -92,7 +102,7 @@ ACTIONS: tuple[Action, ...] = (
         "",
         ("filter",),
         "TEXT",
-        _on("fleet", "journal", "node"),
+        _on("fleet", "journal", "node", "events"),
         group=SEE,
     ),
     Action(
@@ -103,7 +113,7 @@ ACTIONS: tuple[Action, ...] = (
         "",
         ("clear",),
         "",
-        _on("fleet", "journal", "node"),
+        _on("fleet", "journal", "node", "events"),
         group=SEE,
     ),
     Action(
@@ -165,6 +175,54 @@ ACTIONS: tuple[Action, ...] = (
         _on("fleet"),
         True,
         STEER,
+    ),
+    Action(
+        "plan",
+        ("n",),
+        "new",
+        "Plan an event: what is shown when, and for how many",
+        'showcaller event add "TITLE" --start 20:00 --for 2h',
+        ("plan", "event"),
+        "",
+        _on("events"),
+        True,
+        PLAN,
+    ),
+    Action(
+        "edit",
+        ("e",),
+        "edit",
+        "Change the chosen event",
+        "showcaller event edit EVENT --start 20:30",
+        ("edit",),
+        "[EVENT]",
+        _on("events"),
+        True,
+        PLAN,
+    ),
+    Action(
+        "cancel",
+        ("x",),
+        "cancel",
+        "Cancel the chosen event",
+        "showcaller event cancel EVENT",
+        ("cancel",),
+        "[EVENT]",
+        _on("events"),
+        True,
+        PLAN,
+    ),
+    Action(
+        "preflight",
+        ("p",),
+        "preflight",
+        "Go or no-go: whether the chosen event can begin",
+        "showcaller event preflight EVENT",
+        ("preflight", "go"),
+        "[EVENT]",
+        _on("events"),
+        True,
+        PLAN,
     ),
     Action(
         "start",
@@ -328,6 +386,7 @@ FOOTERS: dict[str, tuple[str, ...]] = {
     "fleet": ("add", "drain", "undo", "inside", "why", "filter", "start", "drill"),
     "broadcast": ("start", "stop", "open", "copy", "token", "reset"),
     "journal": ("filter", "follow", "start"),
+    "events": ("plan", "preflight", "edit", "cancel", "filter", "start"),
     "node": ("back", "drain", "undo", "filter"),
 }
 

@@ -37,6 +37,7 @@ from console.glyphs import Ascii, NoColour, ascii_wanted
 from console.handlers import Handlers
 from console.messages import (
     Act,
+    EventsArrived,
     FeedArrived,
     FeedRefused,
     InsideArrived,
@@ -48,6 +49,7 @@ from console.messages import (
 )
 from console.screens.broadcast.screen import BroadcastScreen
 from console.screens.broadcast.widgets import why_ended
+from console.screens.events.screen import EventsScreen
 from console.screens.fleet.screen import FleetScreen
 from console.screens.inside.screen import InsideScreen
 from console.screens.journal.screen import JournalScreen
@@ -137,6 +139,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         "fleet": FleetScreen,
         "broadcast": BroadcastScreen,
         "journal": JournalScreen,
+        "events": EventsScreen,
     }
     COMMANDS = {commands.Everything}
     COMMAND_PALETTE_BINDING = "ctrl+p"
@@ -177,7 +180,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         self._refused = ""
         self._drawn_at = 0.0
         self._draw_due = False
-        self._inside_at = 0.0
+        self._inside_at = self._events_at = 0.0
         self._drawing = False
         for palette in (*PALETTES, MONOCHROME):
             self.register_theme(theme_of(palette))
@@ -364,6 +367,9 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         ):
             self._inside_at = time.monotonic()
             self._look_inside(page.node)
+        if isinstance(page, EventsScreen) and time.monotonic() - self._events_at >= INSIDE_S:
+            self._events_at = time.monotonic()
+            self.look_at_events()
         if time.monotonic() - self._drawn_at >= TICK_S * 0.8:
             self._draw()
 
@@ -388,6 +394,21 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         page = self.page
         if isinstance(page, InsideScreen) and page.node == message.node:
             page.arrived(message.inside, message.error)
+
+    @work(exclusive=True, group="events", exit_on_error=False)
+    async def look_at_events(self) -> None:
+        client = self.client
+        if client is None:
+            return
+        try:
+            self.post_message(EventsArrived(await client.events()))
+        except ConsoleError as error:
+            self.post_message(EventsArrived(None, error))
+
+    def on_events_arrived(self, message: EventsArrived) -> None:
+        page = self.page
+        if isinstance(page, EventsScreen):
+            page.arrived(message.events, message.error)
 
     def on_said(self, message: Said) -> None:
         self.say(message.words, message.severity, message.title)

@@ -5,9 +5,11 @@ from textual.message import Message
 
 from console.core.errors import ConsoleError
 from console.core.live import Link
+from console.core.planning import EventWords
 from console.core.target import Target
 from controlplane.wire.api import LiveMessage, NodeInside
 from controlplane.wire.drills import Drill, Milestone
+from controlplane.wire.events import EventView, PreflightView
 
 
 class Act(Message):
@@ -99,6 +101,33 @@ class InsideArrived(Message):
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, InsideArrived) and message.node == self.node
+
+
+class EventsArrived(Message):
+    """The events that are planned; or why they cannot be told."""
+
+    def __init__(self, events: list[EventView] | None, error: ConsoleError | None = None) -> None:
+        super().__init__()
+        self.events, self.error = events, error
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, EventsArrived)
+
+
+class EventRefused(Message):
+    """The manager did not take what was entered: it is asked for again, with its words."""
+
+    def __init__(self, words: EventWords, before: EventView | None, error: ConsoleError) -> None:
+        super().__init__()
+        self.words, self.before, self.error = words, before, error
+
+
+class PreflightArrived(Message):
+    """Whether an event can begin."""
+
+    def __init__(self, view: PreflightView) -> None:
+        super().__init__()
+        self.view = view
 
 
 class Said(Message):

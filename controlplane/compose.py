@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from controlplane.adapters.clock import SystemClock
 from controlplane.adapters.control.http import HttpNodeControl
 from controlplane.adapters.history import FileHistory
+from controlplane.adapters.registrations import NoRegistrations
 from controlplane.adapters.simulation import ProcessSimulator
 from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.config import ManagerConfig
@@ -23,16 +24,21 @@ from controlplane.ports.clock import Clock
 from controlplane.ports.provisioner import Provisioner
 from controlplane.services.asking import Asking
 from controlplane.services.background import Background
+from controlplane.services.bitrates import Bitrates
 from controlplane.services.board import Board
 from controlplane.services.books import Books
 from controlplane.services.drills import Drills
 from controlplane.services.enrolment import Enrolment
+from controlplane.services.events import Events
+from controlplane.services.expecting import Expecting
 from controlplane.services.feed import Feed
 from controlplane.services.fleet import Fleet
 from controlplane.services.housekeeping import Housekeeping
 from controlplane.services.joining import Joining
+from controlplane.services.launches import Launches
 from controlplane.services.losses import Losses
 from controlplane.services.pages import Pages
+from controlplane.services.preflight import Preflight
 from controlplane.services.recording import Recording
 from controlplane.services.reports import Reports
 from controlplane.services.rounds import Rounds
@@ -147,11 +153,17 @@ async def compose(
         launches=launches,
     )
     waiting = Waiting(clock)
+    launched = Launches(config.fleet.launch_s)
+    events = Events(books, NoRegistrations())
+    expecting = Expecting(board, events, config.fleet)
+    bitrates = Bitrates(board)
     price = Decimal(str(config.prices.node_hour))
     scaling = Scaling(
         books,
         fleet,
         waiting,
+        expecting,
+        launched,
         config.fleet,
         node_price=price,
     )
@@ -171,6 +183,17 @@ async def compose(
         scaling=scaling,
         rehearsing=Rehearsing(scaling, recording, ProcessSimulator(), node_price=price),
         drills=Drills(books, provisioner),
+        events=events,
+        preflight=Preflight(
+            books,
+            fleet,
+            scaling,
+            events,
+            expecting,
+            bitrates,
+            config.ice.servers,
+            node_price=price,
+        ),
         signaling=Signaling(books, control, streams, losses, Joining(board, clock, config.viewers), waiting),
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams, tokens.metrics_sha256),
@@ -178,8 +201,9 @@ async def compose(
         ice_servers=config.ice.servers,
     )
     rounds = Rounds(books, provisioner, fleet, scaling, recording, losses, streams, pages, config.fleet)
-    housekeeping = Housekeeping(books, streams, pages, config.journal)
+    housekeeping = Housekeeping(books, streams, pages, bitrates, config.journal)
     try:
+        books.listen(launched)  # also to what was launched before
         await books.load()
         books.listen(feed)
         books.listen(pages)

@@ -27,6 +27,8 @@ class FleetConfig(_Section):
     edges: int = Field(1, ge=0, le=100)
     origin_capacity: int = Field(20, ge=1, le=100_000)
     edge_capacity: int = Field(400, ge=1, le=100_000)
+    launch_s: float = Field(60.0, gt=0, le=1800)
+    viewer_mbps: float = Field(4.5, gt=0, le=1000)
     boot_timeout_s: float = Field(30.0, gt=0)
     suspect_after_s: float = Field(10.0, gt=0)
     faulty_after_s: float = Field(60.0, gt=0)

@@ -82,6 +82,7 @@ def _simulation(
         began=question.began if began is None else began,
         at_first=at_first,
         called=called,
+        expected=question.expected,
     )
 
 

@@ -55,17 +55,21 @@ ROOMS = {
     "controlplane.domain":     Room(rooms="controlplane.wire"),
     "controlplane.domain.fleet":  # schedules go by the clocks on walls all over the world
                                Room("zoneinfo", rooms="controlplane.wire"),
+    "controlplane.domain.events":  # they are said by such clocks too
+                               Room("zoneinfo", rooms="controlplane.domain.fleet controlplane.wire"),
     "controlplane.domain.diagrams":  # a command: writes docs/states.md
                                Room("pathlib sys", rooms="controlplane.domain"),
     "controlplane.fleet":      Room(rooms="controlplane.domain controlplane.domain.fleet controlplane.wire"),
     "controlplane.errors":     Room(rooms="controlplane.wire"),
-    "controlplane.ports":      Room(rooms="controlplane.domain controlplane.wire"),
+    "controlplane.ports":      Room(
+        rooms="controlplane.domain controlplane.domain.events controlplane.wire"
+    ),
     "controlplane.config":     Room("pathlib tomllib", "pydantic", "controlplane.errors"),
     "controlplane.services":   Room(
         "asyncio os pathlib secrets tempfile",
         "jwt structlog",
-        "controlplane.config controlplane.domain controlplane.domain.fleet controlplane.errors "
-        "controlplane.fleet controlplane.ports controlplane.wire",
+        "controlplane.config controlplane.domain controlplane.domain.events controlplane.domain.fleet "
+        "controlplane.errors controlplane.fleet controlplane.ports controlplane.wire",
     ),
     "controlplane.http":       Room(
         "asyncio time urllib",
@@ -84,6 +88,8 @@ ROOMS = {
     "controlplane.adapters.history":    Room(
         "asyncio os pathlib threading", "", "controlplane.ports controlplane.wire"
     ),
+    "controlplane.adapters.registrations":  # none yet
+                               Room(),
     "controlplane.adapters.simulation": Room(
         "asyncio sys", "pydantic", "controlplane.ports controlplane.wire"
     ),
@@ -91,7 +97,9 @@ ROOMS = {
         ANY, "structlog", "controlplane.ports controlplane.wire"
     ),
     "controlplane.adapters.store":      Room(
-        ANY, "sqlalchemy", "controlplane.domain controlplane.errors controlplane.ports controlplane.wire",
+        ANY, "sqlalchemy",
+        "controlplane.domain controlplane.domain.events controlplane.errors controlplane.ports "
+        "controlplane.wire",
         used="alembic",
     ),
     "controlplane.adapters.store.migrations":  # run by Alembic alone
@@ -114,7 +122,8 @@ ROOMS = {
     "controlplane.compose":    Room(
         "asyncio pathlib", "fastapi structlog",
         "controlplane.adapters.clock controlplane.adapters.control controlplane.adapters.history "
-        "controlplane.adapters.provision controlplane.adapters.simulation controlplane.adapters.store "
+        "controlplane.adapters.provision controlplane.adapters.registrations "
+        "controlplane.adapters.simulation controlplane.adapters.store "
         "controlplane.config controlplane.http controlplane.ports controlplane.services",
         used="controlplane.web importlib",
     ),

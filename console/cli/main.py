@@ -14,6 +14,7 @@ from console.cli import (
     context,
     doctor,
     drill,
+    event,
     fleet,
     journal,
     logs,
@@ -46,6 +47,7 @@ app.add_typer(streams.app, name="streams")
 app.command("publish")(publish.publish)
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(drill.app, name="drill")
+app.add_typer(event.app, name="event")
 app.add_typer(token.app, name="token")
 app.command("journal")(journal.journal)
 app.command("logs")(logs.logs)

@@ -46,6 +46,12 @@ SpendCap = Annotated[
     str | None, _option("spend-cap", "DOLLARS", "An hour, for the group's nodes; none for no cap.")
 ]
 Prestaged = Annotated[int | None, _option("prestage", "N", "Nodes that are there whatever the load.")]
+PrestageEvents = Annotated[
+    bool | None,
+    typer.Option(
+        "--prestage-events/--no-prestage-events", help="As many as the crowds of events need, in time."
+    ),
+]
 File = Annotated[
     Path | None,
     _option("file", "FILE", "A policy as JSON, as `policy show --json` prints it; options go above it."),
@@ -68,6 +74,7 @@ def changes(
     drain_deadline: str | None = None,
     spend_cap: str | None = None,
     prestage: int | None = None,
+    prestage_events: bool | None = None,
     file: Path | None = None,
 ) -> "Policy | None":
     """What the options say of a policy; None when they say nothing. Raises UsageError."""
@@ -94,7 +101,9 @@ def changes(
     said = {name: value for name, value in options.items() if value is not None}
     if spend_cap is not None:
         said["spend_cap"] = None if spend_cap == "none" else _number("--spend-cap", spend_cap)
-    prestaged = {} if prestage is None else {"nodes": prestage}
+    prestaged = {
+        name: value for name, value in (("nodes", prestage), ("events", prestage_events)) if value is not None
+    }
     if file is not None:
         said = _read(file, said, prestaged)
     elif prestaged:
@@ -120,6 +129,7 @@ def set_(
     drain_deadline: DrainDeadline = None,
     spend_cap: SpendCap = None,
     prestage: Prestaged = None,
+    prestage_events: PrestageEvents = None,
     file: File = None,
     json: Json = False,
     api: Api = None,
@@ -128,7 +138,7 @@ def set_(
     """Set or change a policy. What is not named stays as it is; the first time it is as usual."""
     wanted = changes(
         unit, capacity, alarm, in_fraction, least, most, increment, up_periods, down_periods, up_cooldown,
-        down_cooldown, launches, drain_deadline, spend_cap, prestage, file,
+        down_cooldown, launches, drain_deadline, spend_cap, prestage, prestage_events, file,
     ) or _policy({})  # fmt: skip
     _print(context.call(api, token_file, lambda client: client.set_policy(group, wanted)), as_json=json)
 

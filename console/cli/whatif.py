@@ -46,6 +46,7 @@ def whatif(
     drain_deadline: policy.DrainDeadline = None,
     spend_cap: policy.SpendCap = None,
     prestage: policy.Prestaged = None,
+    prestage_events: policy.PrestageEvents = None,
     file: policy.File = None,
     json: Json = False,
     api: Api = None,
@@ -59,7 +60,7 @@ def whatif(
 
     changed = policy.changes(
         unit, capacity, alarm, in_fraction, least, most, increment, up_periods, down_periods, up_cooldown,
-        down_cooldown, launches, drain_deadline, spend_cap, prestage, file,
+        down_cooldown, launches, drain_deadline, spend_cap, prestage, prestage_events, file,
     )  # fmt: skip
     more: dict[str, Any] = {}
     if changed is not None:

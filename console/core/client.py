@@ -42,6 +42,7 @@ from controlplane.wire.api import (
 )
 from controlplane.wire.base import Message, Problem
 from controlplane.wire.drills import Drill, DrillRequest, Outcome
+from controlplane.wire.events import EventCancel, EventChanges, EventRequest, EventView, PreflightView
 from controlplane.wire.fleet import (
     DecisionView,
     Evaluation,
@@ -228,7 +229,33 @@ class Client:
         query |= {} if request.node is None else {"node": request.node}
         return await self._call("GET", f"/api/v1/drills/{request.kind.value}", Drill, query=query)
 
+    async def events(self, *, past: bool = False) -> list[EventView]:
+        """What is on, to come, and was over lately; with `past` everything that is kept."""
+        return await self._call(
+            "GET", "/api/v1/events", list[EventView], query={"past": "true"} if past else None
+        )
+
+    async def event(self, event: str) -> EventView:
+        """One, by its name, its title, or how that begins."""
+        return await self._call("GET", f"/api/v1/events/{quote(event, safe='')}", EventView)
+
     # --- what acts
+
+    async def add_event(self, asked: EventRequest) -> EventView:
+        return await self._call("POST", "/api/v1/events", EventView, asked)
+
+    async def edit_event(self, event: str, changes: EventChanges) -> EventView:
+        """Change what is said of it, and leave the rest."""
+        return await self._call("PATCH", f"/api/v1/events/{quote(event, safe='')}", EventView, changes)
+
+    async def preflight(self, event: str) -> PreflightView:
+        """Whether it can begin, as far as the manager knows."""
+        path = f"/api/v1/events/{quote(event, safe='')}/preflight"
+        return await self._call("POST", path, PreflightView)
+
+    async def cancel_event(self, event: str, reason: str) -> EventView:
+        path = f"/api/v1/events/{quote(event, safe='')}/cancel"
+        return await self._call("POST", path, EventView, EventCancel(reason=reason))
 
     async def begin_drill(self, request: DrillRequest) -> Drill:
         """Kill a node on purpose; of the stream manager it only says which process to kill."""

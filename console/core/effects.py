@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from console.core.units import count
+from console.core.when import until
 from controlplane.wire.api import GroupView, NodeView, StreamView
+from controlplane.wire.events import EventView
 from controlplane.wire.nodes import NodeState, Role
 
 SERVING = (NodeState.IN_SERVICE, NodeState.SUSPECT)
@@ -47,6 +49,15 @@ def effect_of_stop(streams: Iterable[StreamView], channel: str) -> str:
     """ "ends main for 3 viewers"."""
     viewers = next((stream.viewers for stream in streams if stream.channel == channel), 0)
     return f"ends {channel} for {count(viewers, 'viewer')}"
+
+
+def effect_of_cancel(event: EventView, now: float) -> str:
+    """ "cancels ev-7 Cup final (begins in 2 days, 8,000 expected): nothing is prestaged for it any more"."""
+    when = f"begins {until(event.starts_at, now)}" if event.starts_at > now else "it is on"
+    return (
+        f"cancels {event.id} {event.title} ({when}, {event.crowd:,} expected): "
+        "nothing is prestaged for it any more"
+    )
 
 
 def effect_of_down(streams: Iterable[StreamView]) -> str:

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
 
-from controlplane.domain.fleet.prestage import Expected, floor
+from controlplane.domain.fleet.prestage import floor
 from controlplane.fleet.planner import Decision, plan
 from controlplane.fleet.snapshot import Around, Candidate, Past, Snapshot
-from controlplane.wire.fleet import MinuteView, Policy
+from controlplane.wire.fleet import Expected, MinuteView, Policy
 
 MOVED_A_SECOND = 50  # people whom a drain moves
 MINUTE = 60

@@ -13,9 +13,11 @@ from controlplane.services.board import Board
 from controlplane.services.books import Books
 from controlplane.services.drills import Drills
 from controlplane.services.enrolment import Enrolment
+from controlplane.services.events import Events
 from controlplane.services.feed import Feed
 from controlplane.services.fleet import Fleet
 from controlplane.services.pages import Pages
+from controlplane.services.preflight import Preflight
 from controlplane.services.reports import Reports
 from controlplane.services.scaling import Scaling
 from controlplane.services.signaling import Signaling
@@ -39,6 +41,8 @@ class Manager:
     streams: Streams
     fleet: Fleet
     scaling: Scaling
+    events: Events
+    preflight: Preflight
     rehearsing: Rehearsing
     drills: Drills
     signaling: Signaling

@@ -12,6 +12,7 @@ Times are Unix seconds. Secrets arrive hashed.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from controlplane.domain.events.model import Event
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import EndReason, Session, Stream
@@ -122,6 +123,28 @@ class Transaction(Protocol):
         ...
 
     async def purge_sessions(self, ended_before: float) -> None: ...
+
+    # events
+    async def events(self, ends_after: float) -> list[Event]:
+        """Those that end, or would have ended, after a moment; the earliest to start first."""
+        ...
+
+    async def event(self, event_id: int) -> Event | None: ...
+
+    async def events_on(self, channel: str, ends_after: float) -> list[Event]:
+        """Those of one channel, for a change that must not meet another one on it: in a write, nobody adds or
+        edits an event of the channel until this transaction has ended."""
+        ...
+
+    async def add_event(self, event: Event) -> Event:
+        """The event with the id it was given, which no event had before."""
+        ...
+
+    async def save_event(self, event: Event) -> None:
+        """Writes the whole row."""
+        ...
+
+    async def purge_events(self, ended_before: float) -> None: ...
 
     # journal
     async def append_journal(

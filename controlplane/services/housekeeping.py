@@ -6,6 +6,7 @@ import structlog
 
 from controlplane.config import JournalConfig
 from controlplane.ports.store import StoreBusy
+from controlplane.services.bitrates import Bitrates
 from controlplane.services.books import Books, Change
 from controlplane.services.pages import Pages
 from controlplane.services.streams import Streams
@@ -15,14 +16,18 @@ log = structlog.get_logger(__name__)
 SESSIONS_KEPT_S = 120.0  # an ended session can still tell its page why
 STREAMS_KEPT_S = 86_400.0
 NODES_KEPT_S = 86_400.0  # a node that has gone can still be looked up, and told so when it speaks
+EVENTS_KEPT_S = 400 * 86_400.0
 SWEEP_S = 60.0
 
 
 class Housekeeping:
-    def __init__(self, books: Books, streams: Streams, pages: Pages, journal: JournalConfig) -> None:
+    def __init__(
+        self, books: Books, streams: Streams, pages: Pages, bitrates: Bitrates, journal: JournalConfig
+    ) -> None:
         self._books = books
         self._streams = streams
         self._pages = pages
+        self._bitrates = bitrates
         self._keep = journal.keep
 
     async def run(self) -> None:
@@ -33,6 +38,7 @@ class Housekeeping:
             try:
                 await self._streams.tick()
                 self._pages.second()
+                self._bitrates.second()
                 if clock.monotonic() - swept >= SWEEP_S:
                     swept = clock.monotonic()
                     await self._books.change(self.sweep)
@@ -47,4 +53,5 @@ class Housekeeping:
         await change.tx.purge_streams(change.now - STREAMS_KEPT_S)
         await change.tx.purge_nodes(change.now - NODES_KEPT_S)
         await change.tx.purge_revoked(change.now)
+        await change.tx.purge_events(change.now - EVENTS_KEPT_S)
         await change.tx.prune_journal(self._keep)

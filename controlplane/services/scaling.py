@@ -21,7 +21,7 @@ from controlplane.domain.fleet.policy import faults
 from controlplane.domain.fleet.prestage import floor
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import missing
-from controlplane.domain.nodes.states import LAUNCHING, REPORTING
+from controlplane.domain.nodes.states import LAUNCHING
 from controlplane.errors import BadRequest, NotFound
 from controlplane.fleet.figures import Figures
 from controlplane.fleet.planner import Decision, plan, word
@@ -29,13 +29,16 @@ from controlplane.fleet.snapshot import Around, Past, Snapshot, snapshot
 from controlplane.ports.store import StoreBusy
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
+from controlplane.services.expecting import Expecting
 from controlplane.services.fleet import Fleet
+from controlplane.services.launches import Launches, LaunchTime
 from controlplane.services.waiting import Waiting
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.fleet import (
     ActionView,
     DecisionView,
     Evaluation,
+    Expected,
     Policy,
     PolicyView,
     Prestage,
@@ -49,14 +52,20 @@ log = structlog.get_logger(__name__)
 ACTOR = "autoscaler"
 PERIOD_S = 0.9  # of an evaluation, at least: rounds are a second apart, and some
 HELD_EVERY_S = 60.0  # how often the journal is told that a plan is still held back
-LAUNCH_S = 60.0  # supposed, until a launch was measured
-LONGEST_LAUNCH_S = 1800.0  # by the wall clock, which may have been set
 PASSED = Past(agreed_up=1_000_000, agreed_down=1_000_000)
 
 
 class Scaling:
     def __init__(
-        self, books: Books, fleet: Fleet, waiting: Waiting, config: FleetConfig, *, node_price: Decimal
+        self,
+        books: Books,
+        fleet: Fleet,
+        waiting: Waiting,
+        expecting: Expecting,
+        launches: Launches,
+        config: FleetConfig,
+        *,
+        node_price: Decimal,
     ) -> None:
         """`node_price` in dollars an hour."""
         self._books = books
@@ -64,6 +73,8 @@ class Scaling:
         self._clock = books.clock
         self._fleet = fleet
         self._waiting = waiting
+        self._expecting = expecting
+        self._launches = launches
         self._price = node_price
         self._config = config
         self._past: dict[str, Past] = {}  # by group: what outlives no restart
@@ -140,8 +151,6 @@ class Scaling:
         if policy.unit != Unit.MBPS.value and policy.capacity > most:
             key = "origin_capacity" if group.role is Role.ORIGIN else "edge_capacity"
             found.append(f"capacity: {policy.capacity} is more than a node takes, {most} ([fleet] {key})")
-        if policy.prestage.events:
-            found.append("prestage.events: there are no events yet that anything could be prestaged for")
         if found:
             raise BadRequest(
                 "; ".join(found) + ". Nothing was changed.",
@@ -149,6 +158,10 @@ class Scaling:
                 title="The policy cannot be used",
                 status=422,
             )
+
+    def followed(self, group: Group) -> Policy:
+        """The policy it goes by; the usual one where it has none."""
+        return self._followed(group, group.policy or self.usual(group))
 
     def _followed(self, group: Group, policy: Policy) -> Policy:
         """A node carries no more than the settings say by now, whatever was said when the policy was set."""
@@ -220,6 +233,10 @@ class Scaling:
         self._evaluated_at = now
         if not self._fleet.launches:
             return
+        try:
+            await self._expecting.refresh()
+        except StoreBusy as error:
+            log.warning("the database is busy; events are as they were known", error=str(error))
         for group in list(self._board.groups.values()):
             if group.policy is not None:
                 try:
@@ -287,7 +304,11 @@ class Scaling:
         self, change: Change, group: Group, policy: Policy, made: Snapshot, decision: Decision
     ) -> None:
         followed = self._followed(group, policy)
-        said = {"decision": word(decision), "inputs": _inputs(followed, made, decision)}
+        inputs = _inputs(followed, made, decision)
+        if made.around.floor and followed.prestage.events:
+            launch = self.launch_time(group)
+            inputs |= {"launch_s": round(launch.seconds, 3), "launches_measured": launch.measured}
+        said = {"decision": word(decision), "inputs": inputs}
         await change.note(f"scale.{decision.outcome}", group.id, decision.because, actor=ACTOR, data=said)
 
     # what is known
@@ -315,9 +336,11 @@ class Scaling:
             for node in self._nodes(group)
             if node.managed or node.enrolled_at is not None
         ]
-        stopped = self._fleet.stopped_by_faults(group)
-        lacking = 0 if stopped else missing(group, self._board.nodes.values())
-        return figures + [Figures(state=NodeState.REQUESTED, reported=False)] * lacking
+        return figures + [Figures(state=NodeState.REQUESTED, reported=False)] * self.lacking(group)
+
+    def lacking(self, group: Group) -> int:
+        """How many are wanted, and have no row yet."""
+        return 0 if self._fleet.stopped_by_faults(group) else missing(group, self._board.nodes.values())
 
     def _figures_of(self, node: Node) -> Figures:
         heard = self._board.heard.get(node.id)
@@ -338,7 +361,8 @@ class Scaling:
         )
 
     def _around(self, group: Group, policy: Policy) -> Around:
-        number, why = floor(policy, self._clock.now(), (), self.launch_s(group))
+        expected = self._expecting.of(group, policy)
+        number, why = floor(policy, self._clock.now(), expected, self.launch_time(group).seconds)
         return Around(
             waiting=self._waiting.people(group.role),
             stopped=self._fleet.stopped_by_faults(group),
@@ -347,14 +371,14 @@ class Scaling:
             floor_because=why,
         )
 
-    def launch_s(self, group: Group) -> float:
-        """How long launches took: the slowest of the nodes there are."""
-        took = [
-            node.in_service_at - node.created_at
-            for node in self._nodes(group)
-            if node.managed and node.in_service_at is not None and node.state in REPORTING
-        ]
-        return min(max([0.0, *took]), LONGEST_LAUNCH_S) if took else LAUNCH_S
+    def launch_time(self, group: Group) -> LaunchTime:
+        """How long its launches take."""
+        return self._launches.time(group)
+
+    def crowds(self, group: Group) -> list[Expected]:
+        """What events bring to it, counted in people."""
+        policy = self.usual(group).model_copy(update={"unit": Unit.CONNECTIONS.value})
+        return [it.model_copy(update={"load": None}) for it in self._expecting.of(group, policy)]
 
 
 def merged(before: Policy, changes: Policy) -> Policy:

@@ -44,7 +44,7 @@ class Rehearsing:
             self._scaling.check(group, policies[-1])
         if not policies:
             self._scaling.policy(group_id)  # says that there is none, and how to give it one
-        boot_s = self._scaling.launch_s(group) if question.boot_s is None else question.boot_s
+        boot_s = self._scaling.launch_time(group).seconds if question.boot_s is None else question.boot_s
         if question.crowd is not None:
             policies = [it.model_copy(update={"unit": Unit.CONNECTIONS.value}) for it in policies]
         told = WhatIfQuestion(
@@ -56,6 +56,7 @@ class Rehearsing:
             boot_s=boot_s,
             price=self._price,
             began=now if question.began is None else question.began,
+            expected=self._scaling.crowds(group),
         )
         tried = await self._ask(self._simulator.simulate(told))
         return WhatIfView(

@@ -4,9 +4,9 @@ from controlplane.domain.fleet.policy import plain
 from controlplane.wire.fleet import Policy
 
 
-def counted(number: int, thing: str) -> str:
-    """As in: 1 viewer, 3 viewers."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+def counted(number: int, thing: str, things: str = "") -> str:
+    """As in: 1 viewer, 3 viewers; 2 launches, where an s is not enough."""
+    return f"{number} {thing}" if number == 1 else f"{number} {things or f'{thing}s'}"
 
 
 def lasting(seconds: float) -> str:

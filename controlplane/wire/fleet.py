@@ -126,6 +126,21 @@ class DecisionView(Message):
     inputs: dict[str, Any]
 
 
+class Expected(Message):
+    """A crowd that will come to a group. Times are Unix seconds."""
+
+    title: str
+    starts: float
+    ends: float
+    crowd: int  # people who will watch
+    load: Exact | None = None  # in the unit of the group's policy; None: as many as there are people
+    zone: str = "UTC"
+
+    @property
+    def weight(self) -> Decimal:
+        return Decimal(self.crowd) if self.load is None else self.load
+
+
 class Point(Request):
     """People at a moment of an invented crowd; straight lines lie between the points."""
 
@@ -146,7 +161,8 @@ class WhatIf(Request):
     that is invented, or one that was recorded. One of `crowd`, `on` and `recorded` is given.
 
     Only connections are known of an invented crowd, so both are then taken to count these; a recorded one is
-    known in what each of them counts in. Nothing is changed.
+    known in what each of them counts in. Where a policy prestages for events, those count that are planned by
+    now. Nothing is changed.
     """
 
     # The first at 0, each later than the one before
@@ -222,6 +238,7 @@ class WhatIfQuestion(Message):
     boot_s: float
     price: float
     began: float
+    expected: list[Expected] = []
 
 
 NOTHING_RECORDED = 3  # the exit code with which it answers a Problem, for want of a history

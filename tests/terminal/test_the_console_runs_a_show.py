@@ -207,7 +207,7 @@ def test_a_poor_terminal_gets_ascii_without_colour_and_is_told_when_it_is_small(
     window = console.window
     window.size = (80, 24)
     console.open(LANG="C", NO_COLOR="1")
-    for key in ("1", "2", "3", "4", "?"):
+    for key in ("1", "2", "3", "4", "5", "?"):
         window.keys(key)
         window.until("?" if key != "?" else "Keys and commands")
         assert window.text().isascii()

@@ -22,6 +22,7 @@ PLACES = {
     "fleet": "Fleet",
     "broadcast": "Broadcast",
     "journal": "Journal",
+    "events": "Events",
     "node": "Node",
 }
 

@@ -26,7 +26,13 @@ from controlplane.wire.api import JournalEntry
 
 LEAST_COLUMNS, LEAST_ROWS = 60, 16  # for the line of pages; below, it says how large is large enough
 FULL_SIZE = "80x24"  # from here on nothing is left out or has to be scrolled to
-TITLES = {"overview": "Overview", "fleet": "Fleet", "broadcast": "Broadcast", "journal": "Journal"}
+TITLES = {
+    "overview": "Overview",
+    "fleet": "Fleet",
+    "broadcast": "Broadcast",
+    "journal": "Journal",
+    "events": "Events",
+}
 
 
 def fit_lines(parts: Sequence[tuple[int, Line]], width: int, gap: int) -> Line:

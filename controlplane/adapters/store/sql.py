@@ -6,7 +6,7 @@ values when it is executed: building a statement anew costs three to five times 
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Executable, Table, and_, bindparam, delete, func, insert, select, update
@@ -14,6 +14,7 @@ from sqlalchemy.engine import CursorResult, Row
 from sqlalchemy.exc import IntegrityError
 
 from controlplane.adapters.store import tables as t
+from controlplane.domain.events.model import Event
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
@@ -102,6 +103,10 @@ def _as_session(row: Row[Any]) -> Session:
         **values
         | {"kind": SessionKind(values["kind"]), "end_reason": None if reason is None else EndReason(reason)}
     )
+
+
+def _as_event(row: Row[Any]) -> Event:
+    return Event(**row._mapping)
 
 
 def _as_entry(row: Row[Any]) -> JournalEntry:
@@ -261,6 +266,38 @@ class SqlTransaction:
 
     async def purge_sessions(self, ended_before: float) -> None:
         await self._c.execute(delete(t.sessions).where(t.sessions.c.ended_at < ended_before))
+
+    # events
+
+    async def events(self, ends_after: float) -> list[Event]:
+        e = t.events.c
+        statement = select(t.events).where(e.ends_at > ends_after).order_by(e.starts_at, e.id)
+        return [_as_event(row) for row in await self._rows(statement)]
+
+    async def event(self, event_id: int) -> Event | None:
+        row = await self._one(select(t.events).where(t.events.c.id == event_id))
+        return None if row is None else _as_event(row)
+
+    async def events_on(self, channel: str, ends_after: float) -> list[Event]:
+        e = t.events.c
+        statement = select(t.events).where(e.channel == channel, e.ends_at > ends_after)
+        # InnoDB locks the gaps of the index too, so nobody adds one beside; on SQLite a write is alone.
+        statement = statement.order_by(e.starts_at, e.id).with_for_update()
+        return [_as_event(row) for row in await self._rows(statement)]
+
+    async def add_event(self, event: Event) -> Event:
+        values = asdict(event)
+        del values["id"]
+        result = await self._c.execute(insert(t.events).values(**values))
+        key = result.inserted_primary_key
+        assert key is not None
+        return replace(event, id=key[0])
+
+    async def save_event(self, event: Event) -> None:
+        await self._c.execute(update(t.events).where(t.events.c.id == event.id).values(**asdict(event)))
+
+    async def purge_events(self, ended_before: float) -> None:
+        await self._c.execute(delete(t.events).where(t.events.c.ends_at < ended_before))
 
     # journal
 

@@ -115,6 +115,23 @@ journal = Table(
     sqlite_autoincrement=True,  # an id is never given twice, also after pruning: feeds resume by it
 )
 
+events = Table(
+    "events",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("title", String(200), nullable=False),
+    Column("starts_at", Double, nullable=False),
+    Column("ends_at", Double, nullable=False, index=True),
+    Column("zone", String(64), nullable=False),
+    Column("channel", String(64), nullable=False, index=True),
+    Column("expected", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("cancelled_at", Double),
+    Column("cancel_reason", String(500)),
+    Column("checked_at", Double),
+    sqlite_autoincrement=True,  # a name is never given twice: it stands in the journal
+)
+
 revoked_tokens = Table(
     "revoked_tokens",
     metadata,

@@ -55,5 +55,7 @@ def test_help_names_every_command() -> None:
         check=True,
         timeout=30,
     )
-    commands = "stage nodes streams publish fleet drill token journal logs serve node probe swarm doctor"
-    assert all(f"  {command} " in done.stdout for command in commands.split(" "))
+    commands = (
+        "stage nodes streams publish fleet event drill token journal logs serve node probe swarm doctor"
+    )
+    assert all(f"  {command} " in done.stdout for command in [*commands.split(" "), "doctor"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controlplane.wire.api import Snapshot
+from controlplane.wire.events import EventView
 from tests.console.screens.stand import Stand, make
 
 OpenStand = Callable[..., AbstractAsyncContextManager[Stand]]
@@ -32,9 +33,14 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def stand(tmp_path: Path) -> OpenStand:
     @asynccontextmanager
     async def open_stand(
-        first: Snapshot | None = None, size: tuple[int, int] = (120, 40), page: str = "1", **more: Any
+        first: Snapshot | None = None,
+        size: tuple[int, int] = (120, 40),
+        page: str = "1",
+        events: list[EventView] | None = None,
+        **more: Any,
     ) -> AsyncIterator[Stand]:
         made = make(tmp_path, **more)
+        made.feed.events = events
         async with made.app.run_test(size=size, notifications=True) as pilot:
             made.pilot = pilot
             if first is not None:

@@ -37,6 +37,7 @@ from controlplane.wire.api import (
     StreamDetail,
 )
 from controlplane.wire.drills import Blast, Drill, DrillKind, Struck
+from controlplane.wire.events import EventState, EventView
 from controlplane.wire.nodes import NodeState, Role
 from controlplane.wire.publishing import PublisherReport, PublishLine, PublishState
 
@@ -147,6 +148,39 @@ def entry(
     return JournalEntry.model_validate(fields | more)
 
 
+def event(number: int, title: str, starts_in: float, lasts: float = 7200.0, **more: Any) -> EventView:
+    fields: dict[str, Any] = {
+        "id": f"ev-{number}",
+        "title": title,
+        "state": EventState.ON if starts_in <= 0 < starts_in + lasts else EventState.COMING,
+        "start": "",
+        "end": "",
+        "zone": "Europe/Berlin",
+        "starts_at": START + starts_in,
+        "ends_at": START + starts_in + lasts,
+        "channel": "main",
+        "expected": 1200,
+        "registered": 0,
+        "crowd": 1200,
+        "created_at": START - 86_400,
+    }
+    return EventView.model_validate(fields | more)
+
+
+def events_planned() -> list[EventView]:
+    """One of everything."""
+    return [
+        event(
+            3, "Matinee", -40_000, 3600, state=EventState.CANCELLED, cancelled_at=START - 300,
+            cancel_reason="no crew", channel="second",
+        ),
+        event(4, "Warm-up", -9000, 3600, state=EventState.ENDED, crowd=300),
+        event(7, "Cup final", -2400, crowd=8000, checked_at=START - 2700),
+        event(8, "Press conference after the cup final, with both teams", 5400, 1800, crowd=50),
+        event(9, "Quiz", 2 * 86_400, zone="Asia/Tokyo", channel="second", crowd=0),
+    ]  # fmt: skip
+
+
 def journal() -> list[JournalEntry]:
     return [
         entry(1, "origin-1 is in service, 1.2 s after it was asked for", subject="origin-1"),
@@ -255,6 +289,17 @@ class Clock:
         return self.now
 
 
+class Answering(Client):
+    """The discard port: nobody answers. Of events the test may say what there is, for they are asked for."""
+
+    def __init__(self, feed: "Feed", timeout: float) -> None:
+        super().__init__("http://127.0.0.1:9", "t" * 32, timeout=timeout)
+        self._feed = feed
+
+    async def events(self, *, past: bool = False) -> list[EventView]:
+        return await super().events(past=past) if self._feed.events is None else self._feed.events
+
+
 class Feed:
     """A Target whose live feed is what the test sends."""
 
@@ -262,9 +307,10 @@ class Feed:
         self._items: asyncio.Queue[LiveMessage | Link | ConsoleError] = asyncio.Queue()
         self.n = 0
         self.epoch = "e1"
+        self.events: list[EventView] | None = None  # None: nobody answers
 
     def client(self, timeout: float = 1.0) -> Client:
-        return Client("http://127.0.0.1:9", "t" * 32, timeout=timeout)  # the discard port: nobody answers
+        return Answering(self, timeout)
 
     def live(self) -> "Feed":
         return self

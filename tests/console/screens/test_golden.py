@@ -8,17 +8,17 @@ from controlplane.wire.api import Snapshot
 from controlplane.wire.drills import Milestone
 from tests.console.screens.compare import assert_golden
 from tests.console.screens.conftest import OpenStand
-from tests.console.screens.stand import bare, drill, quiet, snapshot
+from tests.console.screens.stand import bare, drill, events_planned, quiet, snapshot
 
 SIZES = [(80, 24), (120, 40), (200, 50)]
-PAGES = {"overview": "1", "fleet": "2", "broadcast": "3", "journal": "4"}
+PAGES = {"overview": "1", "fleet": "2", "broadcast": "3", "journal": "4", "events": "5"}
 STAGES = {"busy": snapshot, "quiet": quiet, "bare": bare}
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("page", PAGES)
 async def test_a_busy_evening(stand: OpenStand, page: str, size: tuple[int, int]) -> None:
-    async with stand(snapshot(), size=size, page=PAGES[page]) as it:
+    async with stand(snapshot(), size=size, page=PAGES[page], events=events_planned()) as it:
         await it.pilot.pause(0.1)
         assert_golden(f"{page}-busy-{size[0]}x{size[1]}", it.text())
 
@@ -27,7 +27,7 @@ async def test_a_busy_evening(stand: OpenStand, page: str, size: tuple[int, int]
 @pytest.mark.parametrize("page", PAGES)
 async def test_a_stage_with_little_on_it(stand: OpenStand, page: str, stage: str) -> None:
     first: Snapshot = STAGES[stage]()
-    async with stand(first, size=(80, 24), page=PAGES[page]) as it:
+    async with stand(first, size=(80, 24), page=PAGES[page], events=[]) as it:
         await it.pilot.pause(0.1)
         assert_golden(f"{page}-{stage}-80x24", it.text())
 
@@ -37,6 +37,9 @@ DIALOGS = {
     "start-test": ("b",),
     "start-file": ("b", "right"),
     "stop": ("3", "S"),
+    "plan": ("5", "n"),
+    "edit": ("5", "e"),
+    "cancel": ("5", "x"),
     "quit": ("q",),
     "help": ("question_mark",),
 }
@@ -44,8 +47,11 @@ DIALOGS = {
 
 @pytest.mark.parametrize("dialog", DIALOGS)
 async def test_dialogs(stand: OpenStand, dialog: str) -> None:
-    async with stand(snapshot(), size=(80, 24)) as it:
-        await it.press(*DIALOGS[dialog])
+    async with stand(snapshot(), size=(80, 24), events=events_planned()) as it:
+        for key in DIALOGS[dialog]:
+            await it.press(key)
+            if key == "5":
+                await it.until_shown("Cup final")
         await it.pilot.pause(0.2)
         assert_golden(f"dialog-{dialog}-80x24", it.text())
 

@@ -8,6 +8,7 @@ import inspect
 import io
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from controlplane.adapters.store.tables import metadata
 from controlplane.domain.nodes.model import Group
 from controlplane.domain.streams.model import EndReason, Session
 from controlplane.wire.nodes import Role, SessionKind
+from tests.controlplane.domain.events.test_rules import EVENT
 from tests.controlplane.domain.test_rules import NODE, STREAM
 
 KEY_LIMIT = 3072  # bytes, of InnoDB's DYNAMIC rows
@@ -66,6 +68,12 @@ WORK: list[Work] = [
     lambda tx: tx.sessions(),
     lambda tx: tx.end_session("s", 2.0, EndReason.LEFT),
     lambda tx: tx.purge_sessions(3.0),
+    lambda tx: tx.add_event(EVENT),
+    lambda tx: tx.save_event(replace(EVENT, id=1)),
+    lambda tx: tx.event(1),
+    lambda tx: tx.events(0.0),
+    lambda tx: tx.events_on("main", 0.0),
+    lambda tx: tx.purge_events(1.0),
     lambda tx: tx.append_journal(1.0, "a", "k", "s", "m", {}),
     lambda tx: tx.journal(0, 10),
     lambda tx: tx.latest_journal(10),

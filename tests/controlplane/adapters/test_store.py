@@ -24,6 +24,7 @@ from controlplane.errors import StartError
 from controlplane.ports.store import StoreBusy, Taken
 from controlplane.wire.fleet import Policy
 from controlplane.wire.nodes import NodeState, Role, SessionKind
+from tests.controlplane.domain.events.test_rules import EVENT
 from tests.controlplane.domain.test_rules import NODE, STREAM
 
 
@@ -110,6 +111,31 @@ async def test_rows_come_back_as_they_were_written(store: SqliteStore) -> None:
     await store.read(read)
     with pytest.raises(Taken):
         await store.write(lambda tx: tx.add_node(replace(node, enrol_hash="y", credential_hash="d")))
+
+
+async def test_events_come_back_as_they_were_written_and_get_names_of_their_own(store: SqliteStore) -> None:
+    other = replace(
+        EVENT, starts_at=EVENT.starts_at - 60, channel="second", cancel_reason="r", checked_at=1.5
+    )
+
+    async def write(tx: SqlTransaction) -> None:
+        assert [(await tx.add_event(it)).id for it in (EVENT, other)] == [1, 2]
+        await tx.save_event(replace(other, id=2, cancelled_at=2.5))
+
+    await store.write(write)
+    first, second = replace(EVENT, id=1), replace(other, id=2, cancelled_at=2.5)
+
+    async def read(tx: SqlTransaction) -> None:
+        assert await tx.event(2) == second
+        assert await tx.event(3) is None
+        assert await tx.events(EVENT.ends_at - 1) == [second, first], "the first to start comes first"
+        assert await tx.events(EVENT.ends_at) == []
+        assert await tx.events_on("second", 0.0) == [second]
+
+    await store.read(read)
+    await store.write(lambda tx: tx.purge_events(EVENT.ends_at + 1))
+    assert await store.read(lambda tx: tx.events(0.0)) == []
+    assert (await store.write(lambda tx: tx.add_event(EVENT))).id == 3
 
 
 async def test_nodes_that_terminated_long_ago_are_forgotten_and_no_others(store: SqliteStore) -> None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.fleet.policy import faults
-from controlplane.domain.fleet.prestage import Expected, floor, lead_s, nodes_for
+from controlplane.domain.fleet.prestage import floor, lead_s, nodes_for
 from controlplane.domain.fleet.schedule import DAYS, schedule_faults, wanted
-from controlplane.wire.fleet import Policy, Schedule, Window
+from controlplane.wire.fleet import Expected, Policy, Schedule, Window
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -159,7 +159,10 @@ def test_an_events_nodes_are_asked_for_as_early_as_launches_take() -> None:
     lead = lead_s(209, made, launch_s=40.0)
     assert lead == 5 * 40 + 60
     assert floor(made, 10_000 - lead - 1, [FIGHT], 40.0)[0] == 0
-    assert floor(made, 10_000 - lead, [FIGHT], 40.0) == (209, "209 are prestaged for Fight night")
+    assert floor(made, 10_000 - lead, [FIGHT], 40.0) == (
+        209,
+        "prestage for 'Fight night', 50,000 expected: 209 nodes by 02:45 UTC",
+    )
     assert floor(made, 19_999, [FIGHT], 40.0)[0] == 209
     assert floor(made, 20_000, [FIGHT], 40.0)[0] == 0
 
@@ -187,7 +190,8 @@ def test_of_a_number_a_window_and_events_the_largest_counts() -> None:
     slow = policy(max=40, launches=2, prestage=made.prestage.model_copy(update={"nodes": 0, "events": False}))
     on = [floor(slow, minute * 60.0, [], 1800.0)[0] for minute in range(5 * 60)]
     assert on == [0] * (180 - 61) + [3] * (61 + 60) + [0] * 60, "a lead longer than the window leaves no gap"
-    assert floor(made, 15_500.0, events, 1.0) == (211, "211 are prestaged for Fight night and Replay")
+    both = "prestage for 'Fight night' and 'Replay', 50,500 expected: 211 nodes until 05:50 UTC"
+    assert floor(made, 15_500.0, events, 1.0) == (211, both)
     assert floor(made, 20_500.0, events, 1.0)[0] == 3 == nodes_for(500, made)
 
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.fleet.prestage import Expected
 from controlplane.fleet.simulator import Simulation, curve
-from controlplane.wire.fleet import Policy
+from controlplane.wire.fleet import Expected, Policy
 
 SHOW = curve([(0, 0), (600, 2000), (3600, 2000), (4200, 0), (9000, 0)])
 QUICK = Policy(max=20, down_cooldown_s=60, launches=20)

@@ -172,7 +172,6 @@ async def test_a_policy_begins_with_what_a_node_of_the_role_carries(show: Show) 
     origin = (await set_policy(show, "origin", max=3))["policy"]
     assert (origin["unit"], origin["capacity"]) == ("publishers", 20)
     assert "more than a node takes, 20" in (await refused(show, "origin", capacity=21))["detail"]
-    assert "there are no events yet" in (await refused(show, prestage={"events": True}))["detail"]
     zone = {"prestage": {"schedule": {"zone": "Europe/Berlin"}}}
     window = {"nodes": 2, "start": "20:00", "end": "21:00"}
     await set_policy(show, **zone)

@@ -1,0 +1,1 @@
+"""Events: what is shown when, for how many, and whether it can begin."""

@@ -1,0 +1,1 @@
+"""Events: when what is shown, on which channel, and for how many."""

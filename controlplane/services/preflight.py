@@ -1,0 +1,150 @@
+"""Go or no-go before the doors open: what the manager knows, asked of everything an event needs.
+
+A viewer is not among it: whoever asks sends one, through the door that viewers come through.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from controlplane.config import IceServer
+from controlplane.domain.events.model import Event
+from controlplane.domain.events.preflight import (
+    Crew,
+    budget_check,
+    database_check,
+    event_check,
+    is_go,
+    nodes_check,
+    publisher_check,
+    unset,
+)
+from controlplane.domain.fleet.prestage import asked_for
+from controlplane.domain.nodes.model import Group
+from controlplane.domain.nodes.states import LAUNCHING
+from controlplane.ports.store import StoreBusy
+from controlplane.services.bitrates import Bitrates
+from controlplane.services.books import Books, Change
+from controlplane.services.events import Events
+from controlplane.services.expecting import Expecting
+from controlplane.services.fleet import Fleet
+from controlplane.services.scaling import Scaling
+from controlplane.wire.events import CheckView, EventView, PreflightView
+from controlplane.wire.nodes import NodeState, Role
+
+
+class Preflight:
+    def __init__(
+        self,
+        books: Books,
+        fleet: Fleet,
+        scaling: Scaling,
+        events: Events,
+        expecting: Expecting,
+        bitrates: Bitrates,
+        ice_servers: Sequence[IceServer],
+        *,
+        node_price: Decimal,
+    ) -> None:
+        """`node_price` in dollars an hour."""
+        self._books = books
+        self._board = books.board
+        self._clock = books.clock
+        self._fleet = fleet
+        self._scaling = scaling
+        self._events = events
+        self._expecting = expecting
+        self._bitrates = bitrates
+        self._turn = any(it.url.startswith("turn") for it in ice_servers)
+        self._price = node_price
+
+    async def check(self, name: str) -> PreflightView:
+        """Raises NotFound, Conflict (several are meant), StoreBusy where not even reading is possible."""
+        event = await self._events.find(name)
+        await self._expecting.refresh()
+        database = await self._write(event)
+        view = await self._events.one(event.name)
+        now = self._clock.now()
+        groups = sorted(self._board.groups.values(), key=lambda it: (it.role, it.region))
+        crews = [self._crew(group, event, view, now) for group in groups]
+        stream = self._board.streams.get(event.channel)
+        checks = [
+            event_check(event, now),
+            *(nodes_check(crew, event, now) for crew in crews),
+            publisher_check(
+                event, now, None if stream is None else stream.state.value, self._bitrates.of(event.channel)
+            ),
+            database,
+            *(budget_check(crew, event) for crew in crews),
+            *self._unset(),
+        ]
+        regions = sorted({group.region for group in groups if group.role is Role.EDGE})
+        return PreflightView(event=view, at=now, go=is_go(checks), checks=checks, regions=regions)
+
+    async def _write(self, event: Event) -> CheckView:
+        """A write like any other, and how long it took to be on disk: when the event was last looked at."""
+
+        async def work(change: Change) -> None:
+            now = await change.tx.event(event.id)
+            if now is not None:
+                await change.tx.save_event(replace(now, checked_at=change.now))
+
+        began = self._clock.monotonic()
+        try:
+            await self._books.change(work)
+        except StoreBusy as error:  # StoreFull is one
+            return database_check(None, str(error))
+        return database_check(self._clock.monotonic() - began)
+
+    def _crew(self, group: Group, event: Event, view: EventView, now: float) -> Crew:
+        policy = self._scaling.followed(group)
+        launch = self._scaling.launch_time(group)
+        mine = self._expecting.one(event, view.crowd, group, policy)
+        others = [
+            self._expecting.one(it, crowd, group, policy)
+            for it, crowd in self._events.due()
+            if it.id != event.id
+        ]
+        asked = next(
+            (it for it in asked_for(policy, [*others, mine], now, launch.seconds) if it.event is mine), None
+        )
+        nodes = [
+            it for it in self._board.nodes.values() if (it.role, it.region) == (group.role, group.region)
+        ]
+        serving = sum(1 for it in nodes if it.state is NodeState.IN_SERVICE)
+        ages = [now - it.created_at for it in nodes if it.state in LAUNCHING and it.managed]
+        unmade = self._scaling.lacking(group)
+        coming = len(ages) + unmade
+        wait = max([0.0, *(launch.seconds - age for age in ages), launch.seconds if unmade else 0.0])
+        needed = 0 if asked is None else asked.nodes
+        rest = max(0, needed - serving - coming)
+        return Crew(
+            group=group.id,
+            role=group.role.value,
+            needed=needed,
+            serving=serving,
+            coming=coming,
+            coming_by=now + wait,
+            lacking_by=now + wait + -(-rest // policy.launches) * launch.seconds,
+            asked_at=asked.at if asked is not None and self._prestages(group) else None,
+            has_policy=group.policy is not None,
+            launches=self._fleet.launches,
+            stopped=self._fleet.stopped_by_faults(group),
+            most=policy.max if group.policy is not None else None,
+            launch_words=launch.words(),
+            price=self._price,
+            cap=None if group.policy is None else group.policy.spend_cap,
+        )
+
+    @staticmethod
+    def _prestages(group: Group) -> bool:
+        return group.policy is not None and group.policy.prestage.events
+
+    def _unset(self) -> list[CheckView]:
+        found = []
+        if not self._turn:
+            says = "no TURN server is named: a network that blocks UDP is crossed by TCP alone"
+            found.append(unset("turn", says, "[ice] servers in the manager's settings"))
+        if missing := self._events.registrations.missing:
+            found.append(unset("registrations", missing, "say how many will watch: showcaller event edit"))
+        return found
