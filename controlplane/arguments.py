@@ -18,6 +18,7 @@ class Arguments:
     tls_key: Path | None
     public_url: str | None
     config: Path | None
+    database: str | None
     nodes: bool
 
 
@@ -62,6 +63,12 @@ def parse(argv: list[str] | None = None) -> Arguments:
     parser.add_argument("--tls-key", type=Path, help="its private key (PEM)")
     parser.add_argument("--public-url", help="where people reach this manager, when not where it listens")
     parser.add_argument("--config", type=Path, help="settings (TOML); config-sample.toml shows every key")
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="mysql://USER@HOST/DATABASE instead of SQLite in the data folder, or of database.url in the "
+        "settings; the password in SHOWCALLER_DATABASE_PASSWORD or in the file of database.password_file",
+    )
     parser.add_argument("--no-nodes", action="store_true", help="launch no nodes")
     given = parser.parse_args(argv)
     if (given.tls_cert is None) != (given.tls_key is None):
@@ -79,5 +86,6 @@ def parse(argv: list[str] | None = None) -> Arguments:
         tls_key=given.tls_key,
         public_url=given.public_url.rstrip("/") if given.public_url else None,
         config=given.config,
+        database=given.database,
         nodes=not given.no_nodes,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI
@@ -22,6 +23,7 @@ from controlplane.http.context import Manager
 from controlplane.http.metrics import Metrics
 from controlplane.ports.clock import Clock
 from controlplane.ports.provisioner import Provisioner
+from controlplane.ports.store import Store
 from controlplane.services.asking import Asking
 from controlplane.services.background import Background
 from controlplane.services.bitrates import Bitrates
@@ -55,6 +57,9 @@ from controlplane.services.tokens import (
 from controlplane.services.views import Addresses, Views
 from controlplane.services.waiting import Waiting
 from controlplane.services.whatif import Rehearsing
+
+if TYPE_CHECKING:
+    from controlplane.adapters.store.mysql.address import Address
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +107,7 @@ async def compose(
     config: ManagerConfig,
     *,
     database: Path,
+    server: "Address | None" = None,
     api: str,
     nodes_url: str,
     run_dir: Path,
@@ -112,7 +118,11 @@ async def compose(
     provisioner: Provisioner | None = None,
     clock: Clock | None = None,
 ) -> Stage:
-    """Make the services and adopt what runs. Raises StartError. The database must be prepared."""
+    """Make the services and adopt what runs. Raises StartError.
+
+    The database must be prepared: that of the file `database`, or of a server if one is given. The keys are
+    in the folder of `database` in any case.
+    """
     clock = clock or SystemClock()
     data_dir = database.parent
     key = load_signing_key(data_dir / "signing.key")
@@ -123,7 +133,7 @@ async def compose(
             remedy="set SHOWCALLER_OPERATOR_SHA256 or write data/operator.sha256",
         )
     closers = contextlib.AsyncExitStack()
-    store = SqliteStore(database)
+    store = SqliteStore(database) if server is None else _on_server(server)
     closers.push_async_callback(store.close)
     board = Board()
     books = Books(store, board, clock)
@@ -214,6 +224,12 @@ async def compose(
     metrics = Metrics(manager)
     app = build(manager, _web_pages(views), metrics)
     return Stage(app, manager, [rounds.run, feed.run, housekeeping.run, metrics.run, recording.run], closers)
+
+
+def _on_server(address: "Address") -> Store:
+    from controlplane.adapters.store.mysql.store import MysqlStore  # and its driver: only where it is used
+
+    return MysqlStore(address)
 
 
 def _provisioner(

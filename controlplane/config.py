@@ -5,6 +5,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -72,6 +73,15 @@ class IceConfig(_Section):
     servers: list[IceServer] = []
 
 
+class DatabaseConfig(_Section):
+    """Where the stream manager keeps what must outlive it: in its data folder, or on a server."""
+
+    url: str = Field("", max_length=1000)
+    password_file: str = ""
+    tls: Literal["", "verify", "require", "off"] = ""
+    tls_ca: str = ""
+
+
 class JournalConfig(_Section):
     keep: int = Field(20_000, ge=200)
 
@@ -82,6 +92,7 @@ class HistoryConfig(_Section):
 
 class ManagerConfig(_Section):
     stage: StageConfig = StageConfig()
+    database: DatabaseConfig = DatabaseConfig()
     fleet: FleetConfig = FleetConfig()
     prices: PricesConfig = PricesConfig()
     streams: StreamsConfig = StreamsConfig()

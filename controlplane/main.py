@@ -3,9 +3,10 @@
 Order of a start: folders, a record of this very process (whoever launched it may be killed before it writes
 one, and nobody would find a manager that holds the database), settings, sockets (so a port in use costs
 nothing), the lock and the migrations of the database, services, the nodes of an earlier life, then the
-server; `{"ready": true, ...}` on stdout when it answers. SIGTERM (or SIGHUP) ends the manager and leaves its
-nodes running: the next one adopts them. SIGINT, which only a person in the foreground sends, ends the nodes
-as well.
+server; `{"ready": true, ...}` on stdout when it answers. The lock is SQLite's: a database on a server is
+shared by several managers, which lock each other out while they migrate it. SIGTERM (or SIGHUP) ends the
+manager and leaves its nodes running: the next one adopts them. SIGINT, which only a person in the foreground
+sends, ends the nodes as well.
 """
 
 import asyncio
@@ -17,13 +18,18 @@ import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controlplane import arguments, config, logs
 from controlplane.arguments import Arguments
 from controlplane.errors import StartError
 from controlplane.wire import processes
 
+if TYPE_CHECKING:
+    from controlplane.adapters.store.mysql.address import Address
+
 DATABASE = "showcaller.db"
+DATABASE_PASSWORD = "SHOWCALLER_DATABASE_PASSWORD"
 INTERNAL_PORT = "manager-internal.port"
 
 
@@ -119,12 +125,31 @@ def _run(given: Arguments, settings: config.ManagerConfig, listener: _Listener) 
     from controlplane.adapters.store import migrate
 
     database = given.data_dir / DATABASE
-    with migrate.ManagerLock(database):
-        migrate.prepare(database)
+    server = _database_server(given, settings.database)
+    with contextlib.ExitStack() as held:
+        if server is None:
+            held.enter_context(migrate.ManagerLock(database))
+            migrate.prepare(database)
         listener.remember(given.run_dir)
-        runner = asyncio.Runner(loop_factory=_loop)
-        with runner:
-            return runner.run(_serve(given, settings, listener, database))
+        runner = held.enter_context(asyncio.Runner(loop_factory=_loop))
+        return runner.run(_serve(given, settings, listener, database, server))
+
+
+def _database_server(given: Arguments, database: config.DatabaseConfig) -> "Address | None":
+    """Where it is and who we are there; None: it is SQLite's. What we start does not get the password."""
+    password = os.environ.pop(DATABASE_PASSWORD, None)
+    url = given.database if given.database is not None else database.url
+    if not url:
+        return None
+    from controlplane.adapters.store.mysql import address
+
+    return address.parse(
+        url,
+        password=password,
+        password_file=Path(database.password_file) if database.password_file else None,
+        tls=database.tls,
+        tls_ca=Path(database.tls_ca) if database.tls_ca else None,
+    )
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -136,14 +161,23 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(
-    given: Arguments, settings: config.ManagerConfig, listener: _Listener, database: Path
+    given: Arguments,
+    settings: config.ManagerConfig,
+    listener: _Listener,
+    database: Path,
+    database_server: "Address | None",
 ) -> int:
     from controlplane import server
     from controlplane.compose import compose
 
+    if database_server is not None:
+        from controlplane.adapters.store.mysql.prepare import prepare
+
+        await prepare(database_server)
     stage = await compose(
         settings,
         database=database,
+        server=database_server,
         api=listener.api,
         nodes_url=listener.nodes_url,
         run_dir=given.run_dir,

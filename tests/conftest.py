@@ -26,4 +26,5 @@ pytest_plugins = [
     "tests.support.need",
     "tests.support.figures",
     "tests.support.lanes",
+    "tests.support.mariadb",
 ]

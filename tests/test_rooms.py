@@ -102,15 +102,21 @@ ROOMS = {
         "controlplane.wire",
         used="alembic",
     ),
+    "controlplane.adapters.store.mysql":  # and its driver
+                               Room(
+        ANY, "asyncmy sqlalchemy structlog",
+        "controlplane.adapters.store controlplane.errors controlplane.ports",
+        used="alembic",
+    ),
     "controlplane.adapters.store.migrations":  # run by Alembic alone
-                               Room("", "alembic sqlalchemy", "controlplane.adapters.store"),
+                               Room("", "alembic sqlalchemy structlog", "controlplane.adapters.store"),
     # From the command line to the composition root.
     "controlplane.__main__":   Room("sys", rooms="controlplane.main"),
     "controlplane.main":       Room(
         ANY, "",
         "controlplane.arguments controlplane.config controlplane.errors controlplane.logs controlplane.wire",
-        used="controlplane.adapters.store controlplane.compose controlplane.listen controlplane.server "
-        "uvloop",
+        used="controlplane.adapters.store controlplane.adapters.store.mysql controlplane.compose "
+        "controlplane.listen controlplane.server uvloop",
     ),
     "controlplane.whatif":     Room(
         "pathlib sys", "", "controlplane.adapters.history controlplane.fleet controlplane.wire"
@@ -125,7 +131,7 @@ ROOMS = {
         "controlplane.adapters.provision controlplane.adapters.registrations "
         "controlplane.adapters.simulation controlplane.adapters.store "
         "controlplane.config controlplane.http controlplane.ports controlplane.services",
-        used="controlplane.web importlib",
+        used="controlplane.adapters.store.mysql controlplane.web importlib",
     ),
 
     # Media. Of the control plane the wire alone, and nothing of the console.

@@ -12,7 +12,7 @@ from starlette.routing import Match
 from controlplane.domain.machine import IllegalMove
 from controlplane.errors import ControlError, Forbidden, Unauthenticated
 from controlplane.http import cors
-from controlplane.ports.store import StoreBusy, StoreFull
+from controlplane.ports.store import StoreAway, StoreBusy, StoreFull, StoreUnknown
 from controlplane.wire.base import Problem
 
 log = structlog.get_logger(__name__)
@@ -26,6 +26,11 @@ _TITLES = {
     413: ("too_large", "The request is too large"),
     415: ("unsupported_media_type", "This content type is not taken here"),
 }
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]
 
 
 def answer(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
@@ -109,6 +114,26 @@ def install(app: FastAPI) -> None:
             status=507,
         )
         return answer(problem, request.url.path, {"Retry-After": "10"})
+
+    @app.exception_handler(StoreAway)
+    async def _away(request: Request, error: StoreAway) -> Response:
+        problem = Problem(
+            code="database_away",
+            title="The database does not answer",
+            detail=f"{_sentence(error)}. See that it runs, and try again.",
+            status=503,
+        )
+        return answer(problem, request.url.path, {"Retry-After": "5"})
+
+    @app.exception_handler(StoreUnknown)
+    async def _unknown(request: Request, error: StoreUnknown) -> Response:
+        problem = Problem(
+            code="database_away",
+            title="The database does not answer, and what it has kept is not known",
+            detail=f"{_sentence(error)}. Look before you ask for it again.",
+            status=503,
+        )
+        return answer(problem, request.url.path, {"Retry-After": "5"})
 
     @app.exception_handler(StoreBusy)
     async def _busy(request: Request, error: StoreBusy) -> Response:

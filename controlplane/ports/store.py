@@ -33,6 +33,14 @@ class StoreFull(StoreBusy):
     """There is no room left to write to the database, or it may not be written. Nothing was changed."""
 
 
+class StoreAway(StoreBusy):
+    """The database does not answer for longer than we wait. Nothing was changed."""
+
+
+class StoreUnknown(StoreBusy):
+    """The database went away while a change was being committed: whether it was kept is not known yet."""
+
+
 class Taken(Exception):
     """A row with this key exists already."""
 

@@ -16,7 +16,19 @@ GSTREAMER = (
     *("python3-gi", "gir1.2-gst-plugins-bad-1.0", "gstreamer1.0-nice", "gstreamer1.0-plugins-bad"),
     *("gstreamer1.0-plugins-ugly", "gstreamer1.0-libav"),
 )
-ALL = ("tmux", "ffmpeg", "iproute2", "nftables", "libatomic1", "chromium", "firefox-esr", *GSTREAMER)
+ALL = (
+    *(
+        "tmux",
+        "ffmpeg",
+        "iproute2",
+        "nftables",
+        "mariadb-server-core",
+        "libatomic1",
+        "chromium",
+        "firefox-esr",
+    ),
+    *GSTREAMER,
+)
 SNAP_STUB = '#!/bin/sh\nif ! [ -x /snap/bin/chromium ]; then echo "snap install chromium" >&2; exit 1; fi\n'
 
 
@@ -60,7 +72,7 @@ class Machine:
         self.program("python3", f'case "$2" in *ensurepip*) exit 1 ;; esac\n{real}')
 
     def has_all_but_chromium(self) -> None:
-        for name in ("tmux", "ffmpeg", "ip", "nft", "firefox-esr"):
+        for name in ("tmux", "ffmpeg", "ip", "nft", "mariadbd", "firefox-esr"):
             self.program(name)
         self.program("ldconfig", "echo '	libatomic.so.1 (libc6,x86-64) => /lib/libatomic.so.1'")
         self.system_python.write_text("#!/bin/sh\nexit 0\n")
@@ -78,6 +90,7 @@ class Machine:
             "PYTHON": str(python if python.exists() else sys.executable),
             "OS_RELEASE": str(self.folder / "os-release"),
             "SYSTEM_PYTHON": str(self.system_python),
+            "SBIN": str(self.bin),
         }
         return subprocess.run(
             [SCRIPT, mode], env=environment | more, capture_output=True, text=True, timeout=30, check=False

@@ -20,6 +20,7 @@ from tests.support.firefox import find_firefox
 
 # marker -> the part it stands for
 MARKERS = {"browser": "chromium", "firefox": "firefox", "gstreamer": "gstreamer", "terminal": "tmux"}
+SBIN = "/usr/sbin:/sbin"  # where servers are, and not on everybody's PATH
 WEBRTCBIN = Path(__file__).parent / "webrtcbin.py"
 
 
@@ -35,7 +36,7 @@ def find(part: str) -> Path | None:
         return find_firefox()
     if part == "gstreamer":
         return find_gstreamer()
-    path = shutil.which(part)
+    path = shutil.which(part, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
     return Path(path) if path else None
 
 
@@ -65,6 +66,8 @@ def how_to_get(part: str) -> str:
             "the system's Python has no GStreamer with webrtcbin: `make test` installs it as root, or prints "
             "the command that does; or name another Python by SYSTEM_PYTHON"
         )
+    if part == "mariadbd":
+        part = "MariaDB (Debian's mariadb-server-core)"
     return f"{part} is not installed: `make test` installs it as root, or prints the command that does"
 
 

@@ -13,7 +13,8 @@ from console.core.paths import Home, unusable
 from controlplane.wire.processes import Kind, ProcessRecord, record_self_or_child
 
 LOG_KEPT_BYTES = 16 * 2**20
-SECRETS = ("SHOWCALLER_TOKEN", "SHOWCALLER_OPERATOR_SHA256", "SHOWCALLER_ENROL_TOKEN")
+DATABASE_PASSWORD = "SHOWCALLER_DATABASE_PASSWORD"
+SECRETS = ("SHOWCALLER_TOKEN", "SHOWCALLER_OPERATOR_SHA256", "SHOWCALLER_ENROL_TOKEN", DATABASE_PASSWORD)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,13 @@ def child_environment(secrets: Mapping[str, str]) -> dict[str, str]:
     """
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
     return {**environment, "PYTHONSAFEPATH": "1", **secrets}
+
+
+def manager_secrets(operator_sha256: str) -> dict[str, str]:
+    """What a stream manager is meant to have, and so whoever starts it."""
+    password = os.environ.get(DATABASE_PASSWORD)
+    known = {"SHOWCALLER_OPERATOR_SHA256": operator_sha256}
+    return known if password is None else known | {DATABASE_PASSWORD: password}
 
 
 def launch_detached(

@@ -21,7 +21,7 @@ from console.core import logs
 from console.core.config import manager_config_file
 from console.core.errors import StageError
 from console.core.paths import Home, unusable
-from console.core.stage.launch import launch_detached, module_command
+from console.core.stage.launch import launch_detached, manager_secrets, module_command
 from console.core.stage.model import ManagerStatus, Place
 from console.core.stage.processes import end_processes, forget, wait_end
 from console.core.stage.restarts import Restarts
@@ -196,7 +196,7 @@ class ManagerKeeper:
             "manager",
             "manager",
             command,
-            secrets={"SHOWCALLER_OPERATOR_SHA256": self._sha256},
+            secrets=manager_secrets(self._sha256),
             stdout=self._out,
         )
         self._process, self._record = launched.process, launched.record

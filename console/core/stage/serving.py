@@ -20,7 +20,7 @@ from console.core.config import manager_config_file
 from console.core.errors import StageError
 from console.core.paths import unusable
 from console.core.stage.ending import end_stage, living
-from console.core.stage.launch import child_environment, module_command
+from console.core.stage.launch import child_environment, manager_secrets, module_command
 from console.core.stage.lock import take_lock
 from console.core.stage.manager import ManagerSettings, local_api, read_ready, write_place
 from console.core.stage.model import Place, Report, StageOptions
@@ -92,7 +92,7 @@ def _serve(
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         cwd=home.root,
-        env=child_environment({"SHOWCALLER_OPERATOR_SHA256": sha256}),
+        env=child_environment(manager_secrets(sha256)),
         process_group=0,
     )
     os.close(stdout)

@@ -247,7 +247,7 @@ async def _start_supervisor(options: StageOptions, operator_sha256: str) -> dict
     {"busy": True} when another one is there. Cancelled, it is on its way all the same; it holds the lock from
     its first moment, so a `down` that follows waits for it and ends it.
     """
-    from console.core.stage.launch import launch_detached, module_command
+    from console.core.stage.launch import launch_detached, manager_secrets, module_command
     from console.core.stage.lock import take_lock
 
     home = options.home
@@ -274,7 +274,7 @@ async def _start_supervisor(options: StageOptions, operator_sha256: str) -> dict
             "supervisor",
             None,  # it writes its own record
             module_command("console.core.stage.supervisor", "--lock", str(lock), *words),
-            secrets={"SHOWCALLER_OPERATOR_SHA256": operator_sha256},
+            secrets=manager_secrets(operator_sha256),
             stdout=subprocess.PIPE,
             inherit=[lock],
         )

@@ -2,7 +2,7 @@
 
 Columns carry the names of the domain's dataclass fields, so a row and an object convert by name. `reserved`
 of a node is the one counter that only conditional UPDATEs change; the CHECK forbids overfilling even to a
-mistake of ours. Identifiers are lower-case hex or names, so MySQL's case-blind collations do no harm.
+mistake of ours. On MySQL the tables compare texts byte by byte, as SQLite does (mysql/prepare.py).
 """
 
 from sqlalchemy import (
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
 metadata = MetaData(
     naming_convention={
@@ -31,6 +32,9 @@ metadata = MetaData(
 # SQLite numbers rows by itself only in a column of type INTEGER.
 RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
+# MySQL's TEXT ends at 64 kB, and a decision about five hundred nodes does not.
+LongText = Text().with_variant(MEDIUMTEXT(), "mysql")
+
 node_groups = Table(
     "node_groups",
     metadata,
@@ -39,7 +43,7 @@ node_groups = Table(
     Column("desired", Integer, nullable=False),
     Column("last_number", Integer, nullable=False),
     Column("faults_from", Double, nullable=False),
-    Column("policy", Text),  # JSON; none: nodes are added and ended by hand
+    Column("policy", LongText),  # JSON; none: nodes are added and ended by hand
     Column("scaled_up_at", Double),
     Column("scaled_down_at", Double),
 )
@@ -110,8 +114,8 @@ journal = Table(
     Column("actor", String(255), nullable=False),
     Column("kind", String(64), nullable=False),
     Column("subject", String(255), nullable=False),
-    Column("message", Text, nullable=False),
-    Column("data", Text, nullable=False),
+    Column("message", LongText, nullable=False),
+    Column("data", LongText, nullable=False),
     sqlite_autoincrement=True,  # an id is never given twice, also after pruning: feeds resume by it
 )
 
@@ -138,4 +142,14 @@ revoked_tokens = Table(
     Column("jti", String(64), primary_key=True),
     Column("channel", String(64), nullable=False),
     Column("expires", Double, nullable=False),
+)
+
+# Of the stores on a database that is asked over a network: how many transactions of each have been committed,
+# so that one whose answer was lost is known to have happened, or not (mysql/store.py).
+writers = Table(
+    "writers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("commits", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),  # of the last one
 )

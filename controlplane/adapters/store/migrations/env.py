@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from controlplane.adapters.store.migrations import torn  # noqa: F401  how it is done on MySQL
 from controlplane.adapters.store.tables import metadata
 
 context.configure(

@@ -1,0 +1,1 @@
+"""MySQL or MariaDB behind the store port: an address, connections, what their errors mean, migrations."""

@@ -1,0 +1,447 @@
+"""What ports.store promises, held against SQLite and MariaDB alike: every method, atomicity, order, texts."""
+
+import asyncio
+import inspect
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.nodes.rules import Room
+from controlplane.domain.streams.model import EndReason, Session, StreamState
+from controlplane.ports.store import Store, Taken, Transaction
+from controlplane.wire.fleet import Policy
+from controlplane.wire.nodes import NodeState, Role, SessionKind
+from tests.controlplane.domain.test_rules import NODE, STREAM
+
+EMOJI = "🎬"  # four bytes of UTF-8
+SESSION = Session(id="s", kind=SessionKind.WHEP, channel="main", node="edge-1", created_at=2.0)
+METHODS = {
+    name for name, _ in inspect.getmembers(Transaction, inspect.isfunction) if not name.startswith("_")
+}
+
+
+def node(name: str, **changes: Any) -> Node:
+    return replace(NODE, **{"id": name, "enrol_hash": f"hash of {name}"} | changes)
+
+
+async def add(store: Store, *nodes: Node) -> None:
+    async def work(tx: Transaction) -> None:
+        for one in nodes:
+            await tx.add_node(one)
+
+    await store.write(work)
+
+
+def ids(nodes: list[Node]) -> list[str]:
+    return [one.id for one in nodes]
+
+
+# nodes
+
+
+async def test_a_node_comes_back_as_it_was_written(store: Store) -> None:
+    full = replace(
+        NODE,
+        state_since=1_790_000_000.123457,
+        created_at=time.time(),
+        enrolled_at=1.0000001,
+        credential_hash="c",
+        pid=2**31 - 1,
+        start_time=12345.0,
+        control_url="https://[::1]:1/",
+        version="1",
+        in_service_at=0.1 + 0.2,
+        faulted_at=1e-300,
+        drain_deadline=9.5,
+        control_fingerprint="AB:" * 31 + "AB",
+    )
+    await add(store, full)
+
+    async def read(tx: Transaction) -> None:
+        for found in (
+            await tx.node("edge-1"),
+            await tx.node_by_enrolment("x"),
+            await tx.node_by_credential("c"),
+            *await tx.nodes(),
+        ):
+            assert found == full
+            assert found is not None
+            assert isinstance(found.managed, bool)
+        assert await tx.node("edge-2") is None
+        assert await tx.node_by_enrolment("c") is None
+        assert await tx.node_by_credential("x") is None
+
+    await store.read(read)
+    bare = replace(NODE, managed=not NODE.managed)
+    await store.write(lambda tx: tx.save_node(bare))
+    assert await store.read(lambda tx: tx.node("edge-1")) == bare
+
+
+async def test_a_name_or_a_secret_is_given_once(store: Store) -> None:
+    await add(store, node("a", credential_hash="c"))
+    for other in (node("a"), node("b", enrol_hash="hash of a"), node("b", credential_hash="c")):
+        with pytest.raises(Taken):
+            await add(store, replace(other, id=other.id))
+    assert ids(await store.read(lambda tx: tx.nodes())) == ["a"]
+
+
+async def test_a_work_goes_on_after_a_name_was_taken(store: Store) -> None:
+    await add(store, node("a"))
+
+    async def work(tx: Transaction) -> str:
+        try:
+            await tx.add_node(node("a"))
+        except Taken:
+            await tx.add_node(node("b"))
+        return "went on"
+
+    assert await store.write(work) == "went on"
+    assert ids(await store.read(lambda tx: tx.nodes())) == ["a", "b"]
+
+
+async def test_nodes_are_listed_oldest_first_without_those_that_have_gone(store: Store) -> None:
+    gone = NodeState.TERMINATED
+    await add(
+        store,
+        node("c", created_at=2.0),
+        node("b", created_at=3.0),
+        node("a", created_at=2.0),
+        node("d", created_at=1.0, state=gone, state_since=5.0),
+        node("e", created_at=1.0, state=gone, state_since=50.0),
+    )
+    assert ids(await store.read(lambda tx: tx.nodes())) == ["a", "c", "b"]
+    await store.write(lambda tx: tx.purge_nodes(10.0))
+    assert await store.read(lambda tx: tx.node("d")) is None
+    assert await store.read(lambda tx: tx.node("e")) is not None
+    await store.write(lambda tx: tx.forget_terminated())
+    assert await store.read(lambda tx: tx.node("e")) is None
+    assert ids(await store.read(lambda tx: tx.nodes())) == ["a", "c", "b"]
+
+
+async def test_faults_are_those_of_managed_nodes_of_the_group(store: Store) -> None:
+    await add(
+        store,
+        node("a", faulted_at=5.0, managed=True),
+        node("b", faulted_at=15.0, managed=True),
+        node("c", faulted_at=25.0, managed=True, state=NodeState.TERMINATED),
+        node("d", faulted_at=35.0, managed=False),
+        node("e", faulted_at=45.0, managed=True, region="elsewhere"),
+        node("f", faulted_at=55.0, managed=True, role=Role.ORIGIN),
+        node("g", managed=True),
+    )
+    assert sorted(await store.read(lambda tx: tx.fault_times(Role.EDGE, "local", 5.0))) == [15.0, 25.0]
+
+
+# seats
+
+
+async def test_seats_are_never_overfilled_by_concurrent_writers(store: Store) -> None:
+    await add(store, node("a", capacity=7), node("b", capacity=7, role=Role.ORIGIN))
+    taken = await asyncio.gather(*(store.write(lambda tx: tx.reserve("a")) for _ in range(40)))
+    assert sum(taken) == 7
+    assert await store.read(lambda tx: tx.rooms(Role.EDGE)) == [Room("a", 7, 7)]
+    assert await store.read(lambda tx: tx.rooms(Role.ORIGIN)) == [Room("b", 7, 0)]
+    await store.write(lambda tx: tx.release("a"))
+    await store.write(lambda tx: tx.release("a", 3))
+    assert await store.read(lambda tx: tx.rooms(Role.EDGE)) == [Room("a", 7, 3)]
+    await store.write(lambda tx: tx.release("a", 4))  # more than there are: never below zero
+    assert await store.read(lambda tx: tx.rooms(Role.EDGE)) == [Room("a", 7, 3)]
+    await store.write(lambda tx: tx.save_node(node("a", capacity=7)))  # not its `reserved`
+    assert await store.read(lambda tx: tx.rooms(Role.EDGE)) == [Room("a", 7, 3)]
+    await store.write(lambda tx: tx.save_node(node("a", capacity=7, state=NodeState.DRAINING)))
+    assert not await store.write(lambda tx: tx.reserve("a"))
+    assert not await store.write(lambda tx: tx.reserve("nobody"))
+    assert await store.read(lambda tx: tx.rooms(Role.EDGE)) == []
+
+
+async def test_seats_are_counted_anew_from_the_sessions_that_hold_them(store: Store) -> None:
+    await add(store, node("a"), node("b"))
+    kinds = (SessionKind.WHEP, SessionKind.WHIP, SessionKind.RELAY_OUT, SessionKind.WHEP)
+
+    async def work(tx: Transaction) -> None:
+        for number, kind in enumerate(kinds):
+            await tx.add_session(replace(SESSION, id=str(number), kind=kind, node="a"))
+        await tx.end_session("3", 5.0, EndReason.LEFT)
+        assert await tx.reserve("b")
+        await tx.recount_reserved()
+
+    await store.write(work)
+    rooms = await store.read(lambda tx: tx.rooms(Role.EDGE))
+    assert {room.node: room.reserved for room in rooms} == {"a": 2, "b": 0}
+
+
+async def test_the_database_itself_refuses_more_seats_than_there_are(store: Store) -> None:
+    await add(store, node("edge-1", capacity=1))
+
+    async def overfill(tx: Transaction) -> None:
+        for name in ("s", "t"):
+            await tx.add_session(replace(SESSION, id=name))
+        await tx.recount_reserved()
+
+    with pytest.raises(Exception, match=r"(?i)check|constraint"):
+        await store.write(overfill)
+    assert await store.read(lambda tx: tx.sessions()) == []
+    assert await store.read(lambda tx: tx.rooms(Role.EDGE)) == [Room("edge-1", 1, 0)]
+
+
+# groups, streams, sessions
+
+
+async def test_groups_come_back_as_they_were_saved(store: Store) -> None:
+    policy = Policy.model_validate({"alarm": 0.58, "spend_cap": 1.25, "prestage": {"nodes": 2}})
+    edges = Group(role=Role.EDGE, region="local", desired=1, policy=policy, scaled_up_at=5.5, last_number=9)
+    origins = Group(role=Role.ORIGIN, region="local", desired=2, faults_from=1.5)
+    for group in (origins, edges):
+        await store.write(lambda tx, group=group: tx.save_group(group))  # type: ignore[misc]
+    assert await store.read(lambda tx: tx.groups()) == [edges, origins]
+    bare = replace(edges, policy=None, scaled_up_at=None, desired=7)
+    await store.write(lambda tx: tx.save_group(bare))
+    assert await store.read(lambda tx: tx.group(Role.EDGE, "local")) == bare
+    assert await store.read(lambda tx: tx.group(Role.EDGE, "Local")) is None
+
+
+async def test_streams_come_back_as_they_were_saved(store: Store) -> None:
+    live = replace(STREAM, publisher="p", video_codec="VP8")
+    ended = replace(STREAM, channel="old", state=StreamState.ENDED, state_since=5.0)
+    late = replace(ended, channel="late", state_since=50.0)
+    for stream in (live, ended, late):
+        await store.write(lambda tx, stream=stream: tx.save_stream(stream))  # type: ignore[misc]
+    assert await store.read(lambda tx: tx.streams_on_air()) == [live]
+    assert await store.read(lambda tx: tx.stream("old")) == ended
+    again = replace(live, state_reason="again", was_live=False, publisher=None, origin=None, session=None)
+    await store.write(lambda tx: tx.save_stream(again))
+    assert await store.read(lambda tx: tx.stream("main")) == again
+    await store.write(lambda tx: tx.save_stream(again))  # the very same
+    await store.write(lambda tx: tx.purge_streams(10.0))
+    found = [await store.read(lambda tx, c=c: tx.stream(c)) for c in ("old", "late", "main")]  # type: ignore[misc]
+    assert found == [None, late, again]
+
+
+async def test_a_session_ends_once(store: Store) -> None:
+    relay = replace(SESSION, id="r", kind=SessionKind.RELAY_OUT, peer="edge-2")
+    for session in (SESSION, relay):
+        await store.write(lambda tx, session=session: tx.add_session(session))  # type: ignore[misc]
+    assert sorted(s.id for s in await store.read(lambda tx: tx.sessions())) == ["r", "s"]
+    assert await store.read(lambda tx: tx.session("r")) == relay
+    ends = [await store.write(lambda tx: tx.end_session("s", 3.0, EndReason.MOVED)) for _ in range(2)]
+    assert ends == [True, False]
+    assert not await store.write(lambda tx: tx.end_session("nobody", 3.0, EndReason.MOVED))
+    kept = await store.read(lambda tx: tx.session("s"))
+    assert kept == replace(SESSION, ended_at=3.0, end_reason=EndReason.MOVED)
+    assert await store.read(lambda tx: tx.sessions()) == [relay]
+    await store.write(lambda tx: tx.purge_sessions(3.0))
+    assert await store.read(lambda tx: tx.session("s")) is not None
+    await store.write(lambda tx: tx.purge_sessions(3.5))
+    assert await store.read(lambda tx: tx.session("s")) is None
+    assert await store.read(lambda tx: tx.session("r")) == relay
+
+
+# journal, tokens
+
+
+async def three(tx: Transaction) -> list[int]:
+    return [(await tx.append_journal(1.0, "a", "k", "s", "m", {"x": 1})).id for _ in range(3)]
+
+
+async def test_journal_numbers_are_never_given_twice(store: Store) -> None:
+    assert await store.write(three) == [1, 2, 3]
+    assert [entry.id for entry in await store.read(lambda tx: tx.journal(1, 1))] == [2]
+    await store.write(lambda tx: tx.prune_journal(1))
+    assert [entry.id for entry in await store.read(lambda tx: tx.journal(0, 10))] == [3]
+    await store.write(lambda tx: tx.prune_journal(0))
+    assert await store.read(lambda tx: tx.latest_journal(2)) == []
+    await store.write(lambda tx: tx.prune_journal(0))
+    assert await store.write(three) == [4, 5, 6]
+    assert [entry.id for entry in await store.read(lambda tx: tx.latest_journal(2))] == [5, 6]
+
+
+async def test_a_journal_entry_comes_back_with_all_that_is_in_it(store: Store) -> None:
+    data = {
+        "big": 2**70,
+        "float": 0.1,
+        "text": f"{EMOJI} \\ ' \" % \0",
+        "none": None,
+        "list": [1, {"a": True}],
+    }
+    data["long"] = "x" * 200_000  # a decision about many nodes
+    said = await store.write(lambda tx: tx.append_journal(time.time(), "a", "k", "s", f"{EMOJI}%s\\'", data))
+    assert [said] == await store.read(lambda tx: tx.journal(0, 10))
+    assert said.data == data
+
+
+async def test_decisions_are_what_policies_did_newest_first(store: Store) -> None:
+    async def some(tx: Transaction) -> None:
+        for kind, subject in (
+            ("scale.add", "edge@a"),
+            ("fleet.add", "edge@a"),
+            ("scale.held", "edge@b"),
+            ("scale.drain", "edge@a"),
+        ):
+            await tx.append_journal(1.0, "autoscaler", kind, subject, "because", {})
+
+    await store.write(some)
+    for subject, expected in ((None, [4, 3, 1]), ("edge@a", [4, 1]), ("edge@A", [])):
+        found = await store.read(lambda tx, about=subject: tx.decisions(about, 10))  # type: ignore[misc]
+        assert [entry.id for entry in found] == expected
+    assert [entry.id for entry in await store.read(lambda tx: tx.decisions(None, 1))] == [4]
+
+
+async def test_a_token_is_revoked_until_it_would_have_expired(store: Store) -> None:
+    for _ in range(2):
+        await store.write(lambda tx: tx.revoke("j", "main", 10.0))
+    assert await store.read(lambda tx: tx.revoked("j"))
+    assert not await store.read(lambda tx: tx.revoked("J"))
+    await store.write(lambda tx: tx.purge_revoked(10.0))
+    assert await store.read(lambda tx: tx.revoked("j"))
+    await store.write(lambda tx: tx.purge_revoked(10.5))
+    assert not await store.read(lambda tx: tx.revoked("j"))
+
+
+# texts
+
+
+async def test_ids_differ_by_case_accents_and_blanks(store: Store) -> None:
+    names = ["a", "A", "á", "a ", " a", "ａ", "ß", "ss", EMOJI, "🎭"]
+    await add(store, *(node(name) for name in names))
+    assert sorted(ids(await store.read(lambda tx: tx.nodes()))) == sorted(names)
+    for name in names:
+        found = await store.read(lambda tx, name=name: tx.node(name))  # type: ignore[misc]
+        assert found is not None
+        assert found.id == name
+    assert await store.read(lambda tx: tx.node("Á")) is None
+
+
+async def test_what_comes_from_outside_is_cut_to_what_there_is_room_for(store: Store) -> None:
+    await add(store, replace(NODE, state_reason=EMOJI * 1000))
+    await store.write(
+        lambda tx: tx.save_stream(
+            replace(STREAM, state_reason=EMOJI * 1000, publisher=EMOJI * 1000, video_codec="v" * 100)
+        )
+    )
+    said = await store.write(
+        lambda tx: tx.append_journal(1.0, EMOJI * 999, "k", EMOJI * 999, "m" * 70_000, {})
+    )
+    found = await store.read(lambda tx: tx.node("edge-1"))
+    assert found is not None
+    assert found.state_reason == EMOJI * 500
+    stream = await store.read(lambda tx: tx.stream("main"))
+    assert stream is not None
+    assert (stream.state_reason, stream.publisher, stream.video_codec) == (EMOJI * 500, EMOJI * 255, "v" * 16)
+    assert (said.actor, said.subject) == (EMOJI * 255, EMOJI * 255)
+    assert await store.read(lambda tx: tx.latest_journal(1)) == [said]
+
+
+# transactions
+
+
+async def test_a_write_that_raises_leaves_nothing_behind(store: Store) -> None:
+    async def fails(tx: Transaction) -> None:
+        await tx.add_node(NODE)
+        await tx.append_journal(1.0, "a", "k", "s", "m", {})
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.write(fails)
+    assert await store.read(lambda tx: tx.nodes()) == []
+    assert await store.read(lambda tx: tx.journal(0, 10)) == []
+
+
+async def test_of_many_writes_at_once_those_that_raise_leave_nothing_and_the_others_stay(
+    store: Store,
+) -> None:
+    async def one(tx: Transaction, number: int) -> int:
+        if number % 5 == 3:
+            raise LookupError(number)  # before it has written anything
+        await tx.add_node(node(f"n{number}"))
+        await tx.append_journal(1.0, "a", "k", str(number), "m", {})
+        if number % 5 in (0, 1):
+            raise KeyError(number)
+        return number
+
+    answers = await asyncio.gather(
+        *(store.write(lambda tx, number=n: one(tx, number)) for n in range(40)),  # type: ignore[misc]
+        return_exceptions=True,
+    )
+    for number, answer in enumerate(answers):
+        if number % 5 == 3:
+            assert isinstance(answer, LookupError)
+        elif number % 5 in (0, 1):
+            assert isinstance(answer, KeyError)
+        else:
+            assert answer == number
+    kept = [str(n) for n in range(40) if n % 5 in (2, 4)]
+    assert sorted(ids(await store.read(lambda tx: tx.nodes()))) == sorted(f"n{n}" for n in kept)
+    entries = await store.read(lambda tx: tx.journal(0, 100))
+    assert [entry.subject for entry in entries] == kept
+
+
+async def test_writes_are_done_in_the_order_in_which_they_were_asked_for(store: Store) -> None:
+    said: list[int] = []
+
+    async def write(number: int) -> None:
+        entry = await store.write(lambda tx: tx.append_journal(1.0, "a", "k", str(number), "m", {}))
+        said.append(entry.id)
+
+    await asyncio.gather(*(write(number) for number in range(120)))
+    entries = await store.read(lambda tx: tx.journal(0, 200))
+    assert [entry.subject for entry in entries] == [str(number) for number in range(120)]
+    assert said == sorted(said)
+
+
+async def test_a_write_sees_what_those_before_it_have_done(store: Store) -> None:
+    await add(store, node("a", capacity=100))
+
+    async def one(tx: Transaction) -> int:
+        assert await tx.reserve("a")
+        (room,) = await tx.rooms(Role.EDGE)
+        return room.reserved
+
+    assert await asyncio.gather(*(store.write(one) for _ in range(60))) == list(range(1, 61))
+
+
+async def test_a_read_sees_one_state_however_long_it_takes(store: Store) -> None:
+    await add(store, node("a"))
+
+    async def look(tx: Transaction) -> tuple[list[str], list[str]]:
+        before = ids(await tx.nodes())
+        for _ in range(20):  # while somebody writes
+            await tx.group(Role.EDGE, "local")
+        return before, ids(await tx.nodes())
+
+    reading = [asyncio.ensure_future(store.read(look)) for _ in range(10)]
+    for number in range(10):
+        await add(store, node(f"b{number}"))
+    for before, after in await asyncio.gather(*reading):
+        assert before == after
+    assert len(await store.read(lambda tx: tx.nodes())) == 11
+
+
+async def test_what_was_begun_is_finished_although_nobody_waits_for_it(store: Store) -> None:
+    begun = asyncio.Event()
+
+    async def work(tx: Transaction) -> None:
+        await tx.add_node(node("a"))
+        begun.set()
+        await tx.add_node(node("b"))
+
+    writing = asyncio.ensure_future(store.write(work))
+    await begun.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await add(store, node("c"))  # its turn is after the other
+    assert ids(await store.read(lambda tx: tx.nodes())) == ["a", "b", "c"]
+
+
+def test_every_method_of_a_transaction_is_called_here() -> None:
+    """A new method needs a test above."""
+    source = Path(__file__).read_text()
+    assert {name for name in METHODS if f"tx.{name}(" not in source} == set()
+    assert {
+        name for name, _ in inspect.getmembers(SqlTransaction, inspect.iscoroutinefunction) if name[0] != "_"
+    } == METHODS
