@@ -5,8 +5,8 @@ import functools
 import socket
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import httpx
 from controlplane import listen, server
 from controlplane.adapters.provision.memory import MemoryProvisioner
 from controlplane.adapters.store import migrate
+from controlplane.adapters.store.mysql.address import Address
 from controlplane.compose import Stage, compose
 from controlplane.config import ManagerConfig
 from controlplane.ports.clock import Clock
@@ -135,6 +136,18 @@ def fresh_database() -> bytes:
         return database.read_bytes()
 
 
+_address: Address | None = None
+
+
+@contextmanager
+def kept_on(address: Address) -> Iterator[None]:
+    """The stages of one test keep their rows there, and not in a file."""
+    global _address
+    _address = address
+    yield
+    _address = None
+
+
 @asynccontextmanager
 async def running(
     folder: Path,
@@ -147,8 +160,8 @@ async def running(
     clock: Clock | None = None,
 ) -> AsyncIterator[Show]:
     """A manager on `folder`. Give the `nodes`, `provisioner` and port of an earlier one: it is restarted."""
-    database = folder / "showcaller.db"
-    if not database.exists():
+    database, address = folder / "showcaller.db", _address
+    if address is None and not database.exists():
         database.write_bytes(fresh_database())
     fakes: dict[str, FakeNode] = {} if nodes is None else nodes
     bound = bound or listen.bind("127.0.0.1", 0)
@@ -165,11 +178,14 @@ async def running(
 
     own = provisioner is None
     provisioner = provisioner or MemoryProvisioner(on_launch, on_end, on_kill=on_end)
-    with migrate.ManagerLock(database):
-        migrate.prepare(database)
+    with ExitStack() as held:
+        if address is None:
+            held.enter_context(migrate.ManagerLock(database))
+            migrate.prepare(database)
         stage = await compose(
             config or ManagerConfig(),
             database=database,
+            server=address,
             api=url,
             nodes_url=url,
             run_dir=folder,

@@ -21,6 +21,7 @@ import pytest
 
 from controlplane.adapters.store import migrate
 from controlplane.wire import processes
+from tests.support.mariadb import PASSWORD, Mariadb
 from tests.support.wait import wait_until
 
 TOKEN = "the-operator"
@@ -275,3 +276,44 @@ def _self_signed(folder: Path) -> tuple[Path, Path]:
         )
     )
     return cert_path, key_path
+
+
+# on a database server
+
+
+def test_a_manager_keeps_its_rows_on_a_server_and_several_may_share_it(
+    manager: Manager, mariadb: Mariadb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = mariadb.empty()
+    monkeypatch.setenv("SHOWCALLER_DATABASE_PASSWORD", PASSWORD)
+    ready = manager.start("--no-nodes", "--database", mariadb.url(name))
+    other = Manager(tmp_path / "another")
+    try:
+        other.start("--no-nodes", "--database", mariadb.url(name))
+        answer = httpx.post(
+            f"{ready['api']}/api/v1/tokens", headers=HEADERS, json={"channel": "main"}, trust_env=False
+        )
+        assert answer.status_code == 200
+        assert other.end() == 0
+    finally:
+        if other.process is not None:
+            other.end(signal.SIGKILL)
+    assert manager.end() == 0
+    assert mariadb.sql(f"SELECT subject FROM {name}.journal WHERE kind LIKE 'token%'") == [("main",)]
+    assert len(mariadb.sql(f"SELECT id FROM {name}.writers")) == 2
+    assert not (manager.home / "data" / "showcaller.db").exists()
+    mariadb.drop(name)
+
+
+def test_what_is_wrong_with_a_database_server_stops_the_start(
+    manager: Manager, mariadb: Mariadb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOWCALLER_DATABASE_PASSWORD", "not-the-password")
+    error = manager.fails("--no-nodes", "--database", mariadb.url("show_none"))
+    assert "refuses the user showcaller: Access denied" in error
+    assert "not-the-password" not in error
+    settings = tmp_path / "manager.toml"
+    settings.write_text('[database]\nurl = "mysql://u:the-secret@"\n')
+    error = manager.fails("--no-nodes", "--config", str(settings))
+    assert "the address of the database is not of the form mysql://USER@HOST:3306/DATABASE" in error
+    assert "the-secret" not in error

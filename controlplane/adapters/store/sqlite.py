@@ -29,15 +29,15 @@ import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from sqlalchemy import URL, Executable, create_engine
 from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from controlplane.adapters.store.line import Waiting
 from controlplane.adapters.store.sql import SqlTransaction
 from controlplane.ports.store import StoreBusy, StoreFull
 
@@ -110,33 +110,11 @@ def _refuse(steps: Generator[Any, None, Any]) -> NoReturn:
     raise error
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting(Generic[T]):
-    """A write in line."""
-
-    work: Callable[[SqlTransaction], Awaitable[T]]
-    after: Callable[[T], None] | None
-    first: bool
-    since: float  # the loop's time
-    answer: "asyncio.Future[T]"
-    result: Any = None
-    error: BaseException | None = None
-
-    def say(self) -> None:
-        """After the commit: tell who must know, and answer."""
-        if self.error is None and self.after is not None:
-            try:
-                self.after(self.result)
-            except Exception as error:  # whoever asked for it is told; the others are not concerned
-                self.error = error
-        if self.error is not None:
-            self.fail(self.error)
-        elif not self.answer.done():  # cancelled: nobody waits any more
-            self.answer.set_result(self.result)
+class _Waiting(Waiting[T]):
+    """A write in line, that says SQLite's errors as ports.store does."""
 
     def fail(self, error: BaseException) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(_said(error))
+        super().fail(_said(error))
 
 
 class _Thread:

@@ -10,7 +10,7 @@ import pytest
 from controlplane.adapters.store import migrate
 from controlplane.adapters.store.mysql.address import Address
 from controlplane.adapters.store.mysql.store import MysqlStore
-from controlplane.adapters.store.sql import SqlStore, sqlite_engine
+from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.ports.store import Store
 
 Opens = Callable[..., Awaitable[MysqlStore]]
@@ -25,7 +25,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     else:
         path = tmp_path / "showcaller.db"
         migrate.prepare(path)
-        made = SqlStore(sqlite_engine(path))
+        made = SqliteStore(path)
     yield made
     await made.close()
 

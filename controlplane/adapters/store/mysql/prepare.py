@@ -75,11 +75,15 @@ async def _prepare(connection: AsyncConnection, address: Address, lock_s: float)
         name, _ = connections.server_of(version)
         oldest = ".".join(map(str, connections.OLDEST[name]))
         raise StartError(
-            f"the database {address} is {name} {version}: Showcaller needs {name} {oldest} or newer, which "
-            "keep CHECK constraints."
+            f"the database {address} is {name} {version}: Showcaller needs {name} {oldest} or newer."
         )
-    if await _is_newest(connection, address):
-        return
+    if not await _is_newest(connection, address):
+        await _upgrade_alone(connection, address, version, lock_s)
+    await connection.execute(t.writers.delete().where(t.writers.c.at < time.time() - WRITERS_KEPT_S))
+    await connection.commit()
+
+
+async def _upgrade_alone(connection: AsyncConnection, address: Address, version: str, lock_s: float) -> None:
     lock = _lock_of(address)
     await connection.commit()
     if not await _get_lock(connection, lock, lock_s):
@@ -93,8 +97,6 @@ async def _prepare(connection: AsyncConnection, address: Address, lock_s: float)
             log.info(
                 "the database has the present schema", database=str(address), revision=known_revisions()[-1]
             )
-        await connection.execute(t.writers.delete().where(t.writers.c.at < time.time() - WRITERS_KEPT_S))
-        await connection.commit()
     finally:  # a connection that is lost has let go already
         if not connection.closed and not connection.invalidated:
             await connection.execute(text("DO RELEASE_LOCK(:name)"), {"name": lock})

@@ -31,9 +31,9 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import structlog
 from asyncmy.connection import Connection as Driver
@@ -44,6 +44,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.adapters.store import tables as t
+from controlplane.adapters.store.line import Waiting, Work
 from controlplane.adapters.store.mysql import connections, faults
 from controlplane.adapters.store.mysql.address import Address
 from controlplane.adapters.store.mysql.faults import Fault
@@ -68,39 +69,17 @@ _FIRST = insert(t.writers)
 _REACHED = select(t.writers.c.commits).where(t.writers.c.id == bindparam("of_id")).with_for_update()
 _ERRORS = (DBAPIError, MySQLError, OSError)  # of SQLAlchemy, of the driver, of the system
 
-Work = Callable[[SqlTransaction], Awaitable[T]]
-
 
 @dataclass(slots=True, eq=False)
-class _Waiting(Generic[T]):
+class _Waiting(Waiting[T]):
     """A write in line."""
 
-    work: Work[T]
-    after: Callable[[T], None] | None
-    first: bool
-    since: float  # the loop's time
-    answer: "asyncio.Future[T]"
-    result: Any = None
-    error: BaseException | None = None
     taken: int = 0  # how often a key that it wanted was there already
-    told: bool = False  # that it has waited for too long
-
-    def say(self) -> None:
-        """After the commit: tell who must know, and answer."""
-        if self.error is None and self.after is not None:
-            try:
-                self.after(self.result)
-            except Exception as error:  # whoever asked for it is told; the others are not concerned
-                self.error = error
-        if self.error is not None:
-            self.fail(self.error)
-        elif not self.answer.done():  # cancelled: nobody waits any more
-            self.answer.set_result(self.result)
+    told: bool = False  # that it has waited for too long, or how it ended
 
     def fail(self, error: BaseException) -> None:
         self.told = True
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        Waiting.fail(self, error)
 
 
 class _Session:
@@ -151,13 +130,6 @@ class _Session:
         elif self.wrote:  # the first to write: there is nothing else
             await self.driver.rollback()
         self.wrote = self.saved = False
-
-
-class _Reader:
-    """A reader's connection, as SqlTransaction wants one."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self.execute = connection.execute
 
 
 class MysqlStore:
@@ -225,11 +197,11 @@ class MysqlStore:
         while True:
             try:
                 async with (
-                    self._readers,
                     asyncio.timeout(self._try_s(since)),
+                    self._readers,
                     self._reading.connect() as connection,
                 ):
-                    return await work(SqlTransaction(cast(AsyncConnection, _Reader(connection))))
+                    return await work(SqlTransaction(connection))
             except _ERRORS as error:
                 fault = faults.of(error)
                 if fault is None or fault is Fault.TAKEN:
@@ -260,7 +232,7 @@ class MysqlStore:
         try:
             while batch and not await self._try(batch):
                 pass
-        except _ERRORS as error:  # no fault of the server's or the network's: a bug
+        except Exception as error:  # no fault of the server's or the network's but a bug: who waits is told
             await self._drop()
             for waiting in batch:
                 waiting.fail(error)
@@ -313,7 +285,7 @@ class MysqlStore:
         """Run one of the works, and note how it ended. Raises what has ended the whole transaction."""
         waiting.result = waiting.error = None
         try:
-            waiting.result = await waiting.work(SqlTransaction(cast(AsyncConnection, session)))
+            waiting.result = await waiting.work(SqlTransaction(session))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():  # it is us who are to stop
@@ -350,6 +322,10 @@ class MysqlStore:
                 happened = commits is not None and commits >= reached
                 log.info("a commit that got no answer was looked up", happened=happened)
                 return happened
+            except asyncio.CancelledError as error:  # we are to end
+                for waiting in batch:
+                    waiting.fail(self._unknown(error))
+                raise
             except _ERRORS as error:
                 fault = faults.of(error)
                 if fault is None:
