@@ -47,6 +47,7 @@ from controlplane.adapters.store import tables as t
 from controlplane.adapters.store.line import Waiting, Work
 from controlplane.adapters.store.mysql import connections, faults
 from controlplane.adapters.store.mysql.address import Address
+from controlplane.adapters.store.mysql.direct import KEPT, Direct
 from controlplane.adapters.store.mysql.faults import Fault
 from controlplane.adapters.store.sql import SqlTransaction
 from controlplane.ports.store import StoreAway, StoreBusy, StoreFull, StoreUnknown
@@ -92,6 +93,7 @@ class _Session:
     def __init__(self, connection: AsyncConnection, driver: Driver) -> None:
         self.connection = connection
         self.driver = driver
+        self.direct = Direct(driver, connection.dialect)
         self.kept = False  # something is written by works that are done
         self.wrote = False  # something is written by the work that runs
         self.saved = False  # and there is a savepoint before it
@@ -108,6 +110,9 @@ class _Session:
                 if self.kept:
                     await self.driver.query("SAVEPOINT work")  # type: ignore[no-untyped-call]
                     self.saved = True
+            if statement in KEPT and not isinstance(parameters, Sequence):
+                answer = await self.direct.execute(statement, parameters or {})
+                return cast(CursorResult[Any], answer)
             return await self.connection.execute(statement, parameters)
         except _ERRORS as error:
             if faults.of(error) not in (None, Fault.TAKEN):
@@ -306,9 +311,9 @@ class MysqlStore:
 
     async def _reach(self, session: _Session, commits: int) -> None:
         values = {"commits": commits, "at": time.time()}
-        changed = await session.connection.execute(_REACHES, {"of_id": self._id, **values})
+        changed = await session.direct.execute(_REACHES, {"of_id": self._id, **values})
         if changed.rowcount == 0:
-            await session.connection.execute(_FIRST, {"id": self._id, **values})
+            await session.direct.execute(_FIRST, {"id": self._id, **values})
 
     async def _settle(self, reached: int, batch: list[_Waiting[Any]]) -> bool:
         """Whether a commit that got no answer has happened. Asks until that is known."""

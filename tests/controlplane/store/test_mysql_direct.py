@@ -1,0 +1,51 @@
+"""Statements that go straight to the driver: none of the kept ones is left out, and each means the same."""
+
+import pytest
+from sqlalchemy import event
+
+from controlplane.adapters.store import sql
+from controlplane.adapters.store.mysql.address import Address
+from controlplane.adapters.store.mysql.direct import KEPT
+from controlplane.domain.streams.model import EndReason
+from controlplane.ports.store import Transaction
+from controlplane.wire.nodes import Role
+from tests.controlplane.domain.test_rules import NODE, STREAM
+from tests.controlplane.store.conftest import Opens
+from tests.controlplane.store.test_contract import SESSION, add
+
+A_JOIN = {"_STREAM", "_ROOMS", "_RESERVE", "_ADD_SESSION", "_END_SESSION", "_RELEASE"}
+
+
+async def test_nothing_of_a_join_and_a_leaving_passes_through_sqlalchemy(
+    database: Address, opened: Opens
+) -> None:
+    store = await opened(database)
+    await add(store, NODE)
+    await store.write(lambda tx: tx.save_stream(STREAM))
+    through: list[object] = []
+    event.listen(store._writing.sync_engine, "before_execute", lambda _c, what, *_: through.append(what))
+
+    async def join(tx: Transaction) -> None:
+        assert await tx.stream("main") == STREAM
+        assert [room.node for room in await tx.rooms(Role.EDGE)] == ["edge-1"]
+        assert await tx.reserve("edge-1")
+        await tx.add_session(SESSION)
+
+    async def leave(tx: Transaction) -> None:
+        assert await tx.end_session("s", 5.0, EndReason.LEFT)
+        await tx.release("edge-1")
+
+    await store.write(join)
+    await store.write(leave)
+    assert through == []
+    assert {name for name, value in vars(sql).items() if any(value is kept for kept in KEPT)} >= A_JOIN
+
+
+async def test_a_statement_that_is_kept_and_refused_says_so_as_any_other(
+    database: Address, opened: Opens
+) -> None:
+    store = await opened(database)
+    await store.write(lambda tx: tx.add_session(SESSION))
+    with pytest.raises(Exception, match="Duplicate entry"):
+        await store.write(lambda tx: tx.add_session(SESSION))
+    assert await store.read(lambda tx: tx.sessions()) == [SESSION]
