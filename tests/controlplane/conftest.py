@@ -8,7 +8,7 @@ import pytest
 from tests.controlplane.stage import Show, kept_on, running
 
 # What a manager does with its rows, and not with a request: on SQLite, and on MariaDB as well
-ON_BOTH = ("test_fleet", "test_restart", "test_signaling")
+ON_BOTH = ("test_restart", "test_signaling")
 SQLITES_OWN = (
     "test_nodes_of_before_they_had_certificates_are_replaced",  # made by a migration of then
     "test_only_hashes_of_secrets_are_in_the_database",  # looks into the file
