@@ -140,8 +140,8 @@ class Transaction(Protocol):
     async def event(self, event_id: int) -> Event | None: ...
 
     async def events_on(self, channel: str, ends_after: float) -> list[Event]:
-        """Those of one channel, for a change that must not meet another one on it: in a write, nobody adds or
-        edits an event of the channel until this transaction has ended."""
+        """Those of one channel, for a change that must not meet another one on it. In a write alone: nobody
+        else who asks for this gets an answer until this transaction has ended."""
         ...
 
     async def add_event(self, event: Event) -> Event:

@@ -135,6 +135,13 @@ class SqlTransaction:
     async def _changed(self, statement: Executable, **values: Any) -> int:
         return (await self._c.execute(statement, values)).rowcount
 
+    async def _lock(self, what: str) -> None:
+        """Keep out everybody else who locks this, until the transaction has ended. On SQLite a write is alone
+        anyway; a database that several managers share locks rows, and none that is not there yet."""
+        locked = update(t.locks).where(t.locks.c.name == what).values(taken=t.locks.c.taken + 1)
+        if await self._changed(locked) == 0:
+            await self._c.execute(insert(t.locks).values(name=what, taken=1))
+
     # nodes
 
     async def node(self, node_id: str) -> Node | None:
@@ -280,9 +287,9 @@ class SqlTransaction:
 
     async def events_on(self, channel: str, ends_after: float) -> list[Event]:
         e = t.events.c
+        await self._lock("events")
         statement = select(t.events).where(e.channel == channel, e.ends_at > ends_after)
-        # InnoDB locks the gaps of the index too, so nobody adds one beside; on SQLite a write is alone.
-        statement = statement.order_by(e.starts_at, e.id).with_for_update()
+        statement = statement.order_by(e.starts_at, e.id)
         return [_as_event(row) for row in await self._rows(statement)]
 
     async def add_event(self, event: Event) -> Event:

@@ -144,6 +144,14 @@ revoked_tokens = Table(
     Column("expires", Double, nullable=False),
 )
 
+# Rows to be held by whoever must be the only one at something (sql.py's _lock).
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("taken", BigInteger, nullable=False),  # how often
+)
+
 # Of the stores on a database that is asked over a network: how many transactions of each have been committed,
 # so that one whose answer was lost is known to have happened, or not (mysql/store.py).
 writers = Table(

@@ -16,6 +16,7 @@ from controlplane.domain.streams.model import EndReason, Session, StreamState
 from controlplane.ports.store import Store, Taken, Transaction
 from controlplane.wire.fleet import Policy
 from controlplane.wire.nodes import NodeState, Role, SessionKind
+from tests.controlplane.domain.events.test_rules import EVENT
 from tests.controlplane.domain.test_rules import NODE, STREAM
 
 EMOJI = "🎬"  # four bytes of UTF-8
@@ -239,6 +240,32 @@ async def test_a_session_ends_once(store: Store) -> None:
     await store.write(lambda tx: tx.purge_sessions(3.5))
     assert await store.read(lambda tx: tx.session("s")) is None
     assert await store.read(lambda tx: tx.session("r")) == relay
+
+
+async def test_events_come_back_as_they_were_written_and_get_names_of_their_own(store: Store) -> None:
+    other = replace(
+        EVENT, starts_at=EVENT.starts_at - 60, channel="second", cancel_reason="r", checked_at=1.5
+    )
+
+    async def write(tx: Transaction) -> None:
+        assert [(await tx.add_event(it)).id for it in (EVENT, other)] == [1, 2]
+        await tx.save_event(replace(other, id=2, cancelled_at=2.5))
+
+    await store.write(write)
+    first, second = replace(EVENT, id=1), replace(other, id=2, cancelled_at=2.5)
+
+    async def read(tx: Transaction) -> None:
+        assert await tx.event(2) == second
+        assert await tx.event(3) is None
+        assert await tx.events(EVENT.ends_at - 1) == [second, first], "the first to start comes first"
+        assert await tx.events(EVENT.ends_at) == []
+
+    await store.read(read)
+    assert await store.write(lambda tx: tx.events_on("second", 0.0)) == [second]
+    assert await store.write(lambda tx: tx.events_on("Second", 0.0)) == []
+    await store.write(lambda tx: tx.purge_events(EVENT.ends_at + 1))
+    assert await store.read(lambda tx: tx.events(0.0)) == []
+    assert (await store.write(lambda tx: tx.add_event(EVENT))).id == 3
 
 
 # journal, tokens

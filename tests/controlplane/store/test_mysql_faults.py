@@ -17,6 +17,7 @@ from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import Session
 from controlplane.ports.store import Store, StoreAway, StoreBusy, StoreUnknown, Transaction
 from controlplane.wire.nodes import Role
+from tests.controlplane.domain.events.test_rules import EVENT
 from tests.controlplane.store.conftest import Opens
 from tests.controlplane.store.proxy import At, Proxy
 from tests.controlplane.store.test_contract import SESSION, add, node
@@ -74,6 +75,21 @@ async def test_two_managers_never_overfill_a_node(database: Address, opened: Ope
     assert await other.read(lambda tx: tx.rooms(Role.EDGE)) == [Room(f"n{n}", 7, 7) for n in range(3)]
     sessions = await one.read(lambda tx: tx.sessions())
     assert {s.id for s in sessions} == {f"s{n}" for n, seated in enumerate(joined) if seated}
+
+
+async def test_of_two_managers_one_alone_adds_an_event_to_a_channel(database: Address, opened: Opens) -> None:
+    """Each looks whether the channel is free, and adds one if so: no row is there yet to be locked."""
+    stores = [await opened(database) for _ in range(2)]
+
+    async def book(tx: Transaction) -> bool:
+        if await tx.events_on("main", 0.0):
+            return False
+        await tx.add_event(EVENT)
+        return True
+
+    booked = await asyncio.gather(*(stores[n % 2].write(book) for n in range(10)))
+    assert sum(booked) == 1
+    assert len(await stores[0].read(lambda tx: tx.events(0.0))) == 1
 
 
 async def test_a_deadlock_runs_the_whole_transaction_again(database: Address, opened: Opens) -> None:

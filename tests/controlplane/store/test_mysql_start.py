@@ -164,7 +164,7 @@ async def test_a_migration_that_was_torn_is_gone_on_with(mariadb: Mariadb, empty
     mariadb.sql(
         f"UPDATE {name}.alembic_version SET version_num = '0003'",
         f"ALTER TABLE {name}.node_groups DROP COLUMN scaled_down_at",  # the last of three that 0004 adds
-        f"DROP TABLE {name}.writers",
+        f"DROP TABLE {name}.writers, {name}.events",
     )
     await prepare(empty)
     assert revision(mariadb, empty) == known_revisions()[-1]

@@ -1,15 +1,21 @@
-"""How many transactions each stream manager has committed: what became of one whose answer was lost."""
+"""For a database that several managers share: who is alone at something, and who has committed what."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
+    op.create_table(
+        "locks",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("taken", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_locks"),
+    )
     op.create_table(
         "writers",
         sa.Column("id", sa.String(32), nullable=False),
