@@ -236,7 +236,7 @@ class Handlers(App[int]):
             left = figures.plural(view.viewers, "connection")
             return f"{view.node} is {show_state(view.state)}: {left} on it"
 
-        self.perform(self._client().drain(wanted.node, wanted.deadline_s), told)
+        self.perform(self._client().drain(wanted.node, wanted.deadline_s, wanted.channels), told)
 
     def do_undo(self, argument: str) -> None:
         node = self._node(argument)

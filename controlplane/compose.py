@@ -39,6 +39,7 @@ from controlplane.services.housekeeping import Housekeeping
 from controlplane.services.joining import Joining
 from controlplane.services.launches import Launches
 from controlplane.services.losses import Losses
+from controlplane.services.moving import Mover
 from controlplane.services.pages import Pages
 from controlplane.services.preflight import Preflight
 from controlplane.services.recording import Recording
@@ -149,7 +150,7 @@ async def compose(
     addresses = Addresses(api=api, watch=f"{api}/watch")
     views = Views(board, clock, addresses, version=version(), started_at=clock.now())
     feed = Feed(board, views, clock)
-    pages = Pages(board)
+    pages = Pages(board, tokens.move_token)
     streams = Streams(books, control, tokens, background, config.streams, config.viewers)
     losses = Losses(books, provisioner, control, streams, background)
     fleet = Fleet(
@@ -204,26 +205,31 @@ async def compose(
             config.ice.servers,
             node_price=price,
         ),
-        signaling=Signaling(books, control, streams, losses, Joining(board, clock, config.viewers), waiting),
+        signaling=Signaling(
+            books, control, streams, losses, Joining(board, clock, config.viewers), waiting, tokens
+        ),
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams, tokens.metrics_sha256),
         asking=Asking(board, control),
         ice_servers=config.ice.servers,
     )
     rounds = Rounds(books, provisioner, fleet, scaling, recording, losses, streams, pages, config.fleet)
+    mover = Mover(books, pages, streams, losses, config.fleet)
     housekeeping = Housekeeping(books, streams, pages, bitrates, config.journal)
     try:
         books.listen(launched)  # also to what was launched before
         await books.load()
         books.listen(feed)
         books.listen(pages)
+        books.listen(mover)
         await fleet.start()
     except BaseException:
         await closers.aclose()
         raise
     metrics = Metrics(manager)
     app = build(manager, _web_pages(views), metrics)
-    return Stage(app, manager, [rounds.run, feed.run, housekeeping.run, metrics.run, recording.run], closers)
+    loops = [rounds.run, mover.run, feed.run, housekeeping.run, metrics.run, recording.run]
+    return Stage(app, manager, loops, closers)
 
 
 def _on_server(address: "Address") -> Store:

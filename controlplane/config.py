@@ -36,6 +36,8 @@ class FleetConfig(_Section):
     faults_stop: int = Field(5, ge=1)
     faults_window_s: float = Field(60.0, gt=0)
     drain_grace_s: float = Field(5.0, ge=0)
+    moves_at_once: int = Field(20, ge=1, le=10_000)
+    move_kept_s: float = Field(8.0, gt=0, le=60)
     kill_after_s: float = Field(3.0, gt=0)
     tcp_port: int = Field(0, ge=0, le=65_535)
     workers: int = Field(1, ge=0, le=256)

@@ -63,6 +63,11 @@ def add(
 @app.command()
 def drain(
     node: str = typer.Argument(help="The node, e.g. edge-2.", metavar="NODE"),
+    channels: list[str] | None = typer.Argument(
+        None,
+        help="With --yes, where it is the last edge: what is on air and will have none, as in --yes main.",
+        metavar="[CHANNEL]...",
+    ),
     deadline: str | None = typer.Option(
         None,
         "--deadline",
@@ -76,8 +81,11 @@ def drain(
     api: Api = None,
     token_file: TokenFile = None,
 ) -> int:
-    """No new viewers on a node; it ends when it is empty or the deadline passes. Asks first."""
-    from console.core.effects import effect_of_drain
+    """No new viewers on a node, and those it has are moved; it ends when it is empty or the deadline passes.
+
+    Asks first. The last edge of what is on air is drained only when that is named.
+    """
+    from console.core.effects import channels_without, effect_of_drain
     from console.core.units import parse_duration
     from controlplane.wire.api import DRAIN_S, DrainView
 
@@ -97,10 +105,17 @@ def drain(
             else:
                 print(f"{effect} (not done)")
             return 0
-        if not output.confirm(effect, f"Drain {node}?", yes=yes):
+        named = list(channels or [])
+        unnamed = [it for it in channels_without(nodes, await client.streams(), node) if it not in named]
+        if unnamed:
+            sure = output.confirm_by_name(f"{effect}; {' and '.join(unnamed)} will have none", unnamed)
+            named += unnamed
+        else:
+            sure = output.confirm(effect, f"Drain {node}?", yes=yes)
+        if not sure:
             context.note("nothing was done")
             return 1
-        view = await client.drain(node, deadline_s)
+        view = await client.drain(node, deadline_s, named)
         if wait:
             view = await _wait_gone(client, view)
         _show(view, as_json=json)
@@ -281,13 +296,22 @@ async def _wait_in_service(client: "Client", view: "DrainView") -> "DrainView":
 
 
 async def _wait_gone(client: "Client", view: "DrainView") -> "DrainView":
+    """Returns when the node is gone; says how it goes meanwhile."""
+    from console.core.effects import drain_words
     from console.core.errors import StageError, TimedOut
     from console.core.units import show_state
     from controlplane.wire.nodes import NodeState
 
     limit = (view.deadline_s or 0.0) + DRAIN_MARGIN_S
     until = time.monotonic() + limit
-    while (state := await _state_of(client, view.node)) is not NodeState.TERMINATED:
+    said = ""
+    while (found := await _if_there(client, view.node)) is not None:
+        state = found.state
+        if found.drain is not None and found.drain.viewers and (words := drain_words(found.drain)) != said:
+            context.note(f"{view.node}: {words}")
+            said = words
+        if state is NodeState.TERMINATED:
+            break
         if state is NodeState.IN_SERVICE:
             raise StageError(f"the drain of {view.node} was taken back", "It is in service")
         if time.monotonic() > until:
@@ -296,14 +320,19 @@ async def _wait_gone(client: "Client", view: "DrainView") -> "DrainView":
                 f"See `showcaller logs {view.node}`",
             )
         await asyncio.sleep(POLL_S)
-    return view.model_copy(update={"state": state, "viewers": 0})
+    return view.model_copy(update={"state": NodeState.TERMINATED, "viewers": 0})
+
+
+async def _if_there(client: "Client", node: str) -> "NodeDetail | None":
+    return next((found for found in await client.nodes() if found.id == node), None)
 
 
 async def _state_of(client: "Client", node: str) -> "NodeState":
     """A node that is no longer listed is terminated."""
     from controlplane.wire.nodes import NodeState
 
-    return next((found.state for found in await client.nodes() if found.id == node), NodeState.TERMINATED)
+    found = await _if_there(client, node)
+    return NodeState.TERMINATED if found is None else found.state
 
 
 def _show(view: "DrainView", *, as_json: bool) -> None:

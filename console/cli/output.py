@@ -83,3 +83,18 @@ def confirm(effect: str, question: str, *, yes: bool) -> bool:
     say(f"{effect}.")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def confirm_by_name(effect: str, names: Sequence[str]) -> bool:
+    """Whether these names were typed on the terminal, each or all, for what a yes would be too little.
+
+    UsageError without a terminal.
+    """
+    words = " ".join(names)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            f"not done without naming what it takes off the air ({effect})", f"Add: --yes {words}"
+        )
+    say(f"{effect}.")
+    print(f"Type {words} to go on: ", end="", file=sys.stderr, flush=True)
+    return sorted(sys.stdin.readline().split()) == sorted(names)

@@ -278,13 +278,18 @@ class Client:
         """One more node of this role; returns when it has been asked for, not when it serves."""
         return await self._call("POST", "/api/v1/fleet", DrainView, FleetAdd(role=role, region=region))
 
-    async def drain(self, node: str, deadline_s: float | None = None) -> DrainView:
-        """No new connections on the node; it ends when it is empty or the deadline passes.
+    async def drain(
+        self, node: str, deadline_s: float | None = None, channels: Sequence[str] = ()
+    ) -> DrainView:
+        """No new connections on the node, and its viewers are moved; it ends when it is empty or the deadline
+        passes.
 
-        Without a deadline: 60 s; a node that drains already keeps the one it has.
+        Without a deadline: 60 s; a node that drains already keeps the one it has. Rejected with `last_edge`
+        unless `channels` names all that would have no edge left.
         """
         path = f"/api/v1/nodes/{quote(node, safe='')}/drain"
-        return await self._call("POST", path, DrainView, DrainRequest(deadline_s=deadline_s))
+        wanted = DrainRequest(deadline_s=deadline_s, channels=list(channels))
+        return await self._call("POST", path, DrainView, wanted)
 
     async def undrain(self, node: str) -> DrainView:
         """Back to in service."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from console.core.units import count
+from console.core.units import count, show_duration
 from console.core.when import until
-from controlplane.wire.api import GroupView, NodeView, StreamView
+from controlplane.wire.api import DrainProgress, GroupView, NodeView, StreamView
 from controlplane.wire.events import EventView
 from controlplane.wire.nodes import NodeState, Role
 
@@ -21,6 +21,30 @@ def effect_of_drain(nodes: Iterable[NodeView], node_id: str) -> str:
     people = count(node.connections or 0, "viewer" if node.role is Role.EDGE else "connection")
     words = f"{node_id}: {people}; {len(serving)} -> {len(left)} {node.role}s"
     return words if left else f"{words}: nobody serves as {node.role} until another one is added"
+
+
+def channels_without(nodes: Iterable[NodeView], streams: Iterable[StreamView], node_id: str) -> list[str]:
+    """What is on air and would have no edge left when this node is drained: whoever drains it names them."""
+    nodes = list(nodes)
+    node = next(node for node in nodes if node.id == node_id)
+    if node.role is not Role.EDGE or node.state not in SERVING:
+        return []
+    others = [it for it in nodes if it.role is Role.EDGE and it.id != node_id]
+    left = any(it.state in (*SERVING, *COMING) for it in others)
+    return [] if left else sorted(stream.channel for stream in streams)
+
+
+def drain_words(drain: DrainProgress) -> str:
+    """ "241 of 400 moved, 20 moving, 139 left, about 12 s", or what it waits for."""
+    words = f"{drain.moved:,} of {drain.viewers:,} moved"
+    if drain.moving:
+        words += f", {drain.moving:,} moving"
+    words += f", {drain.left:,} left"
+    if drain.failed:
+        words += f", {count(drain.failed, 'move')} failed"
+    if drain.waits:
+        return f"{words}; it {drain.waits}"
+    return words if drain.eta_s is None or not drain.left else f"{words}, about {show_duration(drain.eta_s)}"
 
 
 def effect_of_add(nodes: Iterable[NodeView], role: Role) -> str:

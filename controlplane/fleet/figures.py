@@ -18,6 +18,7 @@ class Figures:
     reported: bool = True  # ever
     kept: bool = False  # nobody ends it: the last copy of a live stream, or a node started by hand
     age_s: float = 0.0  # since it was asked for
+    room: int | None = None  # seats that nobody has; None: not known
 
     @property
     def seats(self) -> int:

@@ -2,11 +2,13 @@
 
     more    while load > alarm x capacity x (in service + launching), so many increments; at once, and without
             periods and cooldowns, when there are fewer nodes than the floor (min, or what is prestaged)
+            also an increment when no node has room for somebody who is on one that drains, as the parties are
     less    one node, while load <= in_fraction x capacity x (n - 1), and never below the floor
 
 Up comes before down, and all periods must agree. What is wanted may be held back, in this order: launching
 has been stopped by faults; a cooldown runs; max; the spend cap; so many launches are under way. Nobody is
-ended while a node of the group is silent: missing figures are not a small load.
+ended while a node of the group is silent: missing figures are not a small load; nor while those on it would
+fit nowhere.
 
 A decision says what was wanted beside what is done, so that whoever keeps the count of periods (Past) needs
 nothing else: `after` is the next evaluation's Past.
@@ -57,7 +59,7 @@ def _needed(snapshot: Snapshot, policy: Policy) -> int:
     """How many more nodes bring the load down to the alarm; whole increments."""
     a_node = policy.alarm * policy.capacity
     if snapshot.load <= a_node * snapshot.supplying:
-        return 0
+        return policy.increment if snapshot.around.unplaced and not snapshot.launching else 0
     nodes = int((snapshot.load / a_node).to_integral_value(ROUND_CEILING)) - snapshot.supplying
     return -(-nodes // policy.increment) * policy.increment
 
@@ -81,11 +83,11 @@ def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: 
     if lacking >= ready:
         count, why = lacking, _lacks(snapshot, policy, lacking)
     else:
-        count, why = needed, f"{_filled(snapshot, policy)}, over the alarm of {_percent(policy.alarm)}"
+        count, why = needed, _short_of(snapshot, policy)
         if policy.up_periods > 1:
             why += f", in {policy.up_periods} of {policy.up_periods} periods"
     if not count:
-        why = f"{_filled(snapshot, policy)}, over the alarm of {_percent(policy.alarm)}"
+        why = _short_of(snapshot, policy)
         return Decision(
             outcome="steady",
             because=f"{why}, in {agreed} of {policy.up_periods} periods so far.",
@@ -159,6 +161,9 @@ def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
     victim = choose_victim(snapshot.candidates)
     if victim is None:
         return held("kept", f"each {snapshot.called} has the last copy of a stream, or was started by hand")
+    if victim.room is not None and victim.seats > victim.room:
+        there = max(0, victim.room)
+        return held("room", f"there are {there} seats for the {victim.seats} on {victim.node}")
     if policy.down_periods > 1:
         why += f", in {policy.down_periods} of {policy.down_periods} periods"
     if not victim.node:
@@ -214,6 +219,16 @@ def _filled(snapshot: Snapshot, policy: Policy) -> str:
     if not supply:
         return f"{load}{waiting} and nothing to carry them" if snapshot.load else "No load and no nodes"
     return f"{load}{waiting} of {_amount(Decimal(supply))} is {_percent(snapshot.load / supply)}"
+
+
+def _short_of(snapshot: Snapshot, policy: Policy) -> str:
+    """Why more are needed, where the floor is not the reason."""
+    filled = _filled(snapshot, policy)
+    if snapshot.load > policy.alarm * policy.capacity * snapshot.supplying:
+        return f"{filled}, over the alarm of {_percent(policy.alarm)}"
+    people = snapshot.around.unplaced
+    verb = "finds" if people == 1 else "find"
+    return f"{filled}, but {people} who {'is' if people == 1 else 'are'} moved off {verb} no room"
 
 
 def _lacks(snapshot: Snapshot, policy: Policy, lacking: int) -> str:

@@ -34,6 +34,7 @@ class Around:
     price: Decimal = Decimal(0)  # of a node, in dollars an hour
     floor: int = 0  # nodes that are wanted beforehand, whatever the load
     floor_because: str = ""
+    unplaced: int = 0  # viewers on nodes that drain, for whom no node has room as they are
 
 
 NO_PAST = Past()
@@ -49,6 +50,8 @@ class Candidate:
     reported: bool = True
     kept: bool = False
     age_s: float = 0.0
+    seats: int = 0  # who would have to go elsewhere
+    room: int | None = None  # seats on the other nodes in service, less those that others go to already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,7 @@ def snapshot(
     states = Counter(it.state for it in nodes)
     carrying = [it for it in nodes if it.state in REPORTING]
     waiting = waiting_of(around.waiting, carrying)
+    room = _room(nodes)
     return Snapshot(
         in_service=states[NodeState.IN_SERVICE],
         launching=sum(states[state] for state in LAUNCHING),
@@ -114,6 +118,8 @@ def snapshot(
                 reported=it.reported and it.state not in LAUNCHING,
                 kept=it.kept,
                 age_s=it.age_s,
+                seats=it.seats,
+                room=None if room is None or it.room is None else room - it.room,
             )
             for it in nodes
             if it.state in LAUNCHING or it.state is NodeState.IN_SERVICE
@@ -122,3 +128,12 @@ def snapshot(
         around=around,
         called=called,
     )
+
+
+def _room(nodes: list[Figures]) -> int | None:
+    """Seats on the nodes in service that nobody has, nor needs who is still on a node that drains; None where
+    that of one is not known."""
+    serving = [it.room for it in nodes if it.state is NodeState.IN_SERVICE]
+    displaced = sum(it.seats for it in nodes if it.state is NodeState.DRAINING)
+    known = [room for room in serving if room is not None]
+    return sum(known) - displaced if len(known) == len(serving) else None

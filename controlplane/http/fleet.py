@@ -106,9 +106,10 @@ async def add(request: FleetAdd, here: Here, operator: Operator) -> DrainView:
 
 @routes.post("/nodes/{id}/drain", responses=documented(401, 404, 409, 413, 422, 503))
 async def drain(id: str, here: Here, operator: Operator, request: DrainRequest | None = None) -> DrainView:
-    """No new viewers; it ends when empty or at its deadline. Again with a deadline: moves it."""
-    deadline = (request or DrainRequest()).deadline_s
-    return await here.fleet.drain(id, deadline, operator)
+    """No new viewers, and those it has are moved; it ends when empty or at its deadline. Again with a
+    deadline: moves it. The last edge is drained only where what is on air is named (409, last_edge)."""
+    wanted = request or DrainRequest()
+    return await here.fleet.drain(id, wanted.deadline_s, operator, named=wanted.channels)
 
 
 @routes.delete("/nodes/{id}/drain", responses=documented(401, 404, 409, 422, 503))

@@ -42,6 +42,7 @@ LATENCY_REL = "urn:showcaller:whep:ext:latency"
 
 Party = Annotated[str | None, Query(pattern=PARTY_PATTERN)]
 Edge = Annotated[str | None, Query(max_length=64)]
+Move = Annotated[str | None, Query(max_length=200)]
 Resource = Annotated[str, Path(max_length=128)]  # what is no session is not found
 
 
@@ -245,23 +246,28 @@ async def whep_show(channel: Channel) -> Response:
     status_code=201,
     response_class=Response,
     tags=["WHEP"],
-    responses=_CREATED | documented(400, 401, 406, 409, 413, 415, 422, 429, 503),
+    responses=_CREATED | documented(400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 503),
     openapi_extra=described(SDP),
 )
 async def whep(
-    channel: Channel, request: Request, here: Here, party: Party = None, edge: Edge = None
+    channel: Channel, request: Request, here: Here, party: Party = None, move: Move = None, edge: Edge = None
 ) -> Response:
     """Watch a channel: the body is the SDP offer, the answer's body the SDP answer.
 
     `party` is a word of the viewers' own choice: those of one node who say the same are served by one worker.
     It gives no right, and says who watches together to nobody else. `edge` is for who tries an edge out, and
-    needs the operator's token: there, if it has room.
+    needs the operator's token: there, if it has room. `move` is what an event `move` named: the
+    offer goes to the session that is kept for this viewer, once; where that is refused (403, 404, 409 with
+    move_taken) the one it has goes on.
     """
     if edge is not None:
         check_operator(request)
     offer = await read_text(request, SDP, SDP_LIMIT)
     address = request.client.host if request.client else ""
-    answer = await here.signaling.view(channel, offer, address, party, edge)
+    if move is None:
+        answer = await here.signaling.view(channel, offer, address, party, edge)
+    else:
+        answer = await here.signaling.follow(channel, move, offer)
     here.pages.event_streams.answered(answer.id, answer.answer)
     path = f"/whep/{channel}/{answer.id}"
     return _created(path, answer, _extensions(path), here)

@@ -69,8 +69,8 @@ class Transaction(Protocol):
         """How full the nodes in service of a role are."""
         ...
 
-    async def reserve(self, node_id: str) -> bool:
-        """Take one seat if the node is in service and has one: atomic, never overfills."""
+    async def reserve(self, node_id: str, seats: int = 1) -> bool:
+        """Take so many seats if the node is in service and has them: all or none, never overfills."""
         ...
 
     async def release(self, node_id: str, seats: int = 1) -> None:
@@ -124,6 +124,11 @@ class Transaction(Protocol):
 
     async def end_session(self, session_id: str, at: float, reason: EndReason) -> bool:
         """False if it had ended before."""
+        ...
+
+    async def take_move(self, session_id: str, at: float) -> bool:
+        """Whoever a session was reserved for has come to it: it is as one made at `at`. False if it has
+        ended, is nobody's reservation (any more), or was kept until before `at`."""
         ...
 
     async def purge_streams(self, ended_before: float) -> None:

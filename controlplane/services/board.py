@@ -6,9 +6,10 @@ on it is decided here. Ages are measured on the monotonic clock.
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
@@ -16,8 +17,10 @@ from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import GONE, REPORTING
 from controlplane.domain.streams.model import Session, Stream, StreamState
 from controlplane.wire.api import HistoryPoint, JournalEntry
-from controlplane.wire.nodes import NodeReport, Role, SessionKind, SessionReport, StreamReport
+from controlplane.wire.nodes import NodeReport, NodeState, Role, SessionKind, SessionReport, StreamReport
 from controlplane.wire.publishing import PublisherReport
+
+K = TypeVar("K")
 
 JOURNAL_SHOWN = 200
 PAUSE_S = 5.0  # a gap between two looks that says we stood still ourselves
@@ -49,6 +52,16 @@ class LatencyPost:
     at: float  # monotonic
 
 
+@dataclass(slots=True)
+class Drain:
+    """How the drain of a node goes, beside what its row says. Begins anew with a restarted manager."""
+
+    moved_at: deque[float] = field(default_factory=lambda: deque(maxlen=2000))  # monotonic
+    failed: int = 0  # moves that came to nothing
+    unplaced: int = 0  # viewers for whom no node has room just now
+    waits: str = ""  # for what, in words; "" while it goes on
+
+
 @dataclass
 class Board:
     nodes: dict[str, Node] = field(default_factory=dict)  # not terminated
@@ -62,11 +75,16 @@ class Board:
     publishers: dict[str, PublisherHeard] = field(default_factory=dict)  # by channel
     latency: dict[str, LatencyPost] = field(default_factory=dict)  # by session
     in_state_since: dict[str, float] = field(default_factory=dict)  # by channel, monotonic: `state_since`
+    drains: dict[str, Drain] = field(default_factory=dict)  # by node
 
     _looked_at: float | None = None
     _on_node: dict[str, set[str]] = field(default_factory=dict)
     _watching: dict[str, set[str]] = field(default_factory=dict)  # channel -> WHEP sessions
     _credentials: dict[str, str] = field(default_factory=dict)  # hash -> node
+    _successors: dict[str, str] = field(default_factory=dict)  # session -> the one its viewer is moved to
+    _kept: dict[str, None] = field(default_factory=dict)  # sessions that are reserved, and nobody's yet
+    _moving: dict[str, None] = field(default_factory=dict)  # sessions whose viewers have both, oldest first
+    _parties: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # channel, party -> sessions
 
     # what books puts here after a commit
 
@@ -77,8 +95,11 @@ class Board:
         if node.state in GONE:
             self.nodes.pop(node.id, None)
             self.heard.pop(node.id, None)
+            self.drains.pop(node.id, None)
             return
         self.nodes[node.id] = node
+        if node.state is not NodeState.DRAINING:
+            self.drains.pop(node.id, None)
         if node.credential_hash is not None:
             self._credentials[node.credential_hash] = node.id
         if node.id not in self.heard:
@@ -101,14 +122,33 @@ class Board:
             self._on_node.setdefault(session.node, set()).add(session.id)
             if session.kind is SessionKind.WHEP:
                 self._watching.setdefault(session.channel, set()).add(session.id)
+            if session.move_until is not None:
+                self._kept[session.id] = None
+            else:
+                self._kept.pop(session.id, None)
+            if session.moved_from is not None:
+                self._successors[session.moved_from] = session.id
+                if session.moved_from in self.sessions:
+                    self._moving[session.moved_from] = None
+            if session.id in self._successors:  # at start they come in any order
+                self._moving[session.id] = None
+            if session.party is not None:
+                self._parties.setdefault((session.channel, session.party), set()).add(session.id)
             return
         self.sessions.pop(session.id, None)
         self.latency.pop(session.id, None)
+        self._moving.pop(session.id, None)
+        self._kept.pop(session.id, None)
         self._discard(self._on_node, session.node, session.id)
         self._discard(self._watching, session.channel, session.id)
+        if session.moved_from is not None and self._successors.get(session.moved_from) == session.id:
+            del self._successors[session.moved_from]
+            self._moving.pop(session.moved_from, None)
+        if session.party is not None:
+            self._discard(self._parties, (session.channel, session.party), session.id)
 
     @staticmethod
-    def _discard(index: dict[str, set[str]], key: str, value: str) -> None:
+    def _discard(index: dict[K, set[str]], key: K, value: str) -> None:
         if (values := index.get(key)) is not None:
             values.discard(value)
             if not values:
@@ -134,6 +174,47 @@ class Board:
 
     def sessions_on(self, node: str) -> list[Session]:
         return [self.sessions[name] for name in self._on_node.get(node, ())]
+
+    def successor(self, session: str) -> Session | None:
+        """The session that a viewer is moved to, or was; None once that one has ended."""
+        name = self._successors.get(session)
+        return None if name is None else self.sessions.get(name)
+
+    def kept(self) -> list[Session]:
+        """The sessions that are reserved for viewers being moved, and that nobody has come to yet."""
+        return [self.sessions[name] for name in self._kept]
+
+    def moves(self) -> list[tuple[Session, Session]]:
+        """The viewers who are on their way: the session each has, and the one it is moved to."""
+        return [(self.sessions[old], self.sessions[self._successors[old]]) for old in self._moving]
+
+    def moving_from(self, node: str) -> int:
+        """Viewers on a node, by its rows or by its last report, who have a seat elsewhere already.
+
+        A connection may outlive its row, and the report is up to a second old, so of those without a row no
+        more are counted than the report has connections beyond the rows.
+        """
+        with_rows = sum(1 for old, _ in self.moves() if old.node == node)
+        heard = self.heard.get(node)
+        if heard is None or heard.report is None:
+            return with_rows
+        beyond = max(0, heard.report.connections - self.seats_on(node))
+        if not beyond:
+            return with_rows
+        told = heard.sessions or ()
+        gone = sum(1 for it in told if it.id in self._successors and it.id not in self.sessions)
+        return with_rows + min(beyond, gone)
+
+    def node_of_party(self, channel: str, party: str | None) -> str | None:
+        """The node in service where most of a party watch; None where none of it does."""
+        names = () if party is None else self._parties.get((channel, party), ())
+        counts = Counter(self.sessions[name].node for name in names)
+        there = [
+            (-number, name)
+            for name, number in counts.items()
+            if (node := self.nodes.get(name)) is not None and node.state is NodeState.IN_SERVICE
+        ]
+        return min(there)[1] if there else None
 
     def seats_on(self, node: str) -> int:
         return sum(1 for session in self.sessions_on(node) if session.seat)

@@ -127,6 +127,12 @@ class Change:
         await self.tx.add_session(session)
         self.done.sessions[session.id] = session
 
+    def replace_session(self, session: Session, **changes: Any) -> Session:
+        """A session's row has been written otherwise: what listeners and the board get."""
+        changed = replace(session, **changes)
+        self.done.sessions[session.id] = changed
+        return changed
+
     async def end_session(self, session: Session, reason: EndReason) -> bool:
         """End a session and give its seat back; False if that was done before."""
         if not await self.tx.end_session(session.id, self.now, reason):

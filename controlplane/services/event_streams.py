@@ -6,7 +6,8 @@ What happens while nobody reads is kept for the next reader; a session's streams
 
     active, inactive     whether somebody publishes; no `inactive` before the first `active`
     layers               what can be chosen from: {m-line: [{spatialLayerId, width, height, bitrate}]}
-    reconnect            make a new session (ours says the same by `move`, with the reason)
+    reconnect            make a new session (ours says the same by `move`, with the reason; a `move` with an
+                         address, which moves a viewer without a break, has no counterpart there)
     viewercount          {"viewercount": n}
     state, move, ended   as services.pages tells them
 
@@ -71,6 +72,10 @@ class EventStreams:
                 self._video_at[session] = index
                 return
 
+    def hears(self, session: str, name: str) -> bool:
+        """Whether somebody reads events of this name."""
+        return any(it.reader is not None and name in it.names for it in self._of_session.get(session, ()))
+
     def tell(self, session: str, event: Event) -> None:
         """An event of services.pages, for one session."""
         for stream in self._of_session.get(session, ()):
@@ -78,7 +83,7 @@ class EventStreams:
 
     def _tell(self, stream: _Stream, event: Event) -> None:
         name, data = event
-        if name == "move":
+        if name == "move" and "url" not in data:  # with an address it is an offer, and nothing breaks off
             stream.put(("reconnect", {}))
         elif name == "ended" or (name == "state" and data["state"] != "live"):
             if stream.was_active:
@@ -172,13 +177,17 @@ class EventStreams:
         stream = self._find(session, stream_id)
         reader = stream.reader = object()
         stream.news.set()  # whoever read before sees that it is over
-        while True:
-            while stream.waiting and stream.reader is reader:
-                yield stream.waiting.popleft()
-            if stream.ended or stream.reader is not reader:
-                return
-            stream.news.clear()
-            await stream.news.wait()
+        try:
+            while True:
+                while stream.waiting and stream.reader is reader:
+                    yield stream.waiting.popleft()
+                if stream.ended or stream.reader is not reader:
+                    return
+                stream.news.clear()
+                await stream.news.wait()
+        finally:
+            if stream.reader is reader:
+                stream.reader = None
 
     def drop(self, session: Session, stream_id: str) -> None:
         """The player ends it: what waits to be read is forgotten."""

@@ -11,6 +11,7 @@ How nodes are lost is in losses.py, what the clock brings about in rounds.py.
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from dataclasses import replace
 
 import structlog
@@ -18,7 +19,7 @@ import structlog
 from controlplane.config import FleetConfig, StageConfig
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import drain_is_over, missing, stopped_by_faults
-from controlplane.domain.nodes.states import GONE, LAUNCHING, LEAVING, REPORTING
+from controlplane.domain.nodes.states import COUNTED, GONE, LAUNCHING, LEAVING, REPORTING
 from controlplane.errors import Conflict, NotFound
 from controlplane.ports.control import NodeControl
 from controlplane.ports.provisioner import Instance, LaunchSpec, Provisioner, ProvisionError
@@ -26,6 +27,7 @@ from controlplane.services.background import Background
 from controlplane.services.board import Board
 from controlplane.services.books import MANAGER, Books, Change
 from controlplane.services.losses import Losses
+from controlplane.services.rehoming import give_back
 from controlplane.services.tokens import new_secret, sha256
 from controlplane.services.words import counted, spoken
 from controlplane.wire.api import DRAIN_S, DrainView
@@ -205,13 +207,18 @@ class Fleet:
 
         return await self._books.change(work)
 
-    async def drain(self, node_id: str, deadline_s: float | None, actor: str) -> DrainView:
-        """No new sessions; it ends when empty, or at its deadline with its viewers moved. Not replaced.
+    async def drain(
+        self, node_id: str, deadline_s: float | None, actor: str, *, named: Collection[str] = ()
+    ) -> DrainView:
+        """No new sessions, and its viewers are moved (services.moving); it ends when it is empty, or at its
+        deadline. Not replaced.
 
-        `deadline_s` None is DRAIN_S; a node that drains already keeps the deadline it has.
+        `deadline_s` None is DRAIN_S; a node that drains already keeps the deadline it has. The last edge of
+        what is on air is drained only where the channels are `named`: Conflict says which.
         """
 
         async def work(change: Change) -> tuple[Node, float]:
+            self._check_last_edge(await self._existing(change, node_id), named)
             return await self.begin_drain(change, node_id, deadline_s, actor), change.now
 
         node, now = await self._books.change(work)
@@ -222,6 +229,23 @@ class Fleet:
         return DrainView(
             node=node.id, state=node.state, viewers=self._board.seats_on(node.id), deadline_s=waits
         )
+
+    def _check_last_edge(self, node: Node, named: Collection[str]) -> None:
+        """Raises Conflict where nobody could watch what is on air any more, and whoever drains has not said
+        that he knows."""
+        if node.role is not Role.EDGE or node.state not in (NodeState.IN_SERVICE, NodeState.SUSPECT):
+            return
+        others = (it for it in self._board.nodes.values() if it.role is Role.EDGE and it.id != node.id)
+        unnamed = sorted(self._board.streams.keys() - set(named))
+        if unnamed and not any(it.state in COUNTED for it in others):
+            channels = " ".join(sorted(self._board.streams))
+            raise Conflict(
+                f"{node.id} is the last edge, and {' and '.join(unnamed)} would have none. Add one first "
+                f"(showcaller fleet add edge), or name what is on air: showcaller fleet drain {node.id} "
+                f"--yes {channels}",
+                code="last_edge",
+                title="It is the last edge of a live stream",
+            )
 
     async def begin_drain(self, change: Change, node_id: str, deadline_s: float | None, actor: str) -> Node:
         """The rows of a drain; `drain_has_begun` after the commit does the rest."""
@@ -247,7 +271,14 @@ class Fleet:
             return await change.move_node(node, NodeState.TERMINATED, reason, actor=actor)
         if node.state in LAUNCHING:
             return await change.move_node(node, NodeState.TERMINATING, reason, actor=actor)
-        return await change.move_node(node, NodeState.DRAINING, reason, actor=actor, drain_deadline=deadline)
+        viewers = self._board.viewers_on(node.id) if node.role is Role.EDGE else None
+        return await change.move_node(
+            *(node, NodeState.DRAINING, reason),
+            actor=actor,
+            drain_deadline=deadline,
+            drain_viewers=viewers,
+            drain_moved=0,
+        )
 
     async def drain_has_begun(self, node: Node) -> None:
         if node.state is NodeState.TERMINATING:
@@ -257,7 +288,11 @@ class Fleet:
         self._losses.wake.set()
 
     async def undrain(self, node_id: str, actor: str) -> DrainView:
-        """Take a drain back: in service again, and wanted again."""
+        """Take a drain back: in service again, and wanted again.
+
+        Seats that are kept for its viewers elsewhere are given back, unless somebody has come to them: those
+        finish their move. Who has moved stays where he is.
+        """
 
         async def work(change: Change) -> Node:
             node = await self._existing(change, node_id)
@@ -267,8 +302,14 @@ class Fleet:
                     code="not_draining",
                 )
             await self._wish(change, node, +1)
+            await give_back(change, [new for old, new in self._board.moves() if old.node == node.id])
+            moved = f", with {counted(node.drain_moved, 'viewer')} moved" if node.drain_moved else ""
             return await change.move_node(
-                node, NodeState.IN_SERVICE, f"{actor} took the drain back", actor=actor, drain_deadline=None
+                *(node, NodeState.IN_SERVICE, f"{actor} took the drain back{moved}"),
+                actor=actor,
+                drain_deadline=None,
+                drain_viewers=None,
+                drain_moved=0,
             )
 
         node = await self._books.change(work)

@@ -18,7 +18,9 @@ from controlplane.ports.provisioner import Provisioner
 from controlplane.services.background import Background
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
+from controlplane.services.rehoming import was_moved
 from controlplane.services.streams import Streams
+from controlplane.services.words import counted, lasting
 from controlplane.wire.nodes import NodeState, SessionKind
 
 log = structlog.get_logger(__name__)
@@ -117,7 +119,8 @@ class Losses:
                 why = f"its origin {node.id} has gone ({reason})"
                 await self._streams.publisher_gone(change, session, why, EndReason.MOVED)
             else:
-                await change.end_session(session, EndReason.MOVED)
+                moved = was_moved(self._board, session)
+                await change.end_session(session, EndReason.REHOMED if moved else EndReason.MOVED)
         for session in list(self._board.sessions.values()):
             if session.peer == node.id:
                 await change.end_session(session, EndReason.LEFT)
@@ -142,7 +145,14 @@ class Losses:
             node = await change.tx.node(node_id)
             if node is None or node.state is not NodeState.DRAINING:
                 return None
+            left = self._board.viewers_on(node.id)
             await self.lose_sessions(change, node, "it was drained")
+            if node.drain_viewers is not None:
+                took = max(0.0, change.now - node.state_since)
+                data = {"viewers": node.drain_viewers, "moved": node.drain_moved, "left": left}
+                text = f"{node.id} drained: {counted(node.drain_moved, 'viewer')} moved in {lasting(took)}"
+                text += f", {left} ended at the deadline." if left else "."
+                await change.note("fleet.drained", node.id, text, data=data | {"took_s": round(took, 1)})
             return await change.move_node(node, NodeState.TERMINATING, reason)
 
         node = await self._books.change(work)

@@ -1,6 +1,9 @@
 """What watch pages are told while they are open: server-sent events of a WHEP session and of a channel.
 
-    a session   state {"state": "live" | "waiting" | "ended", "edge"}   move {"reason"}   ended {}
+    a session   state {"state": "live" | "waiting" | "ended", "edge"}   ended {}
+                move {"reason"}           make a new session
+                move {"reason", "url"}    a seat is kept for you elsewhere: POST an offer there, once,
+                                          and leave when there is a picture; if it is refused, stay
     a channel   state {"on_air": bool, "viewers": n, "video_codec": "H264" | "VP8" | null}
 
 A page gets the present state at once and every change after it. Whether a session has been moved or its
@@ -8,7 +11,7 @@ stream has ended is in the database, so a page that reconnects to a restarted ma
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from controlplane.domain.streams.model import EndReason, Session, StreamState
 from controlplane.domain.streams.rules import page_state, shown_on_air
@@ -28,8 +31,10 @@ class _Queue(asyncio.Queue["Event | None"]):
 
 
 class Pages:
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, move_token: Callable[[str], str]) -> None:
+        """`move_token` makes the token that a viewer takes a reserved session with."""
         self._board = board
+        self._move_token = move_token
         self._sessions: dict[str, set[_Queue]] = {}
         self._channels: dict[str, set[_Queue]] = {}
         self._states: dict[str, Event] = {}  # what the sessions of a channel were told last
@@ -44,6 +49,8 @@ class Pages:
         for session in changed.sessions.values():
             if session.kind is SessionKind.WHEP and session.ended_at is not None:
                 self._end(session)
+            elif session.move_until is not None and session.moved_from is not None:
+                self._tell(session.moved_from, self._invitation(session))
         for channel, stream in changed.streams.items():
             event = self._session_event(channel)
             if self._states.get(channel) != event:
@@ -59,6 +66,17 @@ class Pages:
         for channel in list(self._channels):
             self._tell_channel(channel)
         self.event_streams.second()
+
+    def hears(self, session: str) -> bool:
+        """Whether a viewer can be told of a move now: its page reads the events of its session."""
+        return session in self._sessions or self.event_streams.hears(session, "move")
+
+    def _invitation(self, reserved: Session) -> Event:
+        """To the session that is kept for a viewer elsewhere."""
+        before = self._board.sessions.get(reserved.moved_from or "")
+        reason = f"{before.node} is being drained" if before is not None else "its node is being drained"
+        url = f"/whep/{reserved.channel}?move={self._move_token(reserved.id)}"
+        return "move", {"reason": reason, "url": url}
 
     def move(self, session: str, reason: str) -> None:
         """Tell a page to make a new session while its old one still runs."""
@@ -110,8 +128,11 @@ class Pages:
             if session.end_reason in _LAST_WORDS:
                 yield _LAST_WORDS[session.end_reason]
             return
-        first = self._of(session, self._session_event(session.channel))
-        async for event in self._follow(self._sessions, session.id, first):
+        first = [self._of(session, self._session_event(session.channel))]
+        kept = self._board.successor(session.id)
+        if kept is not None and kept.move_until is not None:  # told while its page listened to nobody
+            first.append(self._invitation(kept))
+        async for event in self._follow(self._sessions, session.id, *first):
             yield event
 
     def make_stream(self, session: Session, names: list[str] | None) -> str:
@@ -127,16 +148,17 @@ class Pages:
             yield event
 
     async def _follow(
-        self, queues: dict[str, set[_Queue]], key: str, first: Event
+        self, queues: dict[str, set[_Queue]], key: str, *first: Event
     ) -> AsyncGenerator[Event, None]:
         if self._closed:
             return
         queue = _Queue()
         queues.setdefault(key, set()).add(queue)
         try:
-            yield first
-            while (event := await queue.get()) is not None:
+            for event in first:
                 yield event
+            while (news := await queue.get()) is not None:
+                yield news
         finally:
             queues[key].discard(queue)
             if not queues[key]:

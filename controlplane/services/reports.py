@@ -14,6 +14,7 @@ from controlplane.domain.nodes.states import GONE, LEAVING, REPORTING
 from controlplane.domain.streams.model import EndReason, Session
 from controlplane.services.board import Board, Heard
 from controlplane.services.books import Books, Change
+from controlplane.services.rehoming import end_viewer, was_moved
 from controlplane.services.streams import Streams
 from controlplane.wire.nodes import (
     NodeOrder,
@@ -34,6 +35,7 @@ class _News:
 
     into_service: bool = False
     ended: list[Session] = field(default_factory=list)
+    moved: set[str] = field(default_factory=set)  # of those: viewers who have another session by now
     streams: list[StreamReport] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -86,6 +88,7 @@ class Reports:
             for session in self._board.sessions_on(node.id)
             if session.id in ended or session.id in missing
         ]
+        news.moved = {it.id for it in news.ended if was_moved(self._board, it)}
         news.streams = [said for said in report.streams if self._streams.differs(node.id, said)]
         return news
 
@@ -98,8 +101,10 @@ class Reports:
         return {
             session.id
             for session in self._board.sessions_on(node.id)
+            if session.id not in known
+            and session.move_until is None  # or nobody has come to it yet, and the node cannot know it
             # One from the future is not new: the clock was set back.
-            if session.id not in known and not 0 <= now - session.created_at <= SETTLED_S
+            and not 0 <= now - session.created_at <= SETTLED_S
         }
 
     async def _write(self, change: Change, node_id: str, news: _News) -> None:
@@ -123,7 +128,7 @@ class Reports:
                 )
             else:
                 # A page that still listens did not leave: its worker died, or it slept too long.
-                await change.end_session(session, EndReason.MOVED)
+                await end_viewer(change, session, moved=session.id in news.moved, why=EndReason.MOVED)
         for said in news.streams:
             await self._streams.said_by_origin(change, node_id, said)
 

@@ -154,7 +154,7 @@ class Rounds:
         if not drain_is_over(node, seats, self._clock.now()):
             return
         if seats == 0:
-            await self._losses.terminate(node.id, "drained: nobody is on it any more")
+            await self._losses.terminate(node.id, "it is drained, and nobody is on it any more")
             return
         told = self._losses.told_to_move.get(node.id)
         if told is None:

@@ -352,12 +352,14 @@ class Scaling:
             state=node.state,
             connections=seats if report is None else report.connections,
             reserved=seats,
+            moving=self._board.moving_from(node.id),
             relays=sum(1 for it in self._board.sessions_on(node.id) if it.kind is SessionKind.RELAY_OUT),
             mbps=0.0 if report is None else report.egress_bps / 1e6,
             fresh=age <= self._config.suspect_after_s,
             reported=node.in_service_at is not None,
             kept=not node.managed or any(it.origin == node.id for it in self._board.streams.values()),
             age_s=self._clock.now() - node.created_at,
+            room=node.capacity - seats,
         )
 
     def _around(self, group: Group, policy: Policy) -> Around:
@@ -369,6 +371,12 @@ class Scaling:
             price=self._price,
             floor=number,
             floor_because=why,
+            unplaced=sum(
+                drain.unplaced
+                for name, drain in self._board.drains.items()
+                if (node := self._board.nodes.get(name)) is not None
+                and (node.role, node.region) == (group.role, group.region)
+            ),
         )
 
     def launch_time(self, group: Group) -> LaunchTime:

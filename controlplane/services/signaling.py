@@ -19,6 +19,7 @@ from controlplane.domain.streams.states import FED
 from controlplane.errors import (
     BadRequest,
     ChannelOnAir,
+    Conflict,
     ControlError,
     Forbidden,
     NotFound,
@@ -31,8 +32,9 @@ from controlplane.services.books import Books, Change
 from controlplane.services.joining import Joining
 from controlplane.services.losses import Losses
 from controlplane.services.placement import NoRoom, take_seat
+from controlplane.services.rehoming import end_viewer, was_moved
 from controlplane.services.streams import Streams
-from controlplane.services.tokens import PublishClaims
+from controlplane.services.tokens import PublishClaims, Tokens
 from controlplane.services.waiting import Waiting
 from controlplane.services.words import spoken
 from controlplane.wire.nodes import (
@@ -71,8 +73,10 @@ class Signaling:
         losses: Losses,
         joining: Joining,
         waiting: Waiting,
+        tokens: Tokens,
     ) -> None:
         self._books = books
+        self._tokens = tokens
         self._board: Board = books.board
         self._control = control
         self._streams = streams
@@ -283,12 +287,48 @@ class Signaling:
         place.session = answer.id
         return answer
 
+    async def follow(self, channel: str, token: str, offer: str) -> SessionAnswer:
+        """A WHEP POST by a viewer who is moved, to the session that is reserved for it: once, and in time.
+
+        Whatever is refused here, the viewer still has the session that it watches by. Raises Forbidden for a
+        token that is not ours, NotFound for a move that is over, Conflict for one that was taken, and what
+        the node said of the offer.
+        """
+        session = await self._books.change_together(self._take, channel, self._tokens.read_move(token))
+        try:
+            return await self._ask(session, offer, session.party)
+        except (NodeUnreachable, ControlError) as error:
+            await self._books.change_together(Change.end_session, session, EndReason.REFUSED)
+            if isinstance(error, NodeUnreachable):
+                await self._losses.unreachable(error)
+                raise _no_answer(error) from error
+            raise
+
+    async def _take(self, change: Change, channel: str, session_id: str) -> Session:
+        row = await change.tx.session(session_id)
+        before = None if row is None or row.moved_from is None else await change.tx.session(row.moved_from)
+        gone = row is None or row.channel != channel or row.ended_at is not None
+        if gone or row is None or before is None or before.ended_at is not None:
+            raise _move_over()
+        if row.move_until is None:
+            raise Conflict(
+                "Somebody has come by this move already. Stay with the session that you have.",
+                code="move_taken",
+                title="The move was taken before",
+            )
+        if not await change.tx.take_move(session_id, change.now):
+            raise _move_over()
+        return change.replace_session(row, created_at=change.now, move_until=None)
+
     async def _view(self, channel: str, offer: str, party: str | None, edge: str | None) -> SessionAnswer:
         tried: list[str] = []
         said: ControlError | None = None
         while True:
+            prefer = edge or self._board.node_of_party(
+                channel, party
+            )  # a hint: the seat is taken in the database
             try:
-                session = await self._books.change_together(self._seat, channel, tried, edge)
+                session = await self._books.change_together(self._seat, channel, tried, party, prefer)
             except NoRoom as error:
                 raise said or error from None
             tried.append(session.node)
@@ -305,13 +345,20 @@ class Signaling:
                     raise
                 said = error
 
-    async def _seat(self, change: Change, channel: str, tried: list[str], edge: str | None) -> Session:
+    async def _seat(
+        self, change: Change, channel: str, tried: list[str], party: str | None, prefer: str | None
+    ) -> Session:
         stream = await change.tx.stream(channel)
         if stream is None or stream.state is StreamState.ENDED:
             raise NothingOnAir(channel)
-        node = await take_seat(change, Role.EDGE, avoid=tried, prefer=edge)
+        node = await take_seat(change, Role.EDGE, avoid=tried, prefer=prefer)
         session = Session(
-            id=new_session_id(), kind=SessionKind.WHEP, channel=channel, node=node, created_at=change.now
+            id=new_session_id(),
+            kind=SessionKind.WHEP,
+            channel=channel,
+            node=node,
+            created_at=change.now,
+            party=party,
         )
         await change.add_session(session)
         return session
@@ -319,7 +366,7 @@ class Signaling:
     async def leave(self, channel: str, session_id: str) -> None:
         """A WHEP DELETE."""
         session = await self._find(channel, session_id, SessionKind.WHEP)
-        await self._books.change_together(Change.end_session, session, EndReason.LEFT)
+        await self._books.change_together(end_viewer, session, moved=was_moved(self._board, session))
         self._streams.drop_session(session, "the viewer left")
 
     # relays
@@ -429,6 +476,14 @@ class Signaling:
 
 def _no_session() -> NotFound:
     return NotFound("The session has ended, or never was. Make a new one.", code="no_such_session")
+
+
+def _move_over() -> NotFound:
+    return NotFound(
+        "This move is over, or its time is. Stay with the session that you have.",
+        code="move_over",
+        title="The move is over",
+    )
 
 
 def _no_answer(error: NodeUnreachable) -> Unavailable:

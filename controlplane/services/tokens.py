@@ -202,5 +202,20 @@ class Tokens:
         """What the manager shows to this node's control endpoint. Different for each life of a name."""
         return hmac.new(self._key, f"control|{node.id}|{node.enrol_hash}".encode(), "sha256").hexdigest()
 
+    def move_token(self, session_id: str) -> str:
+        """What lets a viewer come to the session that is reserved for it. Made anew whenever it is told, and
+        kept nowhere: that it is used once, and in time, is the session's row to know."""
+        return f"{session_id}.{self._move_proof(session_id)}"
+
+    def read_move(self, token: str) -> str:
+        """The session that a move token is for. Raises Forbidden for one that is not ours."""
+        session_id, _, proof = token.partition(".")
+        if not hmac.compare_digest(proof.encode(), self._move_proof(session_id).encode()):
+            raise Forbidden("This is no move of ours. Make a session without it.", code="bad_move")
+        return session_id
+
+    def _move_proof(self, session_id: str) -> str:
+        return hmac.new(self._key, f"move|{session_id}".encode(), "sha256").hexdigest()[:40]
+
 
 _ASK = "Ask for a new one: showcaller token create --publish CHANNEL"

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.nodes.moving import pace, time_left
 from controlplane.domain.nodes.states import GONE, REPORTING
 from controlplane.domain.streams.model import Stream, StreamState
 from controlplane.domain.streams.rules import percentile
 from controlplane.ports.clock import Clock
-from controlplane.services.board import Board
+from controlplane.services.board import Board, Drain
 from controlplane.services.words import policy_words
 from controlplane.wire.api import (
+    DrainProgress,
     GroupView,
     HistoryPoint,
     LatencyView,
@@ -69,7 +71,26 @@ class Views:
             pid=node.pid,
             reserved=board.seats_on(node.id),
             drain_deadline=node.drain_deadline,
+            drain=self._drain(node),
             launch_s=None if node.in_service_at is None else round(node.in_service_at - node.created_at, 3),
+        )
+
+    def _drain(self, node: Node) -> DrainProgress | None:
+        if node.state is not NodeState.DRAINING or node.drain_viewers is None:
+            return None
+        left = self._board.viewers_on(node.id)
+        drain = self._board.drains.get(node.id, Drain())
+        rate = pace(drain.moved_at, self._clock.monotonic())
+        return DrainProgress(
+            since=node.state_since,
+            viewers=node.drain_viewers,
+            moved=node.drain_moved,
+            moving=self._board.moving_from(node.id),
+            left=left,
+            failed=drain.failed,
+            rate=None if rate is None else round(rate, 2),
+            eta_s=time_left(left, rate),
+            waits=drain.waits,
         )
 
     def nodes(self) -> list[NodeDetail]:

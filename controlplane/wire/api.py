@@ -29,6 +29,20 @@ class NodeView(Message):
     age_s: float | None  # of the last report; None before the first one
 
 
+class DrainProgress(Message):
+    """How the viewers of an edge that drains are moved."""
+
+    since: float  # Unix time
+    viewers: int  # when it began
+    moved: int  # who have a session elsewhere by now
+    moving: int  # who are on their way
+    left: int  # who are on it, those on their way too; the rest has left by itself
+    failed: int  # moves that came to nothing, and are tried again
+    rate: float | None = None  # moved a second, of late
+    eta_s: float | None = None  # until the last has been moved, at this rate
+    waits: str = ""  # for what, in words; "" while it goes on
+
+
 class NodeDetail(NodeView):
     """What the Fleet screen shows beside the contract's figures."""
 
@@ -46,6 +60,7 @@ class NodeDetail(NodeView):
     pid: int | None = None
     reserved: int = 0
     drain_deadline: float | None = None  # Unix time
+    drain: DrainProgress | None = None  # of an edge that drains
     launch_s: float | None = None  # asked for -> in service, measured
 
 
@@ -118,9 +133,13 @@ DRAIN_S = 60.0  # a drain's deadline where none is given
 
 
 class DrainRequest(Request):
-    """`POST /api/v1/nodes/{id}/drain`. Without a deadline: 60 s, and a drain that runs keeps its own."""
+    """`POST /api/v1/nodes/{id}/drain`. Without a deadline: 60 s, and a drain that runs keeps its own.
+
+    `channels` are those that would have no edge left: whoever drains the last one names them.
+    """
 
     deadline_s: float | None = Field(default=None, ge=0, le=86_400)
+    channels: list[str] = Field(default=[], max_length=100)
 
 
 class DrainView(Message):

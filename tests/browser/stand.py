@@ -102,6 +102,8 @@ class Stand:
         self.made: list[str] = []
         self.deleted: list[str] = []
         self.offers: list[str] = []
+        self.moves: list[str] = []  # tokens that were come with
+        self.over: set[str] = set()  # of moves that are refused
         self.cut_answers = 0  # so many answers break off in the middle
         self.restless = False  # every session is told to move at once
         self.interval_s = 1.0  # how often pages are told to post their latency
@@ -168,6 +170,12 @@ class Stand:
         for viewer in self.viewers.values():
             viewer.events.put_nowait(("move", {"reason": "edge-1 is drained"}))
 
+    def invite(self, token: str) -> None:
+        """A seat is kept elsewhere for every viewer, as a drain does it."""
+        for viewer in self.viewers.values():
+            said = {"reason": "edge-1 is being drained", "url": f"/whep/main?move={token}"}
+            viewer.events.put_nowait(("move", said))
+
     def silence(self) -> None:
         """The edge of every viewer stops without a word; new sessions are fine."""
         for viewer in self.viewers.values():
@@ -227,6 +235,11 @@ class Stand:
 
         @app.post("/whep/{channel}")
         async def whep(channel: str, request: Request) -> Response:
+            move = request.query_params.get("move")
+            if move is not None:
+                self.moves.append(move)
+            if move is not None and move in self.over:
+                return _problem(404, "move_over", {})
             if self.refusal:
                 self.refused += 1
                 status, code, headers = self.refusal

@@ -104,6 +104,41 @@ async def test_a_move_makes_the_new_session_before_it_leaves_the_old(
     assert facts["sessions"] == 2
 
 
+async def test_a_seat_that_is_kept_elsewhere_is_taken_and_left_for_no_other(
+    stand: Stand, watch_page: OpenPage
+) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    await shows_new_pictures(watch)
+    frozen = (await watch.facts())["frozenMs"]
+    stand.invite("one")
+    await wait_for(
+        lambda: stand.deleted == stand.made[:1] and len(stand.made) == 2, 10, "old session deleted"
+    )
+    assert stand.moves == ["one"]
+    await shows_new_pictures(watch)
+    assert [state for state, _ in await watch.history()] == ["connecting", "playing"]
+    assert (await watch.facts())["frozenMs"] - frozen < 700
+
+
+async def test_a_move_that_is_refused_leaves_the_page_where_it_is_until_the_next(
+    stand: Stand, watch_page: OpenPage
+) -> None:
+    watch = await watch_page(stand.watch)
+    await plays(watch)
+    stand.over = {"late"}
+    stand.invite("late")
+    await wait_for(lambda: stand.moves == ["late"], 10, "the page asks")
+    await shows_new_pictures(watch)
+    await shows_new_pictures(watch)
+    assert (len(stand.made), stand.deleted) == (1, []), "it asks for no other seat, and keeps its own"
+    assert [state for state, _ in await watch.history()] == ["connecting", "playing"]
+    stand.invite("two")
+    await wait_for(lambda: stand.deleted == stand.made[:1], 10, "the next one is taken")
+    assert stand.moves == ["late", "two"]
+    await shows_new_pictures(watch)
+
+
 async def test_media_goes_on_while_the_manager_is_away(stand: Stand, watch_page: OpenPage) -> None:
     watch = await watch_page(stand.watch)
     await plays(watch)

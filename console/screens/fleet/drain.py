@@ -1,4 +1,6 @@
-"""The dialog that drains a node: what it does and to whom, the deadline, and Cancel first."""
+"""The dialog that drains a node: what it does and to whom, the deadline, and Cancel first.
+
+Where it is the last edge, what is on air is to be typed: a word that nobody types by mistake."""
 
 from dataclasses import dataclass
 
@@ -6,6 +8,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Label
 
+from console.core.effects import channels_without
 from console.core.errors import UsageError
 from console.core.units import parse_duration
 from console.screens.fleet import widgets
@@ -19,12 +22,14 @@ LONGEST_S = 86_400.0  # what the manager takes
 class Drain:
     node: str
     deadline_s: float
+    channels: tuple[str, ...] = ()  # that were named, as they will have no edge
 
 
 class DrainDialog(Dialog[Drain]):
     def __init__(self, view: View, node: str, deadline: str = "5m") -> None:
         self._node, self._deadline = node, deadline
         effect = widgets.drain_effect(view.state.nodes[node], view)
+        self._channels = tuple(channels_without(view.nodes, view.state.streams.values(), node))
         super().__init__(
             f"Drain {node}", widgets.drain_lines(effect), [CANCEL, Choice("drain", "Drain", "danger")]
         )
@@ -33,6 +38,10 @@ class DrainDialog(Dialog[Drain]):
         with Horizontal(classes="field"):
             yield Label("Deadline")
             yield Field(self._deadline, id="deadline", placeholder="60s, 5m, 1h")
+        if self._channels:
+            with Horizontal(classes="field"):
+                yield Label("On air")
+                yield Field("", id="channels", placeholder=f"type {' '.join(self._channels)} to drain it")
 
     async def chosen(self, choice: str) -> None:
         try:
@@ -41,4 +50,10 @@ class DrainDialog(Dialog[Drain]):
             self.wrong(str(error))
             self.set_focus(self.query_one("#deadline"))
             return
-        self.dismiss(Drain(self._node, deadline))
+        if self._channels:
+            named = self.query_one("#channels", Field)
+            if sorted(named.value.split()) != sorted(self._channels):
+                self.wrong(f"Type {' '.join(self._channels)}: no edge will be left for it")
+                self.set_focus(named)
+                return
+        self.dismiss(Drain(self._node, deadline, self._channels))

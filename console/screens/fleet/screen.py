@@ -71,7 +71,11 @@ class FleetScreen(Page):
         why.border_subtitle = "w whole fleet" if chosen else "w chosen node"
         entries = self.view.journal_about([chosen] if chosen else None)
         rows = max(1, why.size.height - 2)
-        why.show(entry_lines(entries, why.room, rows))
+        draining = [it for it in self.view.nodes if chosen in (None, it.id)]
+        lines = widgets.drains(draining, why.room)[:rows]
+        if len(lines) < rows:
+            lines += entry_lines(entries, why.room, rows - len(lines))
+        why.show(lines)
 
     def chosen_node(self) -> str | None:
         return self.table.chosen

@@ -1,7 +1,9 @@
 """The Fleet's rows, the lines of Why, and what a drain would do. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from console.core.effects import drain_words
 from console.screens.shared import figures, words
 from console.screens.shared.table import Column, Row
 from console.screens.shared.view import COMING, SERVING, View
@@ -33,6 +35,8 @@ def state_line(node: NodeDetail, now: float) -> Line:
     if node.state == NodeState.DRAINING and node.drain_deadline is not None:
         left = max(0, int(node.drain_deadline - now))
         text += f" {left // 60}:{left % 60:02d} left"
+        if node.drain is not None and node.drain.waits:
+            return [(f"▲ {look.word}, waits", "bold $warn")]
     elif node.state in COMING or node.state == NodeState.SUSPECT:
         text += f" {figures.age(now - node.state_since)}"
     return [(text, look.style)]
@@ -64,6 +68,17 @@ def row(node: NodeDetail, view: View, bar_width: int) -> Row:
         "pid": [(str(node.pid or "-"), "$muted")],
     }
     return Row(node.id, cells)
+
+
+def drains(nodes: Iterable[NodeDetail], width: int) -> list[Line]:
+    """How the drains of these go, a paragraph each, for above the journal."""
+    lines: list[Line] = []
+    for node in nodes:
+        if node.drain is not None and node.drain.viewers:
+            mark, style = ("▲", "bold $warn") if node.drain.waits else ("▼", "bold")
+            text = f"{mark} {node.id}: {drain_words(node.drain)}."
+            lines += words.wrap([(text, style)], width)
+    return lines
 
 
 def searched(node: NodeDetail) -> str:
@@ -126,10 +141,9 @@ def drain_lines(effect: DrainEffect) -> list[Line]:
         ],
     ]
     if effect.role is Role.EDGE:
-        then = "who is still there then is moved, and sees a short pause at most."
-        lines.append(
-            [(f"No new viewers come to it. It ends when it is empty, or at the deadline: {then}", "")]
-        )
+        moved = "No new viewers come to it, and its own are moved at once, without a break. "
+        over = "It ends when it is empty, or at the deadline: who is still there then begins anew."
+        lines.append([(moved + over, "")])
     else:
         then = "what is still published to it then is published again, to another one."
         lines.append(

@@ -45,9 +45,9 @@ _RESERVE = (
     .where(
         t.nodes.c.id == bindparam("of_id"),
         t.nodes.c.state == _IN_SERVICE,
-        t.nodes.c.reserved < t.nodes.c.capacity,
+        t.nodes.c.reserved + bindparam("seats") <= t.nodes.c.capacity,
     )
-    .values(reserved=t.nodes.c.reserved + 1)
+    .values(reserved=t.nodes.c.reserved + bindparam("seats"))
 )
 _RELEASE = (
     update(t.nodes)
@@ -178,8 +178,8 @@ class SqlTransaction:
             Room(row.id, row.capacity, row.reserved) for row in await self._rows(_ROOMS, of_role=role.value)
         ]
 
-    async def reserve(self, node_id: str) -> bool:
-        return await self._changed(_RESERVE, of_id=node_id) == 1
+    async def reserve(self, node_id: str, seats: int = 1) -> bool:
+        return await self._changed(_RESERVE, of_id=node_id, seats=seats) == 1
 
     async def release(self, node_id: str, seats: int = 1) -> None:
         await self._changed(_RELEASE, of_id=node_id, seats=seats)
@@ -270,6 +270,12 @@ class SqlTransaction:
 
     async def end_session(self, session_id: str, at: float, reason: EndReason) -> bool:
         return await self._changed(_END_SESSION, of_id=session_id, ended_at=at, end_reason=reason.value) == 1
+
+    async def take_move(self, session_id: str, at: float) -> bool:
+        s = t.sessions.c
+        kept = and_(s.id == session_id, s.ended_at.is_(None), s.move_until >= at)
+        statement = update(t.sessions).where(kept).values(created_at=at, move_until=None)
+        return await self._changed(statement) == 1
 
     async def purge_sessions(self, ended_before: float) -> None:
         await self._c.execute(delete(t.sessions).where(t.sessions.c.ended_at < ended_before))

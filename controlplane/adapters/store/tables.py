@@ -72,6 +72,8 @@ nodes = Table(
     Column("in_service_at", Double),
     Column("faulted_at", Double),
     Column("drain_deadline", Double),
+    Column("drain_viewers", Integer),
+    Column("drain_moved", Integer, nullable=False, server_default="0"),
     Column("control_fingerprint", String(95)),
     CheckConstraint("reserved >= 0 AND reserved <= capacity", name="seats"),
 )
@@ -103,6 +105,9 @@ sessions = Table(
     Column("peer", String(64)),
     Column("ended_at", Double, index=True),
     Column("end_reason", String(16)),
+    Column("party", String(64)),
+    Column("moved_from", String(64)),
+    Column("move_until", Double),
     Index("ix_sessions_node", "node"),
 )
 

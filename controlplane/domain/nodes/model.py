@@ -33,6 +33,8 @@ class Node:
     in_service_at: float | None = None  # the first time
     faulted_at: float | None = None
     drain_deadline: float | None = None
+    drain_viewers: int | None = None  # who were on it when its drain began
+    drain_moved: int = 0  # of those: who have a session elsewhere by now
     control_fingerprint: str | None = None  # of its control endpoint's certificate: SHA-256, "AB:CD:.."
 
 

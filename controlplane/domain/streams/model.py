@@ -42,11 +42,17 @@ class EndReason(StrEnum):
     STREAM_ENDED = "stream_ended"
     REPLACED = "replaced"  # the same publisher or edge came back with a new one
     REFUSED = "refused"  # the node did not take it
+    REHOMED = "rehomed"  # the viewer has another one by now, on the node that it was moved to
+    GIVEN_BACK = "given_back"  # a seat that was kept for a viewer being moved, and that nobody came for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A WebRTC peer on a node. Ended sessions are kept a little while, so that their page can be told why."""
+    """A WebRTC peer on a node. Ended sessions are kept a little while, so that their page can be told why.
+
+    A viewer that is moved has two for a moment: the one it watches by, and one that was reserved for it
+    elsewhere (`moved_from`), which no peer has come to before `move_until` is None.
+    """
 
     id: str
     kind: SessionKind
@@ -56,6 +62,9 @@ class Session:
     peer: str | None = None  # relay_out: the edge that receives
     ended_at: float | None = None
     end_reason: EndReason | None = None
+    party: str | None = None  # whom a viewer watches with, in its own word
+    moved_from: str | None = None  # the viewer's session before, on the node that is drained
+    move_until: float | None = None  # nobody has come to it yet, and it is kept until then
 
     @property
     def seat(self) -> bool:

@@ -9,6 +9,8 @@
  *   what happens                                   what the player does
  *   nothing on air (409)                           waits: the channel's events, and asks again now and then
  *   event `move` on the session                    makes `next` at once; `live` plays on meanwhile
+ *   event `move` with an address                   the same, by the seat that is kept there for this page, once; when
+ *                                                  that comes to nothing `live` plays on, and another one is told
  *   ICE failed or disconnected, another network,
  *   or nothing received for 2 s                    restarts ICE, and gives `live` 1.5 s to come back by that
  *   that is of no use, DTLS closed, or
@@ -47,6 +49,9 @@ const FULL_AGAIN_MS = 5000;
 const BLOCKED_AGAIN_MS = 10_000; // a network does not change its mind every second
 const REPLACED_MS = 10_000; // a dead edge is replaced well within this
 const ENDED_SHOWN_MS = 8000;
+const SMOOTH_PICTURES = 3; // while another session plays on: after the first picture there may be a pause
+const SMOOTH_GAP_MS = 100; // at most between those
+const SMOOTH_WAIT_MS = 600; // a slow source never has so many in such a time: then it is waited no longer
 
 /** The names of the video codecs that this browser can receive now, as the stream manager writes them. */
 function decoders() {
@@ -212,7 +217,11 @@ export class Player {
         else if (leg === this.#live) this.edge = leg.edge;
         this.#onchange();
       },
-      move: () => {
+      move: ({ url }) => {
+        if (url) {
+          this.#invited(leg, url);
+          return;
+        }
         if (leg.moved) return; // said again after a reconnection; retries are under way
         leg.moved = true;
         this.#moving = true;
@@ -232,6 +241,18 @@ export class Player {
     });
   }
 
+  /** A seat is kept for us elsewhere: the session for it is made beside the one that plays. */
+  #invited(leg, url) {
+    const { search } = new URL(url, leg.session.url);
+    if (leg !== this.#live) {
+      leg.invitation = search; // it has yet to show a picture: then it is made use of
+      return;
+    }
+    if (this.#next && !this.#next.guided) return; // the picture is lost, and a session is being made for that
+    if (this.#next) this.#abandonNext();
+    this.#join(search);
+  }
+
   #toldEnded(leg) {
     if (leg === this.#live || !this.#live || !this.#fresh(this.#live)) this.#ended();
     else this.#abandonNext();
@@ -247,7 +268,8 @@ export class Player {
 
   // -- making a leg --------------------------------------------------------------------------------------
 
-  async #join() {
+  /** `invitation` is the query of an address that a seat is kept at for us; '' for any. */
+  async #join(invitation = '') {
     if (this.#next) return;
     clearTimeout(this.#retryTimer);
     this.#retryTimer = null;
@@ -271,17 +293,22 @@ export class Player {
       restarted: false, // since there were pictures last
       lastPictureAt: null,
       moved: false, // told to go elsewhere
+      guided: invitation !== '', // made by an invitation: when it comes to nothing, another one will be told
+      invitation: null, // told before it had a picture
+      firstPictureAt: null,
+      pictures: 0, // in a row, without a pause
       lost: false, // its transport is gone
       dropped: false,
     };
     this.#next = leg;
     try {
-      await session.open(this.#endpoint);
+      await session.open(this.#endpoint + invitation);
     } catch (error) {
       session.close(); // also after a failure it does not know of
       if (leg.dropped) return;
       this.#next = null;
-      this.#refused(error);
+      if (leg.guided) this.#retryIfIdle(); // which does nothing while `live` plays
+      else this.#refused(error);
       return;
     }
     if (leg.dropped) return; // session.close() was called on the way and has deleted the resource
@@ -397,10 +424,20 @@ export class Player {
 
   /** A new picture of this leg exists. */
   #alive(leg) {
-    leg.lastPictureAt = performance.now();
+    const now = performance.now();
+    leg.firstPictureAt ??= now;
+    leg.pictures = now - (leg.lastPictureAt ?? now) <= SMOOTH_GAP_MS ? leg.pictures + 1 : 1;
+    leg.lastPictureAt = now;
     if (!leg.restarting) leg.restarted = false;
-    if (leg === this.#next) this.#takeScreen(leg);
+    if (leg === this.#next && this.#smooth(leg)) this.#takeScreen(leg);
     if (leg === this.#live && this.state !== 'playing') this.#say('playing');
+  }
+
+  /** Whether the pictures of a leg that is to take the screen come evenly; nobody waits for that without a picture. */
+  #smooth(leg) {
+    if (!this.#live || !this.#fresh(this.#live) || document.hidden) return true;
+    if (!leg.video.requestVideoFrameCallback) return true;
+    return leg.pictures >= SMOOTH_PICTURES || performance.now() - leg.firstPictureAt > SMOOTH_WAIT_MS;
   }
 
   #fresh(leg) {
@@ -425,6 +462,7 @@ export class Player {
       leg.video.play().catch(() => {});
     }
     if (old) this.#drop(old);
+    if (leg.invitation !== null) this.#join(leg.invitation);
   }
 
   #lost(leg, over) {
@@ -495,7 +533,7 @@ export class Player {
     if (this.#fresh(leg)) {
       if (now - leg.since > STEADY_MS) this.#attempts = 0;
       // It came back by itself while a replacement was on its way: no need of that.
-      if (next && !this.#moving) this.#abandonNext();
+      if (next && !this.#moving && !next.guided) this.#abandonNext();
     } else {
       const why = this.#whyStill(leg);
       this.#say('reconnecting', why, why === this.reason ? this.detail : null);

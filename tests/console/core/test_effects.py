@@ -1,7 +1,15 @@
 """What a step would do, in words."""
 
-from console.core.effects import as_left, effect_of_add, effect_of_down, effect_of_drain, effect_of_stop
-from controlplane.wire.api import GroupView, LatencyView, NodeView, StreamView
+from console.core.effects import (
+    as_left,
+    channels_without,
+    drain_words,
+    effect_of_add,
+    effect_of_down,
+    effect_of_drain,
+    effect_of_stop,
+)
+from controlplane.wire.api import DrainProgress, GroupView, LatencyView, NodeView, StreamView
 from controlplane.wire.nodes import NodeState, Role
 
 
@@ -40,6 +48,28 @@ def test_a_drain_says_how_many_are_on_the_node_and_what_is_left() -> None:
 
 def test_draining_the_last_one_says_that_nobody_serves() -> None:
     assert "nobody serves as edge" in effect_of_drain([node("edge-1", 1)], "edge-1")
+
+
+def test_the_last_edge_takes_what_is_on_air_along() -> None:
+    streams = [stream("side", 0), stream("main", 3)]
+    alone = [node("edge-1", 3), node("edge-2", 1, NodeState.DRAINING), node("origin-1", 1)]
+    assert channels_without(alone, streams, "edge-1") == ["main", "side"]
+    assert channels_without(alone, [], "edge-1") == []
+    assert channels_without(alone, streams, "edge-2") == [], "its deadline may be moved without a word"
+    assert channels_without(alone, streams, "origin-1") == []
+    for state in (NodeState.IN_SERVICE, NodeState.SUSPECT, NodeState.BOOTING):
+        assert channels_without([*alone, node("edge-3", 0, state)], streams, "edge-1") == []
+
+
+def test_a_drain_tells_how_far_it_is() -> None:
+    progress = DrainProgress(since=0, viewers=1400, moved=1241, moving=20, left=157, failed=2, eta_s=12.3)
+    words = "1,241 of 1,400 moved, 20 moving, 157 left, 2 moves failed, about 12 s"
+    assert drain_words(progress) == words
+    assert drain_words(progress.model_copy(update={"waits": "waits for room"})).endswith(
+        "; it waits for room"
+    )
+    over = DrainProgress(since=0, viewers=3, moved=2, moving=0, left=0, failed=0, eta_s=0)
+    assert drain_words(over) == "2 of 3 moved, 0 left"
 
 
 def test_a_node_that_drains_already_is_not_counted_among_those_that_serve() -> None:

@@ -27,6 +27,7 @@ from console.core.stage import Report, StageOptions
 from console.core.target import ConsoleOptions, Target
 from console.screens.shared.page import Page
 from controlplane.wire.api import (
+    DrainProgress,
     GroupView,
     HistoryPoint,
     JournalEntry,
@@ -198,7 +199,22 @@ def snapshot(**more: Any) -> Snapshot:
     nodes = [
         node("origin-1", connections=1),
         node("edge-1", connections=371),
-        node("edge-2", NodeState.DRAINING, 340, drain_deadline=START + 200),
+        node(
+            "edge-2",
+            NodeState.DRAINING,
+            340,
+            drain_deadline=START + 200,
+            drain=DrainProgress(
+                since=START - 100,
+                viewers=400,
+                moved=58,
+                moving=20,
+                left=340,
+                failed=1,
+                rate=9.5,
+                eta_s=35.8,
+            ),
+        ),
         node(
             "edge-3", NodeState.SUSPECT, 241, state_since=START - 12, age_s=12.2, egress_bps=None, rtt_ms=None
         ),

@@ -10,6 +10,7 @@ from textual.widgets import Input
 
 from console.commands import PublishWords
 from console.core import media_files
+from console.core.client import Client
 from console.core.target import Target
 from console.handlers import free_channel, left_words
 from console.messages import DrillEnded, DrillSeen, DrillStep, DrillWaits
@@ -17,6 +18,7 @@ from console.screens.broadcast import dialogs
 from console.screens.broadcast.dialogs import FieldError, Seen, complete, look, make_spec, shared_start
 from console.screens.fleet.drain import DrainDialog
 from console.screens.shared.dialog import Checkbox, Dialog
+from controlplane.wire.api import DrainView
 from controlplane.wire.drills import DrillKind, DrillRequest, Milestone
 from controlplane.wire.nodes import NodeState
 from tests.console.screens.conftest import OpenStand
@@ -43,6 +45,38 @@ async def test_draining_the_last_one_says_so(stand: OpenStand) -> None:
     async with stand(quiet(), page="2") as it:
         await it.press("down", "d")
         await it.until_shown("1 -> 0 edges", "It is the last edge in service")
+
+
+async def test_the_last_edge_of_what_is_on_air_is_drained_when_that_is_typed(
+    stand: OpenStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drained: list[Any] = []
+
+    async def drain(self: Client, *words: Any) -> DrainView:
+        drained.append(words)
+        return DrainView(node="edge-1", state=NodeState.DRAINING, viewers=371, deadline_s=300)
+
+    monkeypatch.setattr(Client, "drain", drain)
+    nodes = [node("origin-1"), node("edge-1", connections=371)]
+    async with stand(snapshot(nodes=nodes), page="2") as it:
+        await it.press("down", "d")
+        await it.until_shown("type main to drain it")
+        await it.press("right", "enter")
+        await it.until_shown("Type main: no edge will be left for it")
+        assert focus(it) == "channels"
+        await it.type("main")
+        await it.press("enter", "enter")
+        await it.until_shown("edge-1 is draining: 371 connections on it")
+        assert drained == [("edge-1", 300.0, ("main",))]
+
+
+async def test_a_drain_says_on_the_page_how_far_it_is_and_what_it_waits_for(stand: OpenStand) -> None:
+    async with stand(snapshot(), page="2") as it:
+        await it.until_shown("▼ edge-2: 58 of 400 moved, 20 moving, 340 left, 1 move failed, about 36 s.")
+        progress = {"since": 0, "viewers": 9, "moved": 2, "moving": 0, "left": 7, "failed": 0}
+        waits = progress | {"waits": "waits for room: 7 of 9 left, no edge has a seat; add one"}
+        it.feed.up(snapshot(nodes=[node("edge-2", NodeState.DRAINING, 7, drain_deadline=2e9, drain=waits)]))
+        await it.until_shown("▲ draining, waits", "▲ edge-2: 2 of 9 moved, 7 left; it waits for room: 7 of 9")
 
 
 async def test_too_little_room_elsewhere_says_so(stand: OpenStand) -> None:

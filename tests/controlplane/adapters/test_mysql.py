@@ -64,6 +64,7 @@ WORK: list[Work] = [
     lambda tx: tx.streams_on_air(),
     lambda tx: tx.purge_streams(1.0),
     lambda tx: tx.add_session(SESSION),
+    lambda tx: tx.take_move("s", 1.0),
     lambda tx: tx.session("s"),
     lambda tx: tx.sessions(),
     lambda tx: tx.end_session("s", 2.0, EndReason.LEFT),

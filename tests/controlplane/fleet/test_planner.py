@@ -379,3 +379,34 @@ def test_while_nothing_is_heard_nobody_is_ended(policy: Policy, nodes: int, conn
         decision = plan(made, policy, float(now))
         assert all(action.kind == "add" for action in decision.actions)
         past = decision.after
+
+
+def test_nobody_is_ended_while_those_on_it_would_fit_nowhere() -> None:
+    """Megabits say that one could go; its people need seats."""
+    small = {"unit": "mbps", "capacity": 1000}
+    nodes = [
+        Figures(node="edge-1", connections=30, reserved=30, mbps=30, room=20),
+        Figures(node="edge-2", connections=25, reserved=25, mbps=25, room=25),
+    ]
+    made = snapshot(nodes, Unit.MBPS, past=LONG, called="edge")
+    decision = decide(made, **small)
+    assert (decision.held_by, decision.actions) == ("room", ())
+    assert "there are 20 seats for the 25 on edge-2" in decision.because
+    roomier = [replace(nodes[0], room=25), nodes[1]]
+    assert decide(snapshot(roomier, Unit.MBPS, past=LONG, called="edge"), **small).actions
+    # Who is still on one that drains needs some of those seats.
+    leaving = Figures(node="edge-3", state=NodeState.DRAINING, connections=3, reserved=3, moving=2, mbps=3)
+    made = snapshot([*roomier, leaving], Unit.MBPS, past=LONG, called="edge")
+    assert "there are 24 seats for the 25 on edge-2" in decide(made, **small).because
+    unknown = [replace(it, room=None) for it in nodes]
+    assert decide(snapshot(unknown, Unit.MBPS, past=LONG, called="edge"), **small).actions
+
+
+def test_who_is_moved_off_and_finds_no_room_brings_another_node() -> None:
+    homeless = Around(unplaced=4)
+    decision = decide(group(100, around=homeless))
+    assert decision.actions == (Action("add", 1),)
+    assert "100 of 400 is 25 %, but 4 who are moved off find no room" in decision.because
+    assert decide(group(100, launching=1, around=homeless)).actions == (), "one is coming"
+    assert decide(group(100, around=homeless), max=1).held_by == "max"
+    assert "1 who is moved off finds no room" in decide(group(100, around=Around(unplaced=1))).because

@@ -84,13 +84,24 @@ async def test_there_is_no_inactive_before_the_first_active(show: Show) -> None:
 
 async def test_a_drain_that_ends_is_a_reconnect(show: Show) -> None:
     await show.on_air()
-    events = Events(show, await made(show, await entrance(show), ["reconnect", "move"]))
+    events = Events(show, await made(show, await entrance(show), ["reconnect"]))
     assert (await show.http.post("/api/v1/fleet", headers=AS_OPERATOR, json={"role": "edge"})).is_success
     await show.until({"edge-2": "in_service"})
     await show.http.post("/api/v1/nodes/edge-1/drain", headers=AS_OPERATOR, json={"deadline_s": 0.5})
     await events.until("reconnect")
-    await events.until("move")
-    assert events.seen[0] == ("reconnect", {})
+    assert events.seen == [("reconnect", {})]
+    await events.close()
+
+
+async def test_a_move_to_a_seat_that_is_kept_breaks_nothing_off(show: Show) -> None:
+    await show.on_air()
+    events = Events(show, await made(show, await entrance(show), ["reconnect", "move"]))
+    assert (await show.http.post("/api/v1/fleet", headers=AS_OPERATOR, json={"role": "edge"})).is_success
+    await show.until({"edge-2": "in_service"})
+    await show.http.post("/api/v1/nodes/edge-1/drain", headers=AS_OPERATOR, json={"deadline_s": 60})
+    await events.until("move", reason="edge-1 is being drained")
+    assert events.seen[0][1]["url"].startswith("/whep/main?move=")
+    assert [name for name, _ in events.seen] == ["move"]
     await events.close()
 
 

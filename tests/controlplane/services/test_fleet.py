@@ -18,9 +18,13 @@ async def add(show: Show, role: str = "edge") -> dict[str, Any]:
     return dict(response.json())
 
 
-async def drain(show: Show, node: str, deadline_s: float | None) -> dict[str, Any]:
+async def drain(
+    show: Show, node: str, deadline_s: float | None, channels: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """`channels` are named where they would have no edge left."""
     path = f"/api/v1/nodes/{node}/drain"
-    body = {} if deadline_s is None else {"deadline_s": deadline_s}
+    body: dict[str, Any] = {"channels": list(channels)} if channels else {}
+    body |= {} if deadline_s is None else {"deadline_s": deadline_s}
     response = await show.http.post(path, headers=AS_OPERATOR, json=body)
     assert response.status_code == 200, response.text
     return dict(response.json())
@@ -76,7 +80,7 @@ async def test_at_the_deadline_viewers_are_told_to_move_before_the_edge_ends(tmp
 async def test_a_drain_can_be_taken_back(show: Show) -> None:
     await show.on_air()
     await join(show)
-    await drain(show, "edge-1", 60)
+    await drain(show, "edge-1", 60, ("main",))
     path = "/api/v1/nodes/edge-1/drain"
     response = await show.http.delete(path, headers=AS_OPERATOR)
     assert response.json()["state"] == "in_service"
@@ -248,7 +252,7 @@ async def test_a_launch_that_never_began_is_given_up_and_made_again(tmp_path: Pa
 async def test_a_second_drain_moves_the_deadline_only_when_one_is_given(show: Show) -> None:
     await show.on_air()
     await show.whep()
-    assert (await drain(show, "edge-1", 600))["deadline_s"] == 600
+    assert (await drain(show, "edge-1", 600, ("main",)))["deadline_s"] == 600
     until = show.board.nodes["edge-1"].drain_deadline
     again = await drain(show, "edge-1", None)
     assert 590 < again["deadline_s"] <= 600

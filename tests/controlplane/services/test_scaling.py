@@ -79,7 +79,8 @@ async def test_who_is_refused_for_want_of_room_counts_as_waiting(show: Show) -> 
     """The edges of this stage have 400 seats each; the policy says how they are planned for."""
     await show.on_air()
     await set_policy(show, **TEN, min=0)
-    drained = await show.http.post("/api/v1/nodes/edge-1/drain", headers=AS_OPERATOR, json={"deadline_s": 0})
+    last = {"deadline_s": 0, "channels": ["main"]}
+    drained = await show.http.post("/api/v1/nodes/edge-1/drain", headers=AS_OPERATOR, json=last)
     assert drained.status_code == 200
     await show.until_gone("edge-1", 15)
     assert (await show.whep()).status_code == 503
