@@ -64,6 +64,11 @@ def swarm(
         None, "--stay", metavar="SECONDS", help="Each leaves after so long, and another takes its place."
     ),
     late: float = typer.Option(150.0, "--late", metavar="MS", help="A frame later than this is counted."),
+    follow_moves: bool | None = typer.Option(
+        None,
+        "--follow-moves/--no-follow-moves",
+        help="Go where a drain moves them. Default: up to 500 viewers.",
+    ),
     processes: int | None = typer.Option(
         None, "--processes", min=1, help="How many (one a 500 viewers).", metavar="N"
     ),
@@ -76,6 +81,8 @@ def swarm(
     words += ["--ramp", f"{ramp:g}", "--seconds", f"{seconds:g}", "--late", f"{late:g}"]
     if stay is not None:
         words += ["--stay", f"{stay:g}"]
+    if follow_moves is not None:
+        words.append("--follow-moves" if follow_moves else "--no-follow-moves")
     if processes is not None:
         words += ["--processes", str(processes)]
     return context.become("media.swarm", [*words, "--json"] if json else words, {})

@@ -27,8 +27,9 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def http_client(url: str, token: str, *also: str) -> httpx.AsyncClient:
-    """For WHIP and reports, to be used by `redirects.send`; the token is for these addresses' hosts.
+def http_client(url: str, token: str, *also: str, most: int | None = 100) -> httpx.AsyncClient:
+    """For WHIP and reports, to be used by `redirects.send`; the token is for these addresses' hosts. `most`:
+    connections at once, None for any number.
 
     A proxy named in the environment is not asked for a way to this very machine. Raises UsageError when
     SSL_CERT_FILE or SSL_CERT_DIR cannot be read.
@@ -38,6 +39,7 @@ def http_client(url: str, token: str, *also: str) -> httpx.AsyncClient:
         auth=redirects.BearerAt(token, url, *also),
         verify=certificates(url),
         trust_env=not is_loopback(url),
+        limits=httpx.Limits(max_connections=most, max_keepalive_connections=20),
     )
 
 

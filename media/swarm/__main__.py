@@ -17,6 +17,7 @@ from media.publisher.options import parse_url
 VIEWERS_A_PROCESS = 500  # about half a core
 MOST_VIEWERS = 20_000
 LATE_MS = 150.0  # of a frame
+FOLLOWERS = 500  # viewers that follow moves without being told to
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument(
             "--late", type=float, default=LATE_MS, help=f"a frame later than so many ms counts ({LATE_MS:g})"
         )
+    crowd.add_argument(
+        "--follow-moves",
+        action=argparse.BooleanOptionalAction,
+        help=f"go where the server moves a viewer to, by a connection each (up to {FOLLOWERS} viewers: yes)",
+    )
+    part.add_argument("--follow-moves", action="store_true")
     crowd.add_argument("--processes", type=int, help=f"how many (one a {VIEWERS_A_PROCESS} viewers)")
     for each in (crowd, part):
         each.add_argument("--viewers", type=int, default=100, help="how many (100)")
@@ -97,7 +104,8 @@ def _part(whep: str, args: argparse.Namespace) -> int:
 
     async def run() -> None:
         door, late_after = WhepDoor(whep), args.late / 1000
-        await part.run(door, args.viewers, args.ramp, stay=args.stay, late_after=late_after)
+        moves = door if args.follow_moves else None
+        await part.run(door, args.viewers, args.ramp, stay=args.stay, late_after=late_after, moves=moves)
 
     asyncio.run(run())
     return 0
@@ -134,6 +142,7 @@ def _crowd(whep: str, args: argparse.Namespace) -> int:
         *(whep, args.viewers, args.ramp, args.seconds, min(processes, args.viewers)),
         stay=args.stay,
         late_after=args.late / 1000,
+        follow_moves=args.viewers <= FOLLOWERS if args.follow_moves is None else args.follow_moves,
     )
     with show.Display(plan) as display:
         tally = asyncio.run(load.run(plan, display))

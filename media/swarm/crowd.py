@@ -20,6 +20,7 @@ import socket
 import struct
 import time
 from collections import Counter
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -39,6 +40,7 @@ BUFFER = 65536
 RECEIVE_BYTES = 1 << 20
 JOINING_AT_ONCE = 64  # offers under way: more only wait in the server's queue
 LEAVE_S = 2.0
+MOVE_S = 5.0  # until there is a picture where it is moved to
 BEAT_S = 0.05
 BEATS_A_REPORT = 20  # a receiver report a second
 _TIMESPEC = struct.Struct("@qq")
@@ -56,6 +58,16 @@ class Door(Protocol):
     async def leave(self, ticket: str) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class Moves(Protocol):
+    """How viewers learn that they are moved to another node, and come there."""
+
+    def told(self, ticket: str) -> AsyncGenerator[str, None]:
+        """The addresses that the viewer with this ticket is told to come to, until its session has ended."""
+
+    async def enter_at(self, address: str, local: LocalDescription) -> tuple[Agreed, str]:
+        """Door.enter, there. Raises PublishError."""
 
 
 def own_addresses(url: str) -> list[str]:
@@ -86,10 +98,11 @@ class Member:
         self.ticket: str | None = None
         self.failure = ""
         self.told_join = self.told_frame = False
+        self.pictured = asyncio.Event()  # a whole key frame is here, or its session is over
         self._buffer = crowd.buffer
 
-    async def join(self) -> None:
-        """Ask for a session and begin ICE. A failure is kept in words."""
+    async def join(self, address: str | None = None) -> None:
+        """Ask for a session, at the door or at this address, and begin ICE. A failure is kept in words."""
         crowd = self._crowd
         loop = crowd.loop
         try:
@@ -100,7 +113,10 @@ class Member:
                 [(address, port) for address in crowd.addresses],
                 secrets.randbits(63),
             )
-            agreed, self.ticket = await crowd.door.enter(local)
+            if address is None or crowd.moves is None:
+                agreed, self.ticket = await crowd.door.enter(local)
+            else:
+                agreed, self.ticket = await crowd.moves.enter_at(address, local)
         except PublishError as error:
             self.failure = error.what
             self._close_socket()
@@ -127,17 +143,17 @@ class Member:
         port: int = sock.getsockname()[1]
         return port
 
-    def read(self, now: float) -> None:
-        """One read of the socket: if there is more, the selector says so again."""
+    def read(self, now: float) -> bool:
+        """One read of the socket: if there is more, the selector says so again. Whether anything was there."""
         sock, viewer, view = self._socket, self.viewer, self._buffer
         if sock is None:
-            return
+            return False
         try:
             size, ancillary, _, source = sock.recvmsg_into([view], 128)
         except OSError:  # an ICMP error of an earlier send, or nothing there after all
-            return
+            return False
         if viewer is None:  # a check of a full ICE agent that is quicker than its answer: it comes again
-            return
+            return True
         segment, at = size, now
         for level, kind, value in ancillary:
             if level == SOL_UDP:
@@ -147,6 +163,7 @@ class Member:
                 at = min(seconds + nanoseconds / 1e9 - self._crowd.unix, now)
         if viewer.receive(view[:size], segment or size, source[:2], at):
             self._flush(now)
+        return True
 
     def _flush(self, now: float) -> None:
         viewer, sock = self.viewer, self._socket
@@ -162,6 +179,8 @@ class Member:
         if viewer.remote is not None and viewer.remote != self._connected_to:
             sock.connect(viewer.remote)
             self._connected_to = viewer.remote
+        if viewer.first_frame_at is not None or viewer.state == "closed":
+            self.pictured.set()
         if viewer.state == "closed":
             self.failure = self.failure or viewer.reason
             self._close_socket()
@@ -210,11 +229,13 @@ class Crowd:
         *,
         stay: float | None = None,
         late_after: float = LATE_S,
+        moves: Moves | None = None,
     ) -> None:
         """`viewers`: how many at once; `ramp`: how many come in a second until they are all there.
 
         `stay`: seconds after which each leaves and another comes, at least viewers / ramp; None: all stay.
-        `late_after`: seconds; see media.swarm.viewer.Frames.
+        `late_after`: seconds; see media.swarm.viewer.Frames. `moves`: followed, where it is given; that costs
+        a connection a viewer.
         """
         self.loop = asyncio.get_running_loop()
         self.door = door
@@ -222,6 +243,7 @@ class Crowd:
         self.ramp = ramp
         self.stay = stay
         self.late_after = late_after
+        self.moves = moves
         self.certificate = Certificate.generate(datetime.now(UTC))
         self.timers = Timers(self.loop)
         self.addresses = own_addresses(door.url)
@@ -238,6 +260,7 @@ class Crowd:
         self._places = asyncio.Semaphore(JOINING_AT_ONCE)
         self._joining: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
+        self._following: dict[Member, asyncio.Task[None]] = {}
 
     def watch(self, sock: socket.socket, member: Member) -> None:
         """Have the member read whenever there is something in its socket."""
@@ -278,7 +301,9 @@ class Crowd:
         task.add_done_callback(self._joining.discard)
         if self.stay is not None:
             leaves_at = member.came_at + self.stay
-            self.timers.set(("stay", member.number), leaves_at, lambda at: self._part(member))
+            self.timers.set(
+                ("stay", member.number), leaves_at, lambda at: self._part(self.members[member.number])
+            )
 
     async def _join(self, member: Member) -> None:
         async with self._places:
@@ -287,10 +312,70 @@ class Crowd:
             await member.join()
         if member.over:
             await member.leave()
+        else:
+            self._follow(member)
+
+    def _follow(self, member: Member) -> None:
+        if self.moves is not None and member.ticket is not None and not member.over:
+            task = asyncio.create_task(self._follow_moves(self.moves, member, member.ticket))
+            self._following[member] = task
+            task.add_done_callback(lambda _: self._following.pop(member, None))
+
+    async def _follow_moves(self, moves: Moves, member: Member, ticket: str) -> None:
+        """A member goes where it is told to, once it has a picture there: make before break."""
+        moved = False
+        async with contextlib.aclosing(moves.told(ticket)) as addresses:
+            async for address in addresses:
+                new = Member(self, member.number, self.loop.time())
+                new.told_join = new.told_frame = True  # it has joined before
+                try:
+                    moved = await self._goes(member, new, address)
+                finally:
+                    if not moved:
+                        await new.leave()
+                if moved:
+                    break
+                self._gone.moves_failed += not member.over
+        if moved:
+            await member.leave()
+
+    async def _goes(self, member: Member, new: Member, address: str) -> bool:
+        """Whether the new session of a member has a picture in time, and is its session from now on."""
+        await new.join(address)
+        if new.failure:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MOVE_S):
+                await new.pictured.wait()
+        viewer = new.viewer
+        if member.over or viewer is None or viewer.first_frame_at is None or viewer.state == "closed":
+            return False
+        self._replace(member, new, viewer, viewer.first_frame_at)
+        return True
+
+    def _replace(self, old: Member, new: Member, viewer: Viewer, at: float) -> None:
+        """The new session has the picture: what the old one saw is put down."""
+        while old.read(self.loop.time()):  # what has come to it already counts: we may be behind
+            pass
+        before = old.viewer
+        gap = 0.0
+        if before is not None and before.frames.last_at is not None:
+            gap = max(0.0, at - before.frames.last_at)
+            viewer.frames.gap = max(viewer.frames.gap, gap)
+        old.failure = ""
+        gone = self._gone
+        self._count(old, gone)
+        gone.connected = gone.playing = 0
+        gone.moved += 1
+        gone.move_gap_ms.append(_ms(gap))
+        self.members[old.number] = new
+        self._follow(new)
 
     def _part(self, member: Member) -> None:
         """A member's time is over: what it saw is put down, and it leaves."""
         member.over = True
+        if (following := self._following.get(member)) is not None:
+            following.cancel()
         del self.members[member.number]
         if not member.failure and (member.viewer is None or member.viewer.first_frame_at is None):
             member.failure = f"no picture within {self.stay:g} s"
@@ -310,6 +395,10 @@ class Crowd:
         """Everybody says good-bye."""
         for number in self.members:
             self.timers.cancel(("stay", number))
+        following = list(self._following.values())
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
         if self._joining:  # a session that is being made is to be given back, too
             _, late = await asyncio.wait(self._joining, timeout=LEAVE_S)
             for task in late:

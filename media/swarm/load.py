@@ -31,6 +31,7 @@ class Plan:
     processes: int
     stay: float | None = None  # seconds after which each viewer leaves and another one comes
     late_after: float = LATE_S  # seconds
+    follow_moves: bool = False
 
     def parts(self) -> list[tuple[int, float]]:
         """Viewers and ramp of each process."""
@@ -56,6 +57,8 @@ class _Part:
         words += ["--ramp", f"{ramp!r}", "--late", f"{plan.late_after * 1000:g}"]
         if plan.stay is not None:
             words += ["--stay", f"{plan.stay!r}"]
+        if plan.follow_moves:
+            words.append("--follow-moves")
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             sys.executable, *words, stdin=pipe, stdout=pipe, limit=MAX_LINE, start_new_session=True

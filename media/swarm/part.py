@@ -8,22 +8,29 @@ from dataclasses import asdict
 
 import orjson
 
-from media.swarm.crowd import Crowd, Door
+from media.swarm.crowd import Crowd, Door, Moves
 from media.swarm.second import Second
 from media.swarm.viewer import LATE_S
 
 
 async def run(
-    door: Door, viewers: int, ramp: float, *, stay: float | None = None, late_after: float = LATE_S
+    door: Door,
+    viewers: int,
+    ramp: float,
+    *,
+    stay: float | None = None,
+    late_after: float = LATE_S,
+    moves: Moves | None = None,
 ) -> None:
     """Ramp up, watch until stdin ends or a signal comes, leave. See Crowd for what the figures mean."""
-    allow_sockets(2 * viewers if stay else viewers)  # who leaves and who comes may overlap
+    # Who leaves and who comes may overlap; who follows moves has a connection, and two sessions for a moment.
+    allow_sockets(viewers * (1 + (stay is not None) + 2 * (moves is not None)))
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     loop.add_reader(sys.stdin.fileno(), over.set)  # nothing is ever written to it: it has closed
-    crowd = Crowd(door, viewers, ramp, stay=stay, late_after=late_after)
+    crowd = Crowd(door, viewers, ramp, stay=stay, late_after=late_after, moves=moves)
     coming = asyncio.create_task(crowd.come())
     next_at = loop.time() + 1.0
     while not over.is_set():

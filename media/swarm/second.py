@@ -18,9 +18,11 @@ COUNTS = (
     "unauthentic",
     "frames",
     "late_frames",
+    "moved",
+    "moves_failed",
 )
 #: one value a viewer
-LISTS = ("join_ms", "first_frame_ms", "latency_ms", "lateness_ms", "gap_ms")
+LISTS = ("join_ms", "first_frame_ms", "latency_ms", "lateness_ms", "gap_ms", "move_gap_ms")
 
 
 @dataclass
@@ -41,11 +43,14 @@ class Second:
     unauthentic: int = 0  # of the packets that were decrypted
     frames: int = 0
     late_frames: int = 0
+    moved: int = 0  # to another node, as they were told to
+    moves_failed: int = 0  # moves that came to nothing: who tried is where it was
     join_ms: list[float] = field(default_factory=list)  # from the offer to DTLS; of those who joined
     first_frame_ms: list[float] = field(default_factory=list)  # from the offer to a whole key frame
     latency_ms: list[float] = field(default_factory=list)  # capture to arrival, where the clocks agree
     lateness_ms: list[float] = field(default_factory=list)  # the worst frame, against the quickest ever
     gap_ms: list[float] = field(default_factory=list)  # the longest time between two frames
+    move_gap_ms: list[float] = field(default_factory=list)  # from the last frame there to the first one here
 
     def since(self, before: "Second") -> "Second":
         """This one, with counts that grew from `before` on."""

@@ -113,6 +113,12 @@ def for_people(figures: dict[str, Any], late_ms: float) -> str:
         "frames late by": _spread(figures["lateness_ms"]),
         "late frames": f"{figures['late_frames']} of {figures['frames']} came later than {late_ms:g} ms",
     }
+    if figures["moved"] or figures["moves_failed"]:
+        failed = f", {figures['moves_failed']} tries failed" if figures["moves_failed"] else ""
+        gaps = _spread(figures["move_gap_ms"])
+        rows["moved"] = (
+            f"{figures['moved']} to another node{failed}; between the last frame and the first: {gaps}"
+        )
     lines = [f"{name:15} {value}" for name, value in rows.items()]
     return "\n".join([*lines, *(f"{count} failed: {why}" for why, count in figures["reasons"].items())])
 

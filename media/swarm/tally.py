@@ -57,6 +57,7 @@ class Tally:
     first_frame_ms: Spread = field(default_factory=Spread)
     latency_ms: Spread = field(default_factory=Spread)
     lateness_ms: Spread = field(default_factory=Spread)
+    move_gap_ms: Spread = field(default_factory=Spread)
     longest_gap_ms: float = 0.0
     joins_now: float = 0.0  # a second, of late
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
@@ -78,6 +79,7 @@ class Tally:
             self.joins_now = len(second.join_ms) / took
         self.join_ms.add(second.join_ms)
         self.first_frame_ms.add(second.first_frame_ms)
+        self.move_gap_ms.add(second.move_gap_ms)
         for name in COUNTS:
             self.totals[name] += getattr(second, name)
         if second.viewers < self.wanted:
@@ -137,5 +139,6 @@ class Tally:
             "first_frame_ms": self.first_frame_ms.figures(),
             "latency_ms": self.latency_ms.figures(),
             "lateness_ms": self.lateness_ms.figures(),
+            "move_gap_ms": self.move_gap_ms.figures(),
             "longest_gap_ms": self.longest_gap_ms or None,
         }

@@ -1,7 +1,9 @@
 """WHEP, the client's side: how a viewer of a swarm, or the probe, gets its session and gives it back."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
@@ -11,7 +13,7 @@ import orjson
 
 from media.core.errors import NegotiationError
 from media.core.sdp import Agreed, LocalDescription, accept_answer, make_relay_offer, parse_answer
-from media.publisher.errors import PublishError, Refused, TimedOut
+from media.publisher.errors import NoConnection, PublishError, Refused, TimedOut
 from media.publisher.redirects import send
 from media.publisher.whip import http_client, refusal, unreachable
 
@@ -59,10 +61,14 @@ class WhepDoor:
         """`token` is the operator's, for who asks for more than watching."""
         self.url = url
         self._http = http_client(url, token)
+        self._listening = http_client(url, token, most=None)  # an event stream a viewer
 
     async def enter(self, local: LocalDescription) -> tuple[Agreed, str]:
         """What was agreed, and the resource to leave by. Raises PublishError."""
-        answered = await ask(self._http, self.url, make_relay_offer(local))
+        return await self._enter(self.url, local)
+
+    async def _enter(self, url: str, local: LocalDescription) -> tuple[Agreed, str]:
+        answered = await ask(self._http, url, make_relay_offer(local))
         try:
             return accept_answer(parse_answer(answered.sdp)), answered.resource
         except NegotiationError as error:
@@ -71,17 +77,38 @@ class WhepDoor:
                 f"the answer cannot be used: {error.detail}", "It must offer H.264 or VP8."
             ) from None
 
+    async def told(self, ticket: str) -> AsyncGenerator[str, None]:
+        """media.swarm.crowd.Moves: the session's `move` events. A seat may be kept at the address of one; one
+        without is to the door. Comes back when the connection is lost; ends when there is no such session."""
+        while True:
+            try:
+                async with contextlib.aclosing(self.events(ticket)) as events:
+                    async for name, data in events:
+                        if name == "move":
+                            url = data.get("url")
+                            yield urljoin(ticket, url) if isinstance(url, str) else self.url
+            except Refused:
+                return
+            except (NoConnection, TimedOut):
+                pass
+            await asyncio.sleep(random.uniform(0.75, 1.25))  # not all of a crowd in the same moment
+
+    async def enter_at(self, address: str, local: LocalDescription) -> tuple[Agreed, str]:
+        """media.swarm.crowd.Moves: `enter`, at the address of a move."""
+        return await self._enter(address, local)
+
     async def leave(self, ticket: str) -> None:
         await leave(self._http, ticket)
 
-    async def events(self, ticket: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    async def events(self, ticket: str) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
         """What its server tells a session (server-sent events): name and data, until it hangs up.
 
         Raises Refused for an answer that is no event stream, NoConnection and TimedOut.
         """
         url = f"{ticket}/events"
+        timeout = httpx.Timeout(5.0, read=SILENCE_S)
         try:
-            async with self._http.stream("GET", url, timeout=httpx.Timeout(5.0, read=SILENCE_S)) as response:
+            async with self._listening.stream("GET", url, timeout=timeout) as response:
                 if response.status_code != 200:
                     await response.aread()
                     raise _refused(response)
@@ -98,6 +125,7 @@ class WhepDoor:
             raise unreachable(url, error) from None
 
     async def close(self) -> None:
+        await self._listening.aclose()
         await self._http.aclose()
 
 

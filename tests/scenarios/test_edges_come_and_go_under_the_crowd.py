@@ -25,8 +25,8 @@ async def test_a_new_viewer_lands_on_an_added_edge_and_a_drain_moves_the_others_
     await plays_on(second, "the second viewer came")
     assert (await second.facts())["edge"] == added
 
-    # Nobody leaves by himself: at the deadline the page is told, and goes before its edge does.
-    drained = stage.json("fleet", "drain", "edge-1", "--deadline", "1s", "--yes", "--wait")
+    # A drain without any time to move in: at the deadline the page is told, and goes before its edge does.
+    drained = stage.json("fleet", "drain", "edge-1", "--deadline", "0.2s", "--yes", "--wait")
     assert drained["state"] == "terminated"
     await plays_on(first, "the drain of its edge")
     facts = await first.facts()
@@ -47,11 +47,13 @@ async def test_the_only_edge_is_drained_under_its_viewer_who_waits_for_the_next(
     await mark(watch)
 
     # Taken back after its deadline: nothing is lost.
-    assert stage.json("fleet", "drain", "edge-1", "--deadline", "60s", "--yes")["viewers"] == 1
+    refused = stage.run("fleet", "drain", "edge-1", "--deadline", "60s", "--yes", check=False)
+    assert (refused.returncode, "Add: --yes main" in refused.stderr) == (2, True)
+    assert stage.json("fleet", "drain", "edge-1", "--deadline", "60s", "--yes", "main")["viewers"] == 1
     assert stage.json("fleet", "undo", "edge-1")["state"] == "in_service"
     await plays_on(watch, "the drain was taken back")
 
-    drained = stage.json("fleet", "drain", "edge-1", "--deadline", "1s", "--yes", "--wait")
+    drained = stage.json("fleet", "drain", "edge-1", "--deadline", "1s", "--yes", "main", "--wait")
     assert drained["state"] == "terminated"
     added = stage.json("fleet", "add", "edge")["node"]
     await wait_for(lambda: node_state(stage, added) == "in_service", PATIENCE_S, f"{added} is in service")
