@@ -202,20 +202,20 @@ class Mover:
             can = [it for it in party if it.id not in deaf]
             unheard += len(party) - len(can)
             scattered = len(can) < len(party) and now - self._seen[node.id] < SCATTERED_S
-            due = [it for it in can if self._tried.get(it.id, _NOT_YET).not_before <= now]
-            if scattered or not due:
+            early = any(self._tried.get(it.id, _NOT_YET).not_before > now for it in can)
+            if scattered or early or not can:
                 continue
-            if len(due) >= full_for:
-                unplaced += len(due)
+            if len(can) >= full_for:
+                unplaced += len(can)
                 continue
-            if under_way and under_way + len(due) > self._config.moves_at_once:
+            if under_way and under_way + len(can) > self._config.moves_at_once:
                 break  # the larger party has its turn: smaller ones would keep it waiting for ever
-            avoid = set().union(*(self._tried.get(it.id, _NOT_YET).avoid for it in due))
+            avoid = set().union(*(self._tried.get(it.id, _NOT_YET).avoid for it in can))
             try:
-                under_way += await self._books.change(self._rehome, node.id, due, avoid)
+                under_way += await self._books.change(self._rehome, node.id, can, avoid)
             except _NoRoom:
-                full_for = min(full_for, len(due))
-                unplaced += len(due)
+                full_for = min(full_for, len(can))
+                unplaced += len(can)
         drain.unplaced = unplaced
         known = now - self._seen[node.id] >= SCATTERED_S  # after a restart pages need a moment to come back
         drain.waits = self._waits(node, drain, under_way, unheard if known else 0, full_for)

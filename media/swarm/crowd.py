@@ -144,7 +144,7 @@ class Member:
         return port
 
     def read(self, now: float) -> bool:
-        """One read of the socket: if there is more, the selector says so again. Whether anything was there."""
+        """One read of the socket: if there is more, the selector says so again. Whether there was any."""
         sock, viewer, view = self._socket, self.viewer, self._buffer
         if sock is None:
             return False

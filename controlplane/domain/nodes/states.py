@@ -29,7 +29,7 @@ MACHINE: Machine[NodeState] = Machine(
         BOOTING: "It runs, and has not reported yet.",
         IN_SERVICE: "It reports, and takes new sessions.",
         SUSPECT: "Silent for a while: keeps its sessions, gets no new ones.",
-        DRAINING: "Takes no new sessions; ends when empty or at its deadline.",
+        DRAINING: "Takes no new sessions, its viewers are moved; ends when empty or at its deadline.",
         TERMINATING: "Was told to end.",
         TERMINATED: "Gone.",
         FAULTY: "Died, never came up, or was silent too long: its sessions are moved and it is replaced.",

@@ -6,11 +6,13 @@ counts once. The services and the database are real; the nodes take every offer,
 
 import asyncio
 import tempfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from controlplane.adapters.provision.memory import MemoryProvisioner
@@ -34,7 +36,7 @@ from controlplane.services.tokens import Tokens
 from controlplane.services.waiting import Waiting
 from controlplane.wire.nodes import NodeState, Role, SessionAnswer, SessionRequest
 from tests.controlplane.domain.test_rules import NODE, STREAM
-from tests.controlplane.stage import _fresh_database
+from tests.controlplane.stage import fresh_database
 
 OFFER = "v=0"
 
@@ -63,7 +65,7 @@ class House:
     """The services around the mover, on a database in a folder."""
 
     def __init__(self, folder: Path, at_once: int) -> None:
-        (folder / "house.db").write_bytes(_fresh_database())
+        (folder / "house.db").write_bytes(fresh_database())
         self.clock, self.board = Clock(), Board()
         self.store = SqliteStore(folder / "house.db")
         self.books = Books(self.store, self.board, self.clock)
@@ -146,13 +148,14 @@ class House:
         if kept:
             session = kept[word % len(kept)]
             token = self.tokens.move_token(session.id)
+            late = self.clock.now() > (session.move_until or 0.0)
+            if late or session.moved_from not in self.board.sessions:
+                with pytest.raises(ControlError, match="over"):
+                    await self.signaling.follow(session.channel, token, OFFER)
+                return
             await self.signaling.follow(session.channel, token, OFFER)
-            try:
+            with pytest.raises(ControlError, match="already"):
                 await self.signaling.follow(session.channel, token, OFFER)
-            except ControlError as error:
-                assert error.code == "move_taken"
-            else:
-                raise AssertionError("a move was taken twice")
 
     async def arrive(self, word: int) -> None:
         taken = [(old, new) for old, new in self.board.moves() if new.move_until is None]
@@ -177,16 +180,16 @@ class House:
         if nodes:
             node = nodes[word % len(nodes)]
             await self.fleet.undrain(node.id, "a test")
-            kept = [
-                new for new in self.board.kept() if self.board.sessions[new.moved_from or ""].node == node.id
-            ]
-            assert kept == []
+            going = [old for old, new in self.board.moves() if new.move_until is not None]
+            assert node.id not in {old.node for old in going}
 
     async def wait(self, word: int) -> None:
         self.clock.at += 1 + word % 10
 
-    async def check(self, at_once: int, largest: int) -> None:
+    async def check(self, at_once: int) -> None:
         board = self.board
+        sizes = Counter(it.party for it in board.sessions.values() if it.party is not None)
+        largest = max(sizes.values(), default=1)
         rooms = {it.node: it for it in await self.store.read(lambda tx: tx.rooms(Role.EDGE))}
         for name, node in board.nodes.items():
             seats = board.seats_on(name)
@@ -224,19 +227,22 @@ async def play(folder: Path, capacities: list[int], at_once: int, story: list[tu
     house = House(folder, at_once)
     await house.open(capacities)
     try:
+        for word in range(sum(capacities) // 2):
+            await house.come(word)
+        await house.drain(0)
         for name, word in story:
             await getattr(house, name)(word)
-            await house.check(at_once, len(house.viewers))
+            await house.check(at_once)
         # In the end there is room for everybody, and everybody goes there.
         await house.drain(0)
-        for number in range(60):
+        for number in range(25):
             await house.wait(15)
             await house.step(0)
             while house.board.kept():
                 await house.take(number)
             while house.board.moves():
                 await house.arrive(number)
-            await house.check(at_once, len(house.viewers))
+            await house.check(at_once)
         for node in house.board.nodes.values():
             if node.state is NodeState.DRAINING and any(
                 it.state is NodeState.IN_SERVICE and it.capacity - house.board.seats_on(it.id) >= 1
@@ -248,7 +254,13 @@ async def play(folder: Path, capacities: list[int], at_once: int, story: list[tu
         await house.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A story that fails is told as it was found: to make it shorter takes minutes.
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 @given(
     st.lists(st.integers(1, 12), min_size=2, max_size=4),
     st.integers(1, 6),
