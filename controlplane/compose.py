@@ -228,7 +228,8 @@ async def compose(
         raise
     metrics = Metrics(manager)
     app = build(manager, _web_pages(views), metrics)
-    loops = [rounds.run, mover.run, feed.run, housekeeping.run, metrics.run, recording.run]
+    loops: list[Callable[[], object]] = [rounds.run, mover.run, feed.run]
+    loops += [housekeeping.run, metrics.run, recording.run]
     return Stage(app, manager, loops, closers)
 
 
