@@ -110,7 +110,7 @@ async def told(show: Show, kind: str) -> list[str]:
 def load(show: Show) -> int:
     """As the autoscaler counts it."""
     scaling = show.stage.manager.scaling
-    return sum(it.seats for it in scaling._figures(show.board.groups["edge", "local"]))
+    return sum(it.seats for it in scaling.figures(show.board.groups["edge", "local"]))
 
 
 async def close(*pages: Page) -> None:
