@@ -156,6 +156,9 @@ def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
         because = f"Wants -1: {why}; held: {reason}."
         return Decision(outcome="held", because=because, wanted=-1, held_by=word, after=after)
 
+    if people := snapshot.around.unplaced:
+        whom = "1 who is" if people == 1 else f"{people} who are"
+        return held("room", f"{whom} moved off another {snapshot.called} found no room so far")
     if left := max(_left(at, policy.down_cooldown_s, now) for at in (past.last_up, past.last_down)):
         return held("cooldown", f"the cooldown of the last change runs for {_seconds(left)} more")
     victim = choose_victim(snapshot.candidates)

@@ -407,6 +407,7 @@ def test_who_is_moved_off_and_finds_no_room_brings_another_node() -> None:
     decision = decide(group(100, around=homeless))
     assert decision.actions == (Action("add", 1),)
     assert "100 of 400 is 25 %, but 4 who are moved off find no room" in decision.because
-    assert decide(group(100, launching=1, around=homeless)).actions == (), "one is coming"
+    waits = decide(group(100, launching=1, around=homeless))
+    assert (waits.held_by, waits.actions) == ("room", ()), "one is coming, and none is ended meanwhile"
     assert decide(group(100, around=homeless), max=1).held_by == "max"
     assert "1 who is moved off finds no room" in decide(group(100, around=Around(unplaced=1))).because
