@@ -242,6 +242,32 @@ async def test_a_session_ends_once(store: Store) -> None:
     assert await store.read(lambda tx: tx.session("r")) == relay
 
 
+async def test_a_reserved_session_is_taken_once_and_in_time(store: Store) -> None:
+    def reserved(name: str) -> Session:
+        return replace(SESSION, id=name, moved_from="before", move_until=20.0)
+
+    async def begin(tx: Transaction) -> None:
+        for session in (replace(SESSION, id="before"), *map(reserved, ("taken", "late", "over"))):
+            await tx.add_session(session)
+        await tx.end_session("over", 5.0, EndReason.LEFT)
+
+    await store.write(begin)
+    assert await store.read(lambda tx: tx.session("taken")) == reserved("taken")
+    assert await store.write(lambda tx: tx.take_move("taken", 20.0))
+    taken = await store.read(lambda tx: tx.session("taken"))
+    assert taken == replace(reserved("taken"), created_at=20.0, move_until=None)
+    for name in ("taken", "over", "before", "nobody"):
+        assert not await store.write(lambda tx, name=name: tx.take_move(name, 20.0)), name
+    assert not await store.write(lambda tx: tx.take_move("late", 20.1))
+
+
+async def test_seats_for_several_are_had_together_or_not_at_all(store: Store) -> None:
+    await add(store, node("a", state=NodeState.IN_SERVICE, capacity=5))
+    had = [await store.write(lambda tx, seats=seats: tx.reserve("a", seats)) for seats in (3, 3, 2, 1)]
+    assert had == [True, False, True, False]
+    assert await store.read(lambda tx: tx.rooms(Role.EDGE)) == [Room("a", 5, 5)]
+
+
 async def test_events_come_back_as_they_were_written_and_get_names_of_their_own(store: Store) -> None:
     other = replace(
         EVENT, starts_at=EVENT.starts_at - 60, channel="second", cancel_reason="r", checked_at=1.5
