@@ -115,7 +115,7 @@ async def test_what_makes_no_sense_is_refused(show: Show) -> None:
 async def test_a_node_that_drains_is_not_killed_in_a_drill(show: Show) -> None:
     await show.on_air()
     await show.whep()
-    await drain(show, "edge-1", 60)
+    await drain(show, "edge-1", 60, ("main",))
     assert refusal(await begin(show, "kill-edge", "edge-1", force=True)) == (409, "not_in_service")
     assert refusal(await begin(show, "kill-edge")) == (409, "no_node_in_service")
 
