@@ -28,6 +28,7 @@ from console.cli import (
     token,
 )
 from console.cli.context import Announce, Json, Listen, Port, TlsCert, TlsKey
+from console.cli.entry import loading
 from console.core.errors import ConsoleError
 
 EPILOG = "Without a command: the console, or without a terminal a test broadcast until a signal comes."
@@ -101,11 +102,11 @@ def root(
             os.environ["SHOWCALLER_API"] = api
         context.before_command.token_file = token_file
         return 0
-    from console.core.target import ConsoleOptions
+    with loading():
+        from console.core.target import ConsoleOptions
 
-    options = ConsoleOptions(
-        stage=context.stage_options(port, listen, announce, tls_cert, tls_key), api=api, token_file=token_file
-    )
+        stage = context.stage_options(port, listen, announce, tls_cert, tls_key)
+        options = ConsoleOptions(stage=stage, api=api, token_file=token_file)
     if sys.stdin.isatty() and sys.stdout.isatty():
         from console.app import run
 

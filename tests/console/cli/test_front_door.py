@@ -116,20 +116,31 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(home: Path) -> None:
         assert names(home) == set()
 
 
-def test_ctrl_c_while_the_program_loads_is_quiet(tmp_path: Path) -> None:
-    """The interpreter says when it loads the first of our own modules; then the signal comes."""
+@pytest.mark.parametrize(
+    ("module", "words"), [("typer", ["nodes"]), ("controlplane.wire.nodes", ["--api", "http://127.0.0.1:1"])]
+)
+def test_ctrl_c_while_the_program_loads_is_quiet(tmp_path: Path, module: str, words: list[str]) -> None:
+    """The interpreter says when it loads this module; then the signal comes, where an exception is lost."""
     program = (
         "import os, signal, sys\n"
         "class Interrupting:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'typer':\n"
-        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        f"        if name == '{module}':\n"
+        "            try:\n"
+        "                os.kill(os.getpid(), signal.SIGINT)\n"
+        "            except KeyboardInterrupt:\n"
+        "                pass\n"
         "sys.meta_path.insert(0, Interrupting())\n"
         "from console.cli.entry import main\n"
         "sys.exit(main())\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "nodes"], env=environment(tmp_path), capture_output=True, text=True
+        [sys.executable, "-c", program, *words],
+        env=environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
