@@ -28,7 +28,7 @@ from console.cli import (
     token,
 )
 from console.cli.context import Announce, Json, Listen, Port, TlsCert, TlsKey
-from console.cli.entry import loading
+from console.cli.loading import loading
 from console.core.errors import ConsoleError
 
 EPILOG = "Without a command: the console, or without a terminal a test broadcast until a signal comes."
