@@ -84,7 +84,7 @@ class Board:
     _successors: dict[str, str] = field(default_factory=dict)  # session -> the one its viewer is moved to
     _kept: dict[str, None] = field(default_factory=dict)  # sessions that are reserved, and nobody's yet
     _moving: dict[str, None] = field(default_factory=dict)  # sessions whose viewers have both, oldest first
-    _parties: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # channel, party -> sessions
+    _parties: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)  # channel, party -> on nodes
 
     # what books puts here after a commit
 
@@ -118,6 +118,7 @@ class Board:
 
     def put_session(self, session: Session) -> None:
         if session.ended_at is None:
+            new = session.id not in self.sessions
             self.sessions[session.id] = session
             self._on_node.setdefault(session.node, set()).add(session.id)
             if session.kind is SessionKind.WHEP:
@@ -132,10 +133,10 @@ class Board:
                     self._moving[session.moved_from] = None
             if session.id in self._successors:  # at start they come in any order
                 self._moving[session.id] = None
-            if session.party is not None:
-                self._parties.setdefault((session.channel, session.party), set()).add(session.id)
+            if session.party is not None and new:
+                self._parties.setdefault((session.channel, session.party), Counter())[session.node] += 1
             return
-        self.sessions.pop(session.id, None)
+        known = self.sessions.pop(session.id, None)
         self.latency.pop(session.id, None)
         self._moving.pop(session.id, None)
         self._kept.pop(session.id, None)
@@ -144,8 +145,13 @@ class Board:
         if session.moved_from is not None and self._successors.get(session.moved_from) == session.id:
             del self._successors[session.moved_from]
             self._moving.pop(session.moved_from, None)
-        if session.party is not None:
-            self._discard(self._parties, (session.channel, session.party), session.id)
+        if session.party is not None and known is not None:
+            on_nodes = self._parties[session.channel, session.party]
+            on_nodes[session.node] -= 1
+            if not on_nodes[session.node]:
+                del on_nodes[session.node]
+            if not on_nodes:
+                del self._parties[session.channel, session.party]
 
     @staticmethod
     def _discard(index: dict[K, set[str]], key: K, value: str) -> None:
@@ -207,11 +213,11 @@ class Board:
 
     def node_of_party(self, channel: str, party: str | None) -> str | None:
         """The node in service where most of a party watch; None where none of it does."""
-        names = () if party is None else self._parties.get((channel, party), ())
-        counts = Counter(self.sessions[name].node for name in names)
+        if party is None:
+            return None
         there = [
             (-number, name)
-            for name, number in counts.items()
+            for name, number in self._parties.get((channel, party), Counter()).items()
             if (node := self.nodes.get(name)) is not None and node.state is NodeState.IN_SERVICE
         ]
         return min(there)[1] if there else None

@@ -324,9 +324,8 @@ class Signaling:
         tried: list[str] = []
         said: ControlError | None = None
         while True:
-            prefer = edge or self._board.node_of_party(
-                channel, party
-            )  # a hint: the seat is taken in the database
+            # A hint: the seat is taken in the database.
+            prefer = edge or self._board.node_of_party(channel, party)
             try:
                 session = await self._books.change_together(self._seat, channel, tried, party, prefer)
             except NoRoom as error:
