@@ -171,6 +171,7 @@ async def test_an_ice_restart_finds_the_way_when_the_old_one_is_dead(
             return "disconnected" in (await viewer.stats())["states"]
 
         await wait_for(noticed, 20, "the browser notices that nothing comes")
+        nat.unblock_others()
         await viewer.page.evaluate(RESTART)
         await viewer.sees(30, "pictures after the restart")
         assert (await viewer.stats())["states"][-1] == "connected"

@@ -351,6 +351,7 @@ async def test_a_decoder_that_arrives_later_is_noticed(stand: Stand, watch_page:
     """Firefox has no H.264 until its plug-in has been fetched, some time after its first start."""
     stand.refusal = (406, "no_common_codec", {})
     watch = await watch_page(stand.watch)
+    await said(watch, "This broadcast is H.264 and this browser has none")
     await watch.page.evaluate(
         """() => {
             const all = RTCRtpReceiver.getCapabilities;
@@ -361,9 +362,10 @@ async def test_a_decoder_that_arrives_later_is_noticed(stand: Stand, watch_page:
             };
         }"""
     )
-    stand.recode("H264 once more, for the page to look at its decoders again")
-    stand.recode("H264")
-    await said(watch, "This broadcast is H.264 and this browser has none")
+    for codec in ("H264 once more, for the page to ask without its decoder", "H264"):
+        before = stand.refused
+        stand.recode(codec)
+        await wait_for(lambda before=before: stand.refused > before, 10, "it asked, and was refused")
     stand.refusal = None
     await watch.page.evaluate("window.fetched = true")
     await plays(watch, 12)

@@ -28,6 +28,7 @@ class Nat:
         self._inside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._mappings: dict[Address, socket.socket] = {}  # by the peer's own address
         self._blocked: set[Address] = set()
+        self._shut = False
         self._forgotten: list[socket.socket] = []  # kept: so that their ports are nobody else's
 
     async def __aenter__(self) -> "Nat":
@@ -62,12 +63,19 @@ class Nat:
         self.answered_after = None
 
     def block(self) -> None:
-        """Nothing passes any more, either way, of those who are known by now."""
+        """Nothing passes any more, either way, until `unblock_others`."""
+        self._shut = True
+
+    def unblock_others(self) -> None:
+        """From now on new peers pass. Who has been heard of until now stays blocked."""
         self._blocked |= set(self._mappings)
+        self._shut = False
 
     def _out(self) -> None:
         while (received := _receive(self._inside)) is not None:
             data, peer = received
+            if self._shut:
+                self._blocked.add(peer)
             if peer in self._blocked:
                 continue
             mapping = self._mappings.get(peer)
@@ -82,7 +90,7 @@ class Nat:
     def _back(self, mapping: socket.socket, peer: Address) -> None:
         while (received := _receive(mapping)) is not None:
             data = received[0]
-            if peer in self._blocked:
+            if self._shut or peer in self._blocked:
                 continue
             if self.answered_after is None and data and data[0] >= 128:
                 self.answered_after = time.monotonic() - self.rebound_at

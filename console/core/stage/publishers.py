@@ -35,6 +35,7 @@ from controlplane.wire.publishing import PublishLine, PublishState
 
 LINES_KEPT_BYTES = 256 * 1024
 LOG_LINES = 20
+ENDING_S = 8.0  # what a publisher that is told to end may take: a kill after processes.TERM_GRACE_S included
 CONNECTION_CODES = (3, 4)  # nobody answered, or not in time: worth another try once it was live
 
 
@@ -252,9 +253,18 @@ class Publishers:
                 keeper.adopt(record)
             self._keep(keeper)
 
-    def start(self, order: PublishOrder) -> PublisherStatus:
+    async def start(self, order: PublishOrder, *, ending: bool = False) -> PublisherStatus:
+        """Put a broadcast on air. StageError when that cannot be, or when its channel is on air from here.
+
+        `ending`: the manager has ended the channel's broadcast: a publisher that still runs is about to end,
+        and is waited for.
+        """
         channel = order.spec.channel
         known = self._keepers.get(channel)
+        if ending and known is not None and not known.done:
+            self._log.info("waiting for the end of the broadcast before", channel=channel)
+            await asyncio.wait([self._tasks[channel]], timeout=ENDING_S)
+            known = self._keepers.get(channel)
         if known is not None and not known.done:
             raise StageError(
                 f"{channel} is already on air from this stage",
@@ -277,7 +287,7 @@ class Publishers:
                 f"{channel} was not started by this stage", "See what is on air with `showcaller streams`"
             )
         await keeper.stop()
-        await asyncio.wait([self._tasks[channel]], timeout=5.0)
+        await asyncio.wait([self._tasks[channel]], timeout=ENDING_S)
         return keeper.status()
 
     def expect_end(self) -> None:

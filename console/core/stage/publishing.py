@@ -57,7 +57,10 @@ async def order_publisher(home: Home, client: Client, spec: PublisherSpec) -> Or
         token=token.text,
     )
     async with _taken_back(client, spec.channel, token):
-        answer = await ask(home, {"do": "publish", "order": order.model_dump(mode="json")})
+        # One that was stopped a moment ago may have to find that out.
+        ending = await client.stream(spec.channel) is None
+        request = {"do": "publish", "order": order.model_dump(mode="json"), "ending": ending}
+        answer = await ask(home, request, timeout_s=20.0)
         return Ordered(understood(PublisherStatus, answer), token)
 
 

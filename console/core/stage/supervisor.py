@@ -109,7 +109,7 @@ class Supervisor:
                     raise UsageError(
                         f"a broadcast that cannot be read: {error.errors()[0]['msg']}"
                     ) from error
-                return self._publishers.start(order)
+                return await self._publishers.start(order, ending=bool(request.get("ending")))
             case "stop_publish":
                 return await self._publishers.stop(str(request.get("channel")))
             case "down":

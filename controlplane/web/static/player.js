@@ -93,7 +93,7 @@ export class Player {
   #endedTimer = null;
   #attempts = 0;
   #refusedCodec = null; // for want of which we were refused
-  #refusedDecoders = new Set(); // what the browser had then
+  #refusedDecoders = new Set(); // what the browser had when it asked
   #decodersAt = 0;
   #muted = true; // browsers start a page by itself only without sound
   #moving = false;
@@ -280,6 +280,8 @@ export class Player {
     const session = new WhepSession();
     const leg = {
       session,
+      decoders: decoders(), // that the offer names
+      codec: this.codec, // that it was made for
       video: this.#videos.find((video) => video !== this.#live?.video),
       feed: null,
       told: null, // the session's state as the manager tells it: live, waiting
@@ -308,7 +310,7 @@ export class Player {
       if (leg.dropped) return;
       this.#next = null;
       if (leg.guided) this.#retryIfIdle(); // which does nothing while `live` plays
-      else this.#refused(error);
+      else this.#refused(error, leg);
       return;
     }
     if (leg.dropped) return; // session.close() was called on the way and has deleted the resource
@@ -329,7 +331,7 @@ export class Player {
     this.#watchPictures(leg);
   }
 
-  #refused(error) {
+  #refused(error, leg) {
     const { status, retryAfterMs } = error instanceof WhepError ? error : { status: 0, retryAfterMs: null };
     const after = (ms) => spread(Math.max(retryAfterMs ?? 0, ms));
     const shown = this.#live && this.#fresh(this.#live);
@@ -356,7 +358,7 @@ export class Player {
     }
     if (status === 406) {
       if (shown && !this.#live.lost) return this.#retry(after(this.#backoff()));
-      return this.#missesCodec();
+      return this.#missesCodec(leg);
     }
     if (status === 415) {
       if (!shown) this.#say('waiting', 'answer');
@@ -372,14 +374,15 @@ export class Player {
   }
 
   /** The offer had nothing of what is on air, and so would the next one: only news leads on from here. */
-  #missesCodec() {
+  #missesCodec(leg) {
     this.#dropBoth();
     this.#moving = false;
     this.#attempts = 0;
     if (!this.#channelFeed?.connected) this.codec = null; // what we know is of before
-    this.#refusedCodec = this.codec;
-    this.#refusedDecoders = decoders();
+    this.#refusedCodec = (this.codec && leg.codec) ?? this.codec;
+    this.#refusedDecoders = leg.decoders;
     this.#say('waiting', 'codec');
+    if (this.codec !== this.#refusedCodec) this.#retry(this.#backoff()); // it has changed since it was asked
   }
 
   /** Whether this browser has got a decoder since, for what is on air. */

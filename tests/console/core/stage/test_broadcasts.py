@@ -1,5 +1,8 @@
 """Detached publishers: real ones, kept on air by the supervisor."""
 
+import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,27 @@ async def test_a_broadcast_ended_through_the_manager_is_not_started_again(runnin
 
     await wait_for(state, 15, "the supervisor knows that it has ended")
     assert "publisher-main" not in running.pids()
+    await running.down()
+
+
+async def test_the_next_broadcast_waits_for_the_end_of_one_that_the_manager_has_ended(
+    running: StageUnderTest,
+) -> None:
+    await running.up()
+    await publish(running, bitrate_bps=1e6)
+    first = running.pids()["publisher-main"]
+    os.kill(first, signal.SIGSTOP)  # it has yet to find out
+    async with find_target(ConsoleOptions(stage=running.options())).client() as client:
+        await client.stop_stream("main")
+    again = asyncio.create_task(publish(running, bitrate_bps=1e6))
+    await running.until(
+        lambda: again.done() or "waiting for the end of the broadcast before" in running.log("supervisor"),
+        "the supervisor waits",
+    )
+    os.kill(first, signal.SIGCONT)
+    status = await again
+    assert status.state == "running"
+    assert status.pid not in (None, first)
     await running.down()
 
 
