@@ -32,6 +32,7 @@ from controlplane.services.books import Books, Change
 from controlplane.services.expecting import Expecting
 from controlplane.services.fleet import Fleet
 from controlplane.services.launches import Launches, LaunchTime
+from controlplane.services.money import Money
 from controlplane.services.waiting import Waiting
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.fleet import (
@@ -65,9 +66,8 @@ class Scaling:
         launches: Launches,
         config: FleetConfig,
         *,
-        node_price: Decimal,
+        money: Money,
     ) -> None:
-        """`node_price` in dollars an hour."""
         self._books = books
         self._board: Board = books.board
         self._clock = books.clock
@@ -75,7 +75,7 @@ class Scaling:
         self._waiting = waiting
         self._expecting = expecting
         self._launches = launches
-        self._price = node_price
+        self._money = money
         self._config = config
         self._past: dict[str, Past] = {}  # by group: what outlives no restart
         self._told: dict[tuple[str, str], float] = {}  # by group and what held it back: when, monotonic
@@ -365,10 +365,14 @@ class Scaling:
     def _around(self, group: Group, policy: Policy) -> Around:
         expected = self._expecting.of(group, policy)
         number, why = floor(policy, self._clock.now(), expected, self.launch_time(group).seconds)
+        room, over = self._money.room(sum(self.lacking(it) for it in self._board.groups.values()))
         return Around(
             waiting=self._waiting.people(group.role),
             stopped=self._fleet.stopped_by_faults(group),
-            price=self._price,
+            price=self._money.prices.node_hour,
+            currency=self._money.prices.sign,
+            budget_room=room,
+            budget_because=over,
             floor=number,
             floor_because=why,
             unplaced=sum(

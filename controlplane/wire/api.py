@@ -127,6 +127,7 @@ class GroupView(Message):
 class FleetAdd(Request):
     role: Role
     region: str | None = None
+    over_budget: bool = False  # also where the stage's budget is not there for it
 
 
 DRAIN_S = 60.0  # a drain's deadline where none is given
