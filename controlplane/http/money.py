@@ -16,16 +16,21 @@ LONGEST_S = 366 * 86_400.0
 routes = APIRouter(tags=["money"])
 
 
-@routes.get("/cost", responses=documented(401, 422, 503))
+@routes.get("/cost", responses=documented(401, 404, 409, 422, 503))
 async def cost(
     here: Here,
     _: Operator,
     last_s: Annotated[float | None, Query(gt=0, le=LONGEST_S)] = None,
     start: Annotated[float | None, Query(ge=0, le=LAST_AT)] = None,
     end: Annotated[float | None, Query(ge=0, le=LAST_AT)] = None,
+    event: Annotated[str | None, Query(max_length=200)] = None,
 ) -> CostView:
     """What nodes and egress cost now, today, this month and by its end; and in the last so many seconds, or
-    from one moment to another (Unix time), in whole hours."""
+    from one moment to another (Unix time), in whole hours; or of an event, which is named as elsewhere."""
+    if event is not None:
+        found = await here.events.find(event)
+        crowd = (await here.events.one(found.name)).crowd
+        return await here.money.cost(event=here.scaling.planned(found, crowd))
     now = here.books.clock.now()
     if last_s is not None:
         return await here.money.cost((now - last_s, now))

@@ -86,6 +86,18 @@ class _Month:
     sent: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """An event, and what it will take. Times are Unix seconds."""
+
+    name: str
+    starts: float
+    ends: float
+    nodes: int  # that its crowd needs, of all groups
+    people: int
+    mbps: Decimal  # that each of them takes
+
+
 class Money:
     def __init__(self, books: Books, fleet: FleetConfig, prices: PricesConfig, budget: BudgetConfig) -> None:
         self._books = books
@@ -278,10 +290,15 @@ class Money:
 
     # telling
 
-    async def cost(self, asked: tuple[float, float] | None = None) -> CostView:
-        """What it costs now, and cost; `asked` is a time that is wanted beside. Raises StoreBusy."""
+    async def cost(
+        self, asked: tuple[float, float] | None = None, *, event: Planned | None = None
+    ) -> CostView:
+        """What it costs now, and cost; `asked` is a time that is wanted beside, or `event` one that is.
+        Raises StoreBusy."""
         await self.flush()
         now = self._clock.now()
+        if event is not None and event.starts < now:
+            asked = (event.starts, min(now, event.ends))
         spans = [(day(now), now), (month(now)[0], now), *([asked] if asked else [])]
 
         async def read(tx: Transaction) -> list[CostSpan]:
@@ -300,7 +317,10 @@ class Money:
             today=today,
             month=so_far,
             asked=rest[0] if rest else None,
-            forecast=self.forecast(so_far.cost, month(now)[1], "the month ends"),
+            event=None if event is None else event.name,
+            forecast=self.forecast(so_far.cost, month(now)[1], "the month ends")
+            if event is None
+            else self._event_forecast(event, rest[0].cost if rest else Decimal(0), now),
             budget=self.budget_view(),
         )
 
@@ -333,6 +353,33 @@ class Money:
             because=(
                 f"If as many nodes run ({nodes}) and as much is sent as now until {what}: "
                 f"{money(nodes_cost, self.prices.sign)} for nodes and {beyond} for egress are to come."
+            ),
+        )
+
+    def _event_forecast(self, event: Planned, so_far: Decimal, now: float) -> Forecast:
+        """All that runs while it is on counts as its own."""
+        if now >= event.ends:
+            return Forecast(until=event.ends, cost=so_far, because="It is over: all that ran then counts.")
+        if now >= event.starts:
+            return self.forecast(so_far, event.ends, "it ends")
+        _, sent = self._spent()
+        if month(event.starts)[0] != month(now)[0]:
+            sent = 0
+        nodes_cost, egress = ahead(
+            event.starts,
+            event.ends,
+            nodes=event.nodes,
+            egress_s=int(event.mbps * event.people * 125_000),
+            sent=sent,
+            prices=self.prices,
+        )
+        return Forecast(
+            until=event.ends,
+            cost=exact(nodes_cost + egress),
+            because=(
+                f"If all {event.people:,} who are expected watch from start to end at {event.mbps:f} Mbps, "
+                f"on {event.nodes} nodes: {money(nodes_cost, self.prices.sign)} for nodes and "
+                f"{money(egress, self.prices.sign)} for egress."
             ),
         )
 

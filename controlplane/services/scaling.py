@@ -17,8 +17,9 @@ from typing import Any
 import structlog
 
 from controlplane.config import FleetConfig
+from controlplane.domain.events.model import Event
 from controlplane.domain.fleet.policy import faults
-from controlplane.domain.fleet.prestage import floor
+from controlplane.domain.fleet.prestage import floor, nodes_for
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import missing
 from controlplane.domain.nodes.states import LAUNCHING
@@ -32,7 +33,7 @@ from controlplane.services.books import Books, Change
 from controlplane.services.expecting import Expecting
 from controlplane.services.fleet import Fleet
 from controlplane.services.launches import Launches, LaunchTime
-from controlplane.services.money import Money
+from controlplane.services.money import Money, Planned
 from controlplane.services.waiting import Waiting
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.fleet import (
@@ -222,6 +223,22 @@ class Scaling:
         subject = None if group_id is None else self.group(group_id).id
         entries = await self._books.store.read(lambda tx: tx.decisions(subject, limit))
         return [_as_decision(entry) for entry in entries]
+
+    def planned(self, event: Event, crowd: int) -> Planned:
+        """What an event takes, as the policies of the groups would have it."""
+        nodes = 0
+        for group in self._board.groups.values():
+            policy = self.followed(group)
+            needed = nodes_for(self._expecting.one(event, crowd, group, policy).weight, policy)
+            nodes += max(needed, policy.min)
+        return Planned(
+            name=event.name,
+            starts=event.starts_at,
+            ends=event.ends_at if event.cancelled_at is None else min(event.ends_at, event.cancelled_at),
+            nodes=nodes,
+            people=crowd,
+            mbps=self._expecting.mbps(event),
+        )
 
     # acting
 

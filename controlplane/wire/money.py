@@ -100,5 +100,6 @@ class CostView(Message):
     today: CostSpan
     month: CostSpan
     asked: CostSpan | None = None  # the time that was asked about, where it was
-    forecast: Forecast
+    event: str | None = None  # or the event, by its name: ev-7
+    forecast: Forecast  # to the end of the month, or of the event
     budget: BudgetView

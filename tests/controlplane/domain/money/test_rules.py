@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -132,7 +133,7 @@ def test_a_time_that_is_cut_anywhere_has_the_same_hours(start: int, steps: list[
         cuts.append(cuts[-1] + step)
     whole = by_hours(start, cuts[-1])
     parts = by_hours(start, start)
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         parts += by_hours(begin, end)
     assert whole == parts
     assert sum(whole.values()) == cuts[-1] - start
