@@ -46,7 +46,7 @@ class FleetConfig(_Section):
 class PricesConfig(_Section):
     """In the currency of the sign; a GB and a TB are decimal."""
 
-    currency: str = Field("$", pattern=r"^[^\s\d.,+-]{1,4}$")
+    currency: str = Field("$", pattern=r"^[^\s\d.,+\[\]-]{1,4}$")
     node_hour: float = Field(0.031, ge=0, le=1000)
     egress_gb: float = Field(0.0085, ge=0, le=1000)
     egress_free_tb: float = Field(10.0, ge=0, le=1_000_000)

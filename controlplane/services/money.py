@@ -46,6 +46,7 @@ from controlplane.wire.money import (
     CostView,
     Forecast,
     GroupCost,
+    MoneyNow,
     PricesView,
     exact,
     hourly,
@@ -143,6 +144,7 @@ class Money:
                 await self.flush()
             except StoreBusy as error:
                 log.warning("the database is busy; what was used is counted later", error=str(error))
+        self._board.money = self._shown()
 
     def sample(self, now: float) -> None:
         """Adds up what was sent since the last sample. After a pause of our own that is not known."""
@@ -322,6 +324,19 @@ class Money:
             if event is None
             else self._event_forecast(event, rest[0].cost if rest else Decimal(0), now),
             budget=self.budget_view(),
+        )
+
+    def _shown(self) -> MoneyNow:
+        now, (spent, _) = self.now(), self._spent()
+        return MoneyNow(
+            currency=self.prices.sign,
+            node_hour=self.prices.node_hour,
+            hour=now.hour,
+            known=now.egress_known,
+            month=exact(spent),
+            per_hour=self.budget.per_hour,
+            per_month=self.budget.per_month,
+            warning=self.budget_view().warning,
         )
 
     def now(self) -> CostNow:

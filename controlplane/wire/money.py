@@ -91,6 +91,19 @@ class BudgetView(Message):
     warning: str = ""  # why nothing more is launched, and what to do; empty: it is
 
 
+class MoneyNow(Message):
+    """What a console shows beside the nodes."""
+
+    currency: str
+    node_hour: Amount
+    hour: Amount  # what it costs now, an hour
+    known: bool  # False: some edge's egress is not, and it is more
+    month: Amount  # what was spent of it
+    per_hour: Amount | None = None  # the budget
+    per_month: Amount | None = None
+    warning: str = ""  # as of BudgetView
+
+
 class CostView(Message):
     """`GET /api/v1/cost`."""
 

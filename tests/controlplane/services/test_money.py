@@ -359,6 +359,9 @@ async def test_a_policy_is_held_back_by_the_budget_and_says_so_once(poor: Show) 
     cost = await poor.get("/cost")
     assert cost["budget"]["room"] == 0
     assert cost["budget"]["warning"].startswith(f"Nothing more is launched: {OVER}. Raise [budget]")
+    shown = (await poor.get("/snapshot"))["money"]
+    assert shown["warning"] == cost["budget"]["warning"]
+    assert (shown["hour"], shown["per_hour"], shown["per_month"]) == (0.093, 0.1, None)
 
 
 async def test_by_hand_it_is_refused_unless_the_budget_may_be_exceeded(poor: Show) -> None:
