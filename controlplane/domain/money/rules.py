@@ -113,7 +113,8 @@ def room(
         limits.append((_affordable(budget.per_hour - egress_hour, nodes, prices), words))
     if budget.per_month is not None:
         whole = money(budget.per_month, prices.sign)
-        words = f"{money(spent, prices.sign)} of the {whole} of this month are spent, and {running}"
+        words = f"{money(spent, prices.sign)} of the {whole} of this month are spent, {running}"
+        words += ", and an hour with one more would be over it"
         limits.append((_affordable(budget.per_month - spent - egress_hour, nodes, prices), words))
     bounds = [(number, words) for number, words in limits if number is not None]
     return min(bounds, key=lambda it: it[0]) if bounds else (None, "")

@@ -103,7 +103,10 @@ def test_the_budget_that_is_nearer_is_named() -> None:
     _, why = room(budget, PRICES, nodes=10, egress_hour=Decimal(0), spent=Decimal(10))
     assert why == "10 nodes and the egress are $0.31 an hour, and one more would be over the budget of $0.31"
     _, why = room(budget, PRICES, nodes=1, egress_hour=Decimal(0), spent=Decimal("49.98"))
-    assert why == "$49.98 of the $50.00 of this month are spent, and 1 node and the egress are $0.031 an hour"
+    assert why == (
+        "$49.98 of the $50.00 of this month are spent, 1 node and the egress are $0.031 an hour, and an hour "
+        "with one more would be over it"
+    )
 
 
 def test_nodes_that_cost_nothing_are_held_back_by_egress_alone() -> None:
