@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +38,7 @@ from controlplane.services.housekeeping import Housekeeping
 from controlplane.services.joining import Joining
 from controlplane.services.launches import Launches
 from controlplane.services.losses import Losses
+from controlplane.services.money import Money
 from controlplane.services.moving import Mover
 from controlplane.services.pages import Pages
 from controlplane.services.preflight import Preflight
@@ -153,12 +153,14 @@ async def compose(
     pages = Pages(board, tokens.move_token)
     streams = Streams(books, control, tokens, background, config.streams, config.viewers)
     losses = Losses(books, provisioner, control, streams, background)
+    money = Money(books, config.fleet, config.prices, config.budget)
     fleet = Fleet(
         books,
         provisioner,
         control,
         losses,
         background,
+        money,
         config.fleet,
         config.stage,
         launches=launches,
@@ -168,7 +170,6 @@ async def compose(
     events = Events(books, NoRegistrations())
     expecting = Expecting(board, events, config.fleet)
     bitrates = Bitrates(board)
-    price = Decimal(str(config.prices.node_hour))
     scaling = Scaling(
         books,
         fleet,
@@ -176,7 +177,7 @@ async def compose(
         expecting,
         launched,
         config.fleet,
-        node_price=price,
+        money=money,
     )
     history = FileHistory(data_dir / HISTORY, keep_days=config.history.keep_days, stage=config.stage.name)
     recording = Recording(books, scaling, waiting, history)
@@ -192,7 +193,8 @@ async def compose(
         streams=streams,
         fleet=fleet,
         scaling=scaling,
-        rehearsing=Rehearsing(scaling, recording, ProcessSimulator(), node_price=price),
+        money=money,
+        rehearsing=Rehearsing(scaling, recording, ProcessSimulator(), node_price=money.prices.node_hour),
         drills=Drills(books, provisioner),
         events=events,
         preflight=Preflight(
@@ -203,7 +205,7 @@ async def compose(
             expecting,
             bitrates,
             config.ice.servers,
-            node_price=price,
+            node_price=money.prices.node_hour,
         ),
         signaling=Signaling(
             books, control, streams, losses, Joining(board, clock, config.viewers), waiting, tokens
@@ -213,7 +215,9 @@ async def compose(
         asking=Asking(board, control),
         ice_servers=config.ice.servers,
     )
-    rounds = Rounds(books, provisioner, fleet, scaling, recording, losses, streams, pages, config.fleet)
+    rounds = Rounds(
+        books, provisioner, fleet, scaling, recording, money, losses, streams, pages, config.fleet
+    )
     mover = Mover(books, pages, streams, losses, config.fleet)
     housekeeping = Housekeeping(books, streams, pages, bitrates, config.journal)
     try:
@@ -222,7 +226,9 @@ async def compose(
         books.listen(feed)
         books.listen(pages)
         books.listen(mover)
+        await money.open()
         await fleet.start()
+        await money.adopted()
     except BaseException:
         await closers.aclose()
         raise

@@ -44,9 +44,19 @@ class FleetConfig(_Section):
 
 
 class PricesConfig(_Section):
-    """In dollars."""
+    """In the currency of the sign; a GB and a TB are decimal."""
 
+    currency: str = Field("$", pattern=r"^[^\s\d.,+\[\]-]{1,4}$")
     node_hour: float = Field(0.031, ge=0, le=1000)
+    egress_gb: float = Field(0.0085, ge=0, le=1000)
+    egress_free_tb: float = Field(10.0, ge=0, le=1_000_000)
+
+
+class BudgetConfig(_Section):
+    """Of the whole stage, in the currency of the prices. 0: none."""
+
+    per_hour: float = Field(0.0, ge=0, le=1_000_000_000)
+    per_month: float = Field(0.0, ge=0, le=1_000_000_000)
 
 
 class StreamsConfig(_Section):
@@ -97,6 +107,7 @@ class ManagerConfig(_Section):
     database: DatabaseConfig = DatabaseConfig()
     fleet: FleetConfig = FleetConfig()
     prices: PricesConfig = PricesConfig()
+    budget: BudgetConfig = BudgetConfig()
     streams: StreamsConfig = StreamsConfig()
     viewers: ViewersConfig = ViewersConfig()
     ice: IceConfig = IceConfig()
@@ -105,7 +116,7 @@ class ManagerConfig(_Section):
 
 
 def load(path: Path | None) -> ManagerConfig:
-    """The defaults, or what a file says. StartError names the key that is wrong."""
+    """The defaults, or what a file says. StartError names each key that is wrong."""
     if path is None:
         return ManagerConfig()
     try:
@@ -113,9 +124,12 @@ def load(path: Path | None) -> ManagerConfig:
     except OSError as error:
         raise StartError(f"the settings {path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        what = "there is no such key" if first["type"] == "extra_forbidden" else first["msg"].lower()
-        raise StartError(f"the settings {path}: {key}: {what}. {SAMPLE.name} shows every key.") from error
+        found = "; ".join(_fault(it["loc"], it["type"], it["msg"]) for it in error.errors())
+        raise StartError(f"the settings {path}: {found}. {SAMPLE.name} shows every key.") from error
     except (ValueError, RecursionError) as error:  # tomllib has its own, but not for every number and depth
         raise StartError(f"the settings {path} are not TOML: {error}.") from error
+
+
+def _fault(place: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = ".".join(str(part) for part in place)
+    return f"{key}: {'there is no such key' if kind == 'extra_forbidden' else message.lower()}"

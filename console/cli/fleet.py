@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from console.cli import context, history, output, policy, whatif
+from console.cli import context, cost, history, output, policy, whatif
 from console.cli.context import Api, DryRun, Json, TokenFile, Yes
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ def add(
     region: str | None = typer.Option(
         None, "--region", metavar="REGION", help="Where. Default: the stage's own."
     ),
+    over_budget: bool = typer.Option(
+        False, "--over-budget", help="Also where the stage's budget is not there for it."
+    ),
     wait: bool = Wait,
     dry_run: DryRun = False,
     json: Json = False,
@@ -44,7 +47,7 @@ def add(
 
     async def main(client: "Client") -> None:
         if dry_run:
-            effect = effect_of_add(await client.nodes(), wanted)
+            effect = effect_of_add(await client.nodes(), wanted, await cost.prices(client))
             if json:
                 output.print_json(
                     {"node": None, "state": None, "viewers": 0, "deadline_s": None, "effect": effect}
@@ -52,7 +55,7 @@ def add(
             else:
                 print(f"{effect} (not done)")
             return
-        view = await client.fleet_add(wanted, region)
+        view = await client.fleet_add(wanted, region, over_budget=over_budget)
         if wait:
             view = await _wait_in_service(client, view)
         _show(view, as_json=json)
@@ -94,7 +97,7 @@ def drain(
     async def main(client: "Client") -> int:
         nodes = await client.nodes()
         found = _find(nodes, node)
-        effect = effect_of_drain(nodes, node)
+        effect = effect_of_drain(nodes, node, await cost.prices(client))
         if dry_run:
             until = DRAIN_S if deadline_s is None else deadline_s
             if deadline_s is None and found.drain_deadline is not None:
@@ -223,6 +226,7 @@ def evaluate(
 
 app.command()(whatif.whatif)
 app.command()(history.history)
+app.command()(cost.cost)
 
 
 def _question(figures: str | None, waiting: int | None) -> "Question":

@@ -55,6 +55,7 @@ from controlplane.wire.fleet import (
 )
 from controlplane.wire.history import HistoryView
 from controlplane.wire.inside import SessionInside
+from controlplane.wire.money import CostView
 from controlplane.wire.nodes import Role
 
 T = TypeVar("T")
@@ -239,6 +240,13 @@ class Client:
         """One, by its name, its title, or how that begins."""
         return await self._call("GET", f"/api/v1/events/{quote(event, safe='')}", EventView)
 
+    async def cost(self, span: Span | None = None, *, event: str | None = None) -> CostView:
+        """What the stage costs now, today and this month; and in a time, or of an event."""
+        query = {} if span is None else {k: repr(v) for k, v in span.model_dump(exclude_none=True).items()}
+        if event is not None:
+            query["event"] = event
+        return await self._call("GET", "/api/v1/cost", CostView, query=query)
+
     # --- what acts
 
     async def add_event(self, asked: EventRequest) -> EventView:
@@ -274,9 +282,12 @@ class Client:
         """From now on its nodes are added and ended by hand."""
         await self._send("DELETE", f"/api/v1/groups/{quote(group, safe='')}/policy")
 
-    async def fleet_add(self, role: Role, region: str | None = None) -> DrainView:
+    async def fleet_add(
+        self, role: Role, region: str | None = None, *, over_budget: bool = False
+    ) -> DrainView:
         """One more node of this role; returns when it has been asked for, not when it serves."""
-        return await self._call("POST", "/api/v1/fleet", DrainView, FleetAdd(role=role, region=region))
+        request = FleetAdd(role=role, region=region, over_budget=over_budget)
+        return await self._call("POST", "/api/v1/fleet", DrainView, request)
 
     async def drain(
         self, node: str, deadline_s: float | None = None, channels: Sequence[str] = ()

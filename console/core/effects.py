@@ -6,20 +6,21 @@ from console.core.units import count, show_duration
 from console.core.when import until
 from controlplane.wire.api import DrainProgress, GroupView, NodeView, StreamView
 from controlplane.wire.events import EventView
+from controlplane.wire.money import PricesView, hourly
 from controlplane.wire.nodes import NodeState, Role
 
 SERVING = (NodeState.IN_SERVICE, NodeState.SUSPECT)
 COMING = (NodeState.REQUESTED, NodeState.CREATING, NodeState.BOOTING)
 
 
-def effect_of_drain(nodes: Iterable[NodeView], node_id: str) -> str:
-    """ "edge-2: 3 viewers; 2 -> 1 edges"."""
+def effect_of_drain(nodes: Iterable[NodeView], node_id: str, prices: PricesView | None = None) -> str:
+    """ "edge-2: 3 viewers; 2 -> 1 edges; -$0.031 an hour"."""
     nodes = list(nodes)
     node = next(node for node in nodes if node.id == node_id)
     serving = [other for other in nodes if other.role == node.role and other.state in SERVING]
     left = [other for other in serving if other.id != node_id]
     people = count(node.connections or 0, "viewer" if node.role is Role.EDGE else "connection")
-    words = f"{node_id}: {people}; {len(serving)} -> {len(left)} {node.role}s"
+    words = f"{node_id}: {people}; {len(serving)} -> {len(left)} {node.role}s{_costs(prices, -1)}"
     return words if left else f"{words}: nobody serves as {node.role} until another one is added"
 
 
@@ -47,15 +48,19 @@ def drain_words(drain: DrainProgress) -> str:
     return words if drain.eta_s is None or not drain.left else f"{words}, about {show_duration(drain.eta_s)}"
 
 
-def effect_of_add(nodes: Iterable[NodeView], role: Role) -> str:
-    """ "one more edge: 1 -> 2 edges, room for 400 -> 800"."""
+def effect_of_add(nodes: Iterable[NodeView], role: Role, prices: PricesView | None = None) -> str:
+    """ "one more edge: 1 -> 2 edges, room for 400 -> 800; +$0.031 an hour"."""
     group = [node for node in nodes if node.role == role and node.state in (*SERVING, *COMING)]
     now, after = len(group), len(group) + 1
     words = f"one more {role}: {now} -> {after} {role}s"
     if not group:
-        return words
+        return words + _costs(prices, 1)
     room = sum(node.capacity for node in group)
-    return f"{words}, room for {room:,} -> {room + group[-1].capacity:,}"
+    return f"{words}, room for {room:,} -> {room + group[-1].capacity:,}{_costs(prices, 1)}"
+
+
+def _costs(prices: PricesView | None, nodes: int) -> str:
+    return "" if prices is None else f"; {hourly(prices.node_hour * nodes, prices.currency)}"
 
 
 def as_left(groups: Iterable[GroupView], oldest_at: float | None, started_at: float) -> str:

@@ -19,6 +19,7 @@ from controlplane.wire.api import (
     Snapshot,
     StreamDetail,
 )
+from controlplane.wire.money import MoneyNow
 from controlplane.wire.nodes import Role
 
 JOURNAL_KEPT = 1000  # entries
@@ -43,6 +44,7 @@ class State:
     streams: Mapping[str, StreamDetail] = field(default_factory=lambda: MappingProxyType({}))
     journal: tuple[JournalEntry, ...] = ()  # oldest first, at most JOURNAL_KEPT
     history: tuple[HistoryPoint, ...] = ()  # oldest first, at most HISTORY_KEPT_S long
+    money: MoneyNow | None = None  # None: not known, or a stream manager that does not count it
 
     @property
     def ready(self) -> bool:
@@ -70,6 +72,7 @@ class State:
             streams=MappingProxyType(streams),
             journal=_merge_journal(self.journal, message.journal),
             history=_merge_history(self.history, message.history),
+            money=message.money or self.money,
         )
 
     def _restart(self, message: LiveMessage, snapshot: Snapshot) -> "State":
@@ -87,6 +90,7 @@ class State:
             streams=MappingProxyType({stream.channel: stream for stream in snapshot.streams}),
             journal=_merge_journal(self.journal, snapshot.journal),
             history=_merge_history(self.history, snapshot.history),
+            money=snapshot.money,
         )
 
     def nodes_of(self, role: Role) -> list[NodeDetail]:

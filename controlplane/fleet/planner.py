@@ -6,9 +6,9 @@
     less    one node, while load <= in_fraction x capacity x (n - 1), and never below the floor
 
 Up comes before down, and all periods must agree. What is wanted may be held back, in this order: launching
-has been stopped by faults; a cooldown runs; max; the spend cap; so many launches are under way. Nobody is
-ended while a node of the group is silent: missing figures are not a small load; nor while those on it would
-fit nowhere.
+has been stopped by faults; a cooldown runs; max; the spend cap; the stage's budget; so many launches are
+under way. Nobody is ended while a node of the group is silent: missing figures are not a small load; nor
+while those on it would fit nowhere.
 
 A decision says what was wanted beside what is done, so that whoever keeps the count of periods (Past) needs
 nothing else: `after` is the next evaluation's Past.
@@ -20,6 +20,7 @@ from typing import Literal
 
 from controlplane.fleet.snapshot import NO_PAST, Candidate, Past, Snapshot
 from controlplane.wire.fleet import Policy
+from controlplane.wire.money import hourly, money
 
 Kind = Literal["add", "drain"]
 Outcome = Literal["add", "drain", "held", "steady"]
@@ -106,6 +107,7 @@ def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: 
     limits = [
         (policy.max - snapshot.counted, "max", _most_words(snapshot, policy)),
         (_within_cap(snapshot, policy), "cap", _cap_words(snapshot, policy)),
+        (_within_budget(snapshot, policy), "budget", around.budget_because),
         (policy.launches - snapshot.launching, "launching", _launching_words(snapshot, policy)),
     ]
     granted = min(count, *(room for room, _, _ in limits))
@@ -118,7 +120,7 @@ def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: 
         reason = f"; {count} were wanted, but {reason}"
     return Decision(
         outcome="add",
-        because=f"+{granted}: {why}{reason}.",
+        because=f"+{granted}: {why}{reason}{_costs(snapshot, granted)}.",
         actions=(Action("add", granted),),
         wanted=count,
         held_by=word,
@@ -177,7 +179,7 @@ def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
         whom = f"{victim.node} has never reported"
     return Decision(
         outcome="drain",
-        because=f"-1: {why}; {whom}.",
+        because=f"-1: {why}; {whom}{_costs(snapshot, -1)}.",
         actions=(Action("drain", 1, victim.node or None),),
         wanted=-1,
         after=replace(after, agreed_down=0, last_down=now),
@@ -212,7 +214,19 @@ def _within_cap(snapshot: Snapshot, policy: Policy) -> int:
     return int(policy.spend_cap // price) - snapshot.paid
 
 
+def _within_budget(snapshot: Snapshot, policy: Policy) -> int:
+    """How many more nodes the whole stage has money for."""
+    room = snapshot.around.budget_room
+    return policy.max if room is None else room
+
+
 # words
+
+
+def _costs(snapshot: Snapshot, nodes: int) -> str:
+    """What it adds to the bill, or takes off; nothing where nodes cost nothing."""
+    price = snapshot.around.price * nodes
+    return f"; {hourly(price, snapshot.around.currency)}" if price else ""
 
 
 def _filled(snapshot: Snapshot, policy: Policy) -> str:
@@ -249,8 +263,9 @@ def _most_words(snapshot: Snapshot, policy: Policy) -> str:
 def _cap_words(snapshot: Snapshot, policy: Policy) -> str:
     if policy.spend_cap is None:
         return ""
-    have = f"{snapshot.paid} at ${snapshot.around.price:.2f} an hour"
-    return f"{have} and one more would be over the cap of ${policy.spend_cap:.2f}"
+    sign = snapshot.around.currency
+    have = f"{snapshot.paid} at {money(snapshot.around.price, sign)} an hour"
+    return f"{have} and one more would be over the cap of {money(policy.spend_cap, sign)}"
 
 
 def _launching_words(snapshot: Snapshot, policy: Policy) -> str:

@@ -31,7 +31,10 @@ class Around:
 
     waiting: int = 0  # people without a seat
     stopped: bool = False  # so many nodes failed lately that none are launched
-    price: Decimal = Decimal(0)  # of a node, in dollars an hour
+    price: Decimal = Decimal(0)  # of a node an hour
+    currency: str = "$"  # its sign
+    budget_room: int | None = None  # nodes that the stage's budget is there for; None: any number
+    budget_because: str = ""  # why not one more
     floor: int = 0  # nodes that are wanted beforehand, whatever the load
     floor_because: str = ""
     unplaced: int = 0  # viewers on nodes that drain, for whom no node has room as they are

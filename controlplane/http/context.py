@@ -16,6 +16,7 @@ from controlplane.services.enrolment import Enrolment
 from controlplane.services.events import Events
 from controlplane.services.feed import Feed
 from controlplane.services.fleet import Fleet
+from controlplane.services.money import Money
 from controlplane.services.pages import Pages
 from controlplane.services.preflight import Preflight
 from controlplane.services.reports import Reports
@@ -43,6 +44,7 @@ class Manager:
     scaling: Scaling
     events: Events
     preflight: Preflight
+    money: Money
     rehearsing: Rehearsing
     drills: Drills
     signaling: Signaling

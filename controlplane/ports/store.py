@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from controlplane.domain.events.model import Event
+from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import EndReason, Session, Stream
@@ -177,6 +178,24 @@ class Transaction(Protocol):
         ...
 
     async def prune_journal(self, keep: int) -> None: ...
+
+    # money
+    async def nodes_since(self, at: float) -> list[Node]:
+        """All that have not terminated, and those that did after `at`."""
+        ...
+
+    async def counted_until(self) -> int | None:
+        """Up to when node time and egress are counted, Unix milliseconds; None: they never were."""
+        ...
+
+    async def add_used(self, part: HourUsed, since_ms: int) -> None:
+        """Add to an hour of a group. Raises Taken where it is counted beyond `since_ms` by now: somebody else
+        counts, and all that is added in this transaction is to be given up."""
+        ...
+
+    async def used(self, start: int, end: int) -> list[Used]:
+        """What each group used in the hours that begin from `start` on and before `end`, Unix seconds."""
+        ...
 
     # tokens
     async def revoke(self, jti: str, channel: str, expires: float) -> None: ...

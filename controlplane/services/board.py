@@ -17,6 +17,7 @@ from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import GONE, REPORTING
 from controlplane.domain.streams.model import Session, Stream, StreamState
 from controlplane.wire.api import HistoryPoint, JournalEntry
+from controlplane.wire.money import MoneyNow
 from controlplane.wire.nodes import NodeReport, NodeState, Role, SessionKind, SessionReport, StreamReport
 from controlplane.wire.publishing import PublisherReport
 
@@ -70,6 +71,8 @@ class Board:
     sessions: dict[str, Session] = field(default_factory=dict)  # not ended
     journal: deque[JournalEntry] = field(default_factory=lambda: deque(maxlen=JOURNAL_SHOWN))
     history: deque[HistoryPoint] = field(default_factory=deque)
+
+    money: MoneyNow | None = None  # as of the last round
 
     heard: dict[str, Heard] = field(default_factory=dict)  # by node
     publishers: dict[str, PublisherHeard] = field(default_factory=dict)  # by channel

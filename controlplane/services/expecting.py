@@ -44,12 +44,12 @@ class Expecting:
 
     def _load(self, event: Event, crowd: int, share: int, group: Group, policy: Policy) -> Decimal:
         if group.role is Role.EDGE:
-            return share * self._mbps(event) if policy.unit == Unit.MBPS.value else Decimal(share)
+            return share * self.mbps(event) if policy.unit == Unit.MBPS.value else Decimal(share)
         if policy.unit == Unit.CONNECTIONS.value:
             return Decimal(1)  # its publisher
         edges = Decimal(self._edges(event, crowd))
         if policy.unit == Unit.MBPS.value:
-            return max(Decimal(1), edges) * self._mbps(event)
+            return max(Decimal(1), edges) * self.mbps(event)
         return max(Decimal(1), edges / EDGES_A_PUBLISHER)
 
     def _edges(self, event: Event, crowd: int) -> int:
@@ -65,7 +65,7 @@ class Expecting:
         regions = sum(1 for it in self._board.groups.values() if it.role is group.role)
         return int((Decimal(crowd) / max(1, regions)).to_integral_value(ROUND_CEILING))
 
-    def _mbps(self, event: Event) -> Decimal:
+    def mbps(self, event: Event) -> Decimal:
         """What a viewer takes: what the channel has now, or what is supposed while it is not on air."""
         stream = self._board.streams.get(event.channel)
         said = None if stream is None else self._board.stream_report(stream)

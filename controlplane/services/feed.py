@@ -230,6 +230,7 @@ class Feed:
             kind="delta",
             nodes=[views.node(board.nodes[name]) for name in sorted(self._nodes) if name in board.nodes],
             groups=views.groups() if self._groups else [],
+            money=board.money if self._groups else None,
             streams=[
                 views.stream(board.streams[name]) for name in sorted(self._streams) if name in board.streams
             ],

@@ -11,6 +11,7 @@ How nodes are lost is in losses.py, what the clock brings about in rounds.py.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -27,6 +28,7 @@ from controlplane.services.background import Background
 from controlplane.services.board import Board
 from controlplane.services.books import MANAGER, Books, Change
 from controlplane.services.losses import Losses
+from controlplane.services.money import REMEDY, Money
 from controlplane.services.rehoming import give_back
 from controlplane.services.tokens import new_secret, sha256
 from controlplane.services.words import counted, spoken
@@ -35,6 +37,7 @@ from controlplane.wire.nodes import NodeState, Role
 
 log = structlog.get_logger(__name__)
 
+TOLD_EVERY_S = 60.0  # that the budget holds launches back
 NOT_RUNNING = "it was not running when the stream manager started"
 NO_CERTIFICATE = "it was enrolled by an earlier version, without a certificate to know it by"
 
@@ -47,6 +50,7 @@ class Fleet:
         control: NodeControl,
         losses: Losses,
         background: Background,
+        money: Money,
         config: FleetConfig,
         stage: StageConfig,
         *,
@@ -59,10 +63,12 @@ class Fleet:
         self._control = control
         self._losses = losses
         self._background = background
+        self._money = money
         self._config = config
         self._stage = stage
         self._launches = launches  # False: only nodes that are started by hand
         self._stopped: set[tuple[Role, str]] = set()  # groups that faults have stopped, as journalled
+        self._told_budget: dict[tuple[Role, str], float] = {}  # that it holds launches back: when, monotonic
 
     # start
 
@@ -150,13 +156,29 @@ class Fleet:
 
     # what an operator does
 
-    async def add(self, role: Role, region: str | None, actor: str) -> DrainView:
-        """One more node of a role: the group's desired number rises, and a launch begins."""
+    async def add(
+        self, role: Role, region: str | None, actor: str, *, over_budget: bool = False
+    ) -> DrainView:
+        """One more node of a role: the group's desired number rises, and a launch begins.
+
+        Raises NotFound, and Conflict where no nodes are launched, or the budget is not there for one more and
+        `over_budget` does not say that it may be exceeded.
+        """
         region = region or self._stage.region
         self.check_launches()
         if (role, region) not in self._board.groups:
             known = ", ".join(sorted(f"{r} in {where}" for r, where in self._board.groups))
             raise NotFound(f"There is no group of {role} in {region}. There are: {known}.", code="no_group")
+
+        room, why = self._money.room(self._lacking())
+        over = room is not None and room < 1
+        if over and not over_budget:
+            raise Conflict(
+                f"No {role} was added: {why}. {REMEDY}.",
+                code="over_budget",
+                title="It would be over the budget",
+            )
+        costs = self._money.add_words(1) + (", over the budget" if over else "")
 
         async def work(change: Change) -> tuple[Node, str]:
             group = await change.tx.group(role, region)
@@ -165,7 +187,7 @@ class Fleet:
             await change.note(
                 "fleet.add",
                 f"{role} {region}",
-                f"{actor} asked for one more {role}: {group.desired - 1} -> {group.desired}.",
+                f"{actor} asked for one more {role}: {group.desired - 1} -> {group.desired}; {costs}.",
                 actor=actor,
                 data={"desired": group.desired},
             )
@@ -266,7 +288,10 @@ class Fleet:
             raise Conflict(f"{node.id} is {spoken(node.state)} already.", code="node_leaving")
         seats = self._board.seats_on(node.id)
         await self._wish(change, node, -1)
-        reason = f"{actor} drains it: {counted(seats, 'session')} on it, at most {within_s:g} s"
+        reason = (
+            f"{actor} drains it: {counted(seats, 'session')} on it, at most {within_s:g} s; "
+            f"{self._money.add_words(-1)}"
+        )
         if node.state is NodeState.REQUESTED:
             return await change.move_node(node, NodeState.TERMINATED, reason, actor=actor)
         if node.state in LAUNCHING:
@@ -399,11 +424,33 @@ class Fleet:
                 continue
             if group.policy is not None:  # also what died is replaced no faster than it says
                 lacking = min(lacking, group.policy.launches - self._coming_up(group))
+            lacking = await self._within_budget(group, lacking)
             for _ in range(lacking):
                 requested = await self._books.change(self._request_missing, key)
                 if requested is not None:
                     node, token = requested
                     self._background.start(self._launch(node.id, token), f"launch {node.id}")
+
+    async def _within_budget(self, group: Group, lacking: int) -> int:
+        """Of what a group lacks, what the budget is there for; the journal is told once a minute of the rest.
+
+        This holds for what died as well: a budget that grows by itself is none.
+        """
+        room, why = self._money.room()
+        if room is None or room >= lacking:
+            return lacking
+        now, key = self._clock.monotonic(), (group.role, group.region)
+        if now - self._told_budget.get(key, -math.inf) >= TOLD_EVERY_S:
+            held = counted(lacking - max(0, room), group.role)
+            text = f"{held} that {group.id} lacks is held back: {why}. {REMEDY}."
+            await self._books.change(Change.note, "fleet.budget", group.id, text)
+            self._told_budget[key] = now
+        return max(0, room)
+
+    def _lacking(self) -> int:
+        """Nodes that groups want, and have no row yet."""
+        nodes = self._board.nodes.values()
+        return sum(missing(it, nodes) for it in self._board.groups.values() if not self.stopped_by_faults(it))
 
     def _coming_up(self, group: Group) -> int:
         return sum(

@@ -21,6 +21,7 @@ from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
 from controlplane.services.fleet import Fleet
 from controlplane.services.losses import Losses
+from controlplane.services.money import Money
 from controlplane.services.pages import Pages
 from controlplane.services.recording import Recording
 from controlplane.services.scaling import Scaling
@@ -42,6 +43,7 @@ class Rounds:
         fleet: Fleet,
         scaling: Scaling,
         recording: Recording,
+        money: Money,
         losses: Losses,
         streams: Streams,
         pages: Pages,
@@ -54,6 +56,7 @@ class Rounds:
         self._fleet = fleet
         self._scaling = scaling
         self._recording = recording
+        self._money = money
         self._losses = losses
         self._streams = streams
         self._pages = pages
@@ -86,6 +89,7 @@ class Rounds:
             except IllegalMove as error:
                 log.info("a node changed meanwhile", error=str(error))
         self._recording.tick(now)
+        await self._money.tick(now)
         await self._scaling.tick(now)
         await self._fleet.replace_missing()
 

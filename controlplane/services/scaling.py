@@ -17,8 +17,9 @@ from typing import Any
 import structlog
 
 from controlplane.config import FleetConfig
+from controlplane.domain.events.model import Event
 from controlplane.domain.fleet.policy import faults
-from controlplane.domain.fleet.prestage import floor
+from controlplane.domain.fleet.prestage import floor, nodes_for
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import missing
 from controlplane.domain.nodes.states import LAUNCHING
@@ -32,6 +33,7 @@ from controlplane.services.books import Books, Change
 from controlplane.services.expecting import Expecting
 from controlplane.services.fleet import Fleet
 from controlplane.services.launches import Launches, LaunchTime
+from controlplane.services.money import Money, Planned
 from controlplane.services.waiting import Waiting
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.fleet import (
@@ -65,9 +67,8 @@ class Scaling:
         launches: Launches,
         config: FleetConfig,
         *,
-        node_price: Decimal,
+        money: Money,
     ) -> None:
-        """`node_price` in dollars an hour."""
         self._books = books
         self._board: Board = books.board
         self._clock = books.clock
@@ -75,7 +76,7 @@ class Scaling:
         self._waiting = waiting
         self._expecting = expecting
         self._launches = launches
-        self._price = node_price
+        self._money = money
         self._config = config
         self._past: dict[str, Past] = {}  # by group: what outlives no restart
         self._told: dict[tuple[str, str], float] = {}  # by group and what held it back: when, monotonic
@@ -223,6 +224,22 @@ class Scaling:
         entries = await self._books.store.read(lambda tx: tx.decisions(subject, limit))
         return [_as_decision(entry) for entry in entries]
 
+    def planned(self, event: Event, crowd: int) -> Planned:
+        """What an event takes, as the policies of the groups would have it."""
+        nodes = 0
+        for group in self._board.groups.values():
+            policy = self.followed(group)
+            needed = nodes_for(self._expecting.one(event, crowd, group, policy).weight, policy)
+            nodes += max(needed, policy.min)
+        return Planned(
+            name=event.name,
+            starts=event.starts_at,
+            ends=event.ends_at if event.cancelled_at is None else min(event.ends_at, event.cancelled_at),
+            nodes=nodes,
+            people=crowd,
+            mbps=self._expecting.mbps(event),
+        )
+
     # acting
 
     async def tick(self, now: float) -> None:
@@ -365,10 +382,14 @@ class Scaling:
     def _around(self, group: Group, policy: Policy) -> Around:
         expected = self._expecting.of(group, policy)
         number, why = floor(policy, self._clock.now(), expected, self.launch_time(group).seconds)
+        room, over = self._money.room(sum(self.lacking(it) for it in self._board.groups.values()))
         return Around(
             waiting=self._waiting.people(group.role),
             stopped=self._fleet.stopped_by_faults(group),
-            price=self._price,
+            price=self._money.prices.node_hour,
+            currency=self._money.prices.sign,
+            budget_room=room,
+            budget_because=over,
             floor=number,
             floor_because=why,
             unplaced=sum(

@@ -205,4 +205,5 @@ class Views:
             streams=self.streams(),
             journal=list(self._board.journal),
             history=list(self._board.history),
+            money=self._board.money,
         )

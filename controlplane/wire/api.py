@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from controlplane.wire.base import Message, Request
+from controlplane.wire.money import MoneyNow
 from controlplane.wire.nodes import NodeState, Role, SessionReport, StreamReport, WorkerInfo
 from controlplane.wire.publishing import PublisherReport, PublishState
 
@@ -127,6 +128,7 @@ class GroupView(Message):
 class FleetAdd(Request):
     role: Role
     region: str | None = None
+    over_budget: bool = False  # also where the stage's budget is not there for it
 
 
 DRAIN_S = 60.0  # a drain's deadline where none is given
@@ -223,6 +225,7 @@ class Snapshot(Message):
     streams: list[StreamDetail]
     journal: list[JournalEntry]  # newest last, at most 200
     history: list[HistoryPoint] = []  # the last 30 minutes, thinned
+    money: MoneyNow | None = None
 
 
 class LiveMessage(Message):
@@ -250,6 +253,7 @@ class LiveMessage(Message):
     removed_streams: list[str] = []
     journal: list[JournalEntry] = []
     history: list[HistoryPoint] = []
+    money: MoneyNow | None = None  # with the groups
 
 
 class ViewerLatency(Message):

@@ -24,6 +24,11 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
         ("[fleet]\nedges = -1\n", "fleet.edges: "),
         ("[fleet]\nedge_capacity = 'many'\n", "fleet.edge_capacity: "),
         ("[fleet\n", "not TOML"),
+        (
+            "[prices]\nnode_hour = -1\nscurrency = '$'\n[budget]\nper_hour = nan\n",
+            "prices.node_hour: .*; prices.scur.*; budget.per_hour: ",
+        ),
+        ("[prices]\ncurrency = '1'\n", "prices.currency: "),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, says: str) -> None:

@@ -52,7 +52,7 @@ async def test_what_a_running_stage_carried_is_replayed_by_the_command_and_from_
         assert done.returncode == 0, done.stderr
         view = json.loads(done.stdout)
         assert [it["decision"] for it in view["today"]["decisions"]] == await decided(show) == ["+1"]
-        assert view["today"]["decisions"][0]["because"].endswith("over the alarm of 60 %.")
+        assert view["today"]["decisions"][0]["because"].endswith("over the alarm of 60 %; +$0.031 an hour.")
         assert view["changed"]["decisions"] == []
         assert (view["recorded"]["most"], view["recorded"]["gaps"]) == (7, [])
 

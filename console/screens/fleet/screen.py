@@ -4,6 +4,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 
 from console.screens.fleet import widgets
+from console.screens.shared import costs, words
 from console.screens.shared.frame import Panel, entry_lines
 from console.screens.shared.page import Page
 from console.screens.shared.table import Table
@@ -35,6 +36,7 @@ class FleetScreen(Page):
         hidden = f"   {len(shown)} of {len(nodes)} shown, c clears" if self.filter_text else ""
         stale = f"   ▲ {view.as_of}" if view.stale else ""
         box.border_title = f"{widgets.title(view)}{hidden}{stale}" if view.state.ready else "Nodes"
+        box.border_subtitle = words.plain(costs.fleet_line(view.state.money))
         if view.refused:
             table.show_words([("✗ No permission: ", "bold $bad"), (view.refused, "")])
         elif not view.state.ready:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from console.core.effects import drain_words
-from console.screens.shared import figures, words
+from console.screens.shared import costs, figures, words
 from console.screens.shared.table import Column, Row
 from console.screens.shared.view import COMING, SERVING, View
 from console.screens.shared.words import Line
@@ -114,6 +114,7 @@ class DrainEffect:
     room: int  # free places on the other nodes of the role
     others: tuple[str, ...]
     last: bool  # none of the role would be left in service
+    saves: str = ""  # an hour; empty: nothing, or it is not known
 
 
 def drain_effect(node: NodeDetail, view: View) -> DrainEffect:
@@ -128,6 +129,7 @@ def drain_effect(node: NodeDetail, view: View) -> DrainEffect:
         room=sum(max(0, n.capacity - (n.connections or 0)) for n in others),
         others=tuple(n.id for n in others),
         last=not others,
+        saves=costs.saves(view.state.money),
     )
 
 
@@ -160,4 +162,6 @@ def drain_lines(effect: DrainEffect) -> list[Line]:
         )
         if effect.room < effect.viewers:
             lines.append([("▲ That is not room enough for all of them: add one first (+).", "bold $warn")])
+    if effect.saves:
+        lines.append([("Saves ", ""), (effect.saves, "bold"), (" an hour once it has ended.", "")])
     return lines

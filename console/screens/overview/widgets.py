@@ -1,6 +1,6 @@
 """The lines of the Overview. Pure: a View in, spans out."""
 
-from console.screens.shared import figures, health, words
+from console.screens.shared import costs, figures, health, words
 from console.screens.shared.chart import SPAN_S, Sample
 from console.screens.shared.frame import fit_lines
 from console.screens.shared.view import Load, View
@@ -30,10 +30,13 @@ def now_lines(view: View, width: int) -> list[Line]:
     full, empty = figures.bar(max(0, min(LONGEST_BAR, width - used + GAP)), load.fraction)
     connected: Line = [*head, (full, words.load(load.fraction)), (empty, "$muted"), (share, "")]
     latency: Line = [("latency ", "$muted"), *latency_spans(view, short=width < 44)]
+    spent = costs.line(view.state.money, short=not wide)
     return [
         fit_lines([(0, watch), (1, connected), *((2, part) for part in beside)], width, GAP),
         fit_lines(
-            [(0, latency), *([] if wide else [(1, lost)]), *([] if beside else [(2, egress)])], width, GAP
+            [(0, latency), *([] if wide else [(1, lost)]), *([] if beside else [(2, egress)]), (3, spent)],
+            width,
+            GAP,
         ),
     ]
 
@@ -114,6 +117,8 @@ def needs(view: View) -> list[Line]:
     for channel, pending in view.pending.items():
         if pending.error:
             add(2, bad, f"{channel} did not come on air: {pending.error}", "3 broadcast")
+    if view.state.money is not None and view.state.money.warning:
+        add(2, warn, view.state.money.warning, "2 fleet")
     for node in view.nodes:
         if node.state in (NodeState.SUSPECT, NodeState.FAULTY):
             look = words.node(node.state)

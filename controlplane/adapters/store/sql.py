@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import Executable, Table, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Executable, Table, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.engine import CursorResult, Row
 from sqlalchemy.exc import IntegrityError
 
 from controlplane.adapters.store import tables as t
 from controlplane.domain.events.model import Event
+from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
@@ -32,6 +33,7 @@ _TERMINATED = NodeState.TERMINATED.value
 
 
 _IN_SERVICE = NodeState.IN_SERVICE.value
+_COUNTS = ("node_ms", "egress", "measured_ms", "unknown_ms")  # of spending
 
 
 # Parameters of a WHERE are called of_...: the names of columns are taken, by what is SET.
@@ -349,6 +351,45 @@ class SqlTransaction:
         newest = (await self._c.execute(select(func.max(t.journal.c.id)))).scalar()
         if newest is not None and newest > keep:
             await self._c.execute(delete(t.journal).where(t.journal.c.id <= newest - keep))
+
+    # money
+
+    async def nodes_since(self, at: float) -> list[Node]:
+        n = t.nodes.c
+        found = or_(n.state != _TERMINATED, n.state_since > at)
+        return [_as_node(row) for row in await self._rows(select(*_NODE_COLUMNS).where(found))]
+
+    async def counted_until(self) -> int | None:
+        until: int | None = (await self._c.execute(select(func.max(t.spending.c.until_ms)))).scalar()
+        return until
+
+    async def add_used(self, part: HourUsed, since_ms: int) -> None:
+        s, used = t.spending.c, part.used
+        key = {"hour": part.hour, "role": used.role.value, "region": used.region}
+        counts = {name: getattr(used, name) for name in _COUNTS}
+        more = {name: s[name] + number for name, number in counts.items()} | {"until_ms": part.until_ms}
+        where = and_(*(s[name] == value for name, value in key.items()), s.until_ms <= since_ms)
+        if await self._changed(update(t.spending).where(where).values(**more)) == 0:
+            try:
+                await self._c.execute(insert(t.spending).values(**key, **counts, until_ms=part.until_ms))
+            except IntegrityError as error:
+                raise Taken(f"{used.group} {part.hour}") from error
+
+    async def used(self, start: int, end: int) -> list[Used]:
+        s = t.spending.c
+        sums = [func.sum(s[name]).label(name) for name in _COUNTS]
+        statement = (
+            select(s.role, s.region, *sums)
+            .where(s.hour >= start, s.hour < end)
+            .group_by(s.role, s.region)
+            .order_by(s.role, s.region)
+        )
+        return [  # the sum of integers is a decimal to MySQL
+            Used(
+                role=Role(row.role), region=row.region, **{name: int(getattr(row, name)) for name in _COUNTS}
+            )
+            for row in await self._rows(statement)
+        ]
 
     # tokens
 

@@ -166,3 +166,16 @@ writers = Table(
     Column("commits", BigInteger, nullable=False),
     Column("at", Double, nullable=False),  # of the last one
 )
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),  # its start (UTC), Unix seconds
+    Column("role", String(16), primary_key=True),
+    Column("region", String(64), primary_key=True),
+    Column("node_ms", BigInteger, nullable=False),
+    Column("egress", BigInteger, nullable=False),  # bytes
+    Column("measured_ms", BigInteger, nullable=False),
+    Column("unknown_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),  # counted up to here, Unix milliseconds
+)

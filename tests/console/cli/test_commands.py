@@ -251,6 +251,7 @@ def test_an_edge_is_added_drained_and_ended_and_the_journal_is_followed_meanwhil
     plain.until(".")
     effect = stage.run("fleet", "add", "edge", "--dry-run").stdout
     assert "1 -> 2 edges" in effect
+    assert effect.endswith("; +$0.031 an hour (not done)\n")
     added = stage.json("fleet", "add", "edge", "--wait", timeout=60)
     assert set(added) == DRAIN
     assert added["state"] == "in_service"
@@ -261,7 +262,7 @@ def test_an_edge_is_added_drained_and_ended_and_the_journal_is_followed_meanwhil
     assert unsure.returncode == 2
     assert "2 -> 1 edges" in unsure.stderr
     dry = stage.json("fleet", "drain", name, "--dry-run")
-    assert dry["effect"] == f"{name}: 0 viewers; 2 -> 1 edges"
+    assert dry["effect"] == f"{name}: 0 viewers; 2 -> 1 edges; -$0.031 an hour"
     assert dry["deadline_s"] == 60  # where none is given
     assert stage.process(name) == record
 
@@ -390,3 +391,22 @@ def test_a_node_started_by_hand_joins_and_leaves(stage: Stage) -> None:
     finally:
         node.kill()
         node.wait()
+
+
+def test_what_the_stage_costs_in_words_and_as_json(stage: Stage) -> None:
+    cost = stage.json("fleet", "cost")
+    assert set(cost) == {"at", "prices", "now", "today", "month", "asked", "event", "forecast", "budget"}
+    assert cost["now"]["nodes"] == 2
+    assert cost["now"]["nodes_hour"] == 0.062
+    assert cost["asked"] is None
+    assert stage.json("fleet", "cost", "--on", "last:24h")["asked"]["node_hours"] > 0
+    words = stage.run("fleet", "cost").stdout
+    assert words.startswith("now      $0.062 an hour: 2 nodes $0.062, egress ")
+    assert "(10,000 GB of this month are still free)" in words
+    assert re.search(r"^this month .*GB +\$0\.00 ", words, re.MULTILINE)
+    assert "If as many nodes run (2) and as much is sent as now until the month ends: " in words
+    assert "budget   none ([budget] in the settings of the manager)" in words
+    wrong = stage.run("fleet", "cost", "--on", "yesterday", check=False)
+    assert wrong.returncode == 2
+    assert "Write it like this-month, last:24h" in wrong.stderr
+    assert stage.run("fleet", "cost", "--on", "event:none", check=False).returncode == 1

@@ -1,5 +1,7 @@
 """What a step would do, in words."""
 
+from decimal import Decimal
+
 from console.core.effects import (
     as_left,
     channels_without,
@@ -10,6 +12,7 @@ from console.core.effects import (
     effect_of_stop,
 )
 from controlplane.wire.api import DrainProgress, GroupView, LatencyView, NodeView, StreamView
+from controlplane.wire.money import PricesView
 from controlplane.wire.nodes import NodeState, Role
 
 
@@ -75,6 +78,17 @@ def test_a_drain_tells_how_far_it_is() -> None:
 def test_a_node_that_drains_already_is_not_counted_among_those_that_serve() -> None:
     nodes = [node("edge-1"), node("edge-2", None, NodeState.DRAINING), node("edge-3")]
     assert effect_of_drain(nodes, "edge-2") == "edge-2: 0 viewers; 2 -> 2 edges"
+
+
+def test_a_step_says_what_it_costs() -> None:
+    prices = PricesView(
+        currency="$", node_hour=Decimal("0.31"), egress_gb=Decimal("0.0085"), egress_free_gb=10_000
+    )
+    added = effect_of_add([node("edge-1")], Role.EDGE, prices)
+    assert added == "one more edge: 1 -> 2 edges, room for 400 -> 800; +$0.31 an hour"
+    assert effect_of_add([], Role.EDGE, prices) == "one more edge: 0 -> 1 edges; +$0.31 an hour"
+    drained = effect_of_drain([node("edge-1"), node("edge-2", 3)], "edge-2", prices)
+    assert drained == "edge-2: 3 viewers; 2 -> 1 edges; -$0.31 an hour"
 
 
 def test_an_added_node_says_how_many_there_will_be() -> None:

@@ -39,6 +39,7 @@ from controlplane.wire.api import (
 )
 from controlplane.wire.drills import Blast, Drill, DrillKind, Struck
 from controlplane.wire.events import EventState, EventView
+from controlplane.wire.money import MoneyNow
 from controlplane.wire.nodes import NodeState, Role
 from controlplane.wire.publishing import PublisherReport, PublishLine, PublishState
 
@@ -194,6 +195,18 @@ def journal() -> list[JournalEntry]:
     ]
 
 
+def money(**more: Any) -> MoneyNow:
+    fields: dict[str, Any] = {
+        "currency": "$",
+        "node_hour": 0.21,
+        "hour": 4.1,
+        "known": True,
+        "month": 20.5,
+        "per_month": 50,
+    }
+    return MoneyNow.model_validate(fields | more)
+
+
 def snapshot(**more: Any) -> Snapshot:
     """A busy evening: one of everything that can be wrong, and what is right."""
     nodes = [
@@ -245,6 +258,7 @@ def snapshot(**more: Any) -> Snapshot:
         "streams": [stream()],
         "journal": journal(),
         "history": history,
+        "money": money(),
     }
     return Snapshot.model_validate(fields | more)
 

@@ -26,6 +26,7 @@ from controlplane.adapters.store import migrate
 from controlplane.adapters.store.sql import SqlTransaction
 from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.adapters.store.tables import metadata
+from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group
 from controlplane.domain.streams.model import EndReason, Session
 from controlplane.wire.nodes import Role, SessionKind
@@ -34,7 +35,7 @@ from tests.controlplane.domain.test_rules import NODE, STREAM
 
 KEY_LIMIT = 3072  # bytes, of InnoDB's DYNAMIC rows
 UTF8MB4 = 4  # bytes a character at most
-FUNCTIONS = {"count", "max"}  # both databases have them, and they mean the same
+FUNCTIONS = {"count", "max", "sum"}  # both databases have them, and they mean the same
 
 SESSION = Session(id="s", kind=SessionKind.WHEP, channel="main", node="edge-1", created_at=1.0)
 
@@ -80,6 +81,11 @@ WORK: list[Work] = [
     lambda tx: tx.latest_journal(10),
     lambda tx: tx.decisions("edge@local", 10),
     lambda tx: tx.prune_journal(0),
+    lambda tx: tx.nodes_since(1.0),
+    lambda tx: tx.counted_until(),
+    lambda tx: tx.add_used(HourUsed(hour=0, used=Used(role=Role.EDGE, region="local"), until_ms=1), 0),
+    lambda tx: tx.add_used(HourUsed(hour=0, used=Used(role=Role.EDGE, region="local"), until_ms=2), 1),
+    lambda tx: tx.used(0, 3600),
     lambda tx: tx.revoke("j", "main", 1.0),
     lambda tx: tx.revoked("j"),
     lambda tx: tx.purge_revoked(2.0),

@@ -157,6 +157,20 @@ def test_what_is_held_back_says_by_what(
     assert decision.because == because
 
 
+def test_a_step_says_what_it_costs_and_the_budget_bounds_it() -> None:
+    price = Around(price=Decimal("0.155"))
+    assert decide(group(500, around=price), max=9).because.endswith(" 2 periods; +$0.31 an hour.")
+    assert decide(group(0, 0, around=price)).because.endswith(" the least; -$0.155 an hour.")
+    poor = replace(price, currency="€", budget_room=1, budget_because="it is spent")
+    decision = decide(group(500, around=poor), max=9)
+    assert decision.actions == (Action("add", 1),)
+    assert decision.because.endswith("; 2 were wanted, but it is spent; +€0.155 an hour.")
+    over = decide(group(500, around=replace(poor, budget_room=-2)), max=9)
+    assert (over.actions, over.held_by) == ((), "budget")
+    assert over.because.endswith("held: it is spent.")
+    assert decide(group(0, 0, around=replace(poor, budget_room=-2))).actions[0].kind == "drain"
+
+
 def test_what_is_granted_in_part_says_what_was_wanted() -> None:
     decision = decide(group(2000), max=3)
     assert decision.actions == (Action("add", 2),)

@@ -48,7 +48,7 @@ async def test_the_first_viewer_above_the_alarm_brings_a_node_and_the_journal_sa
     (newest,) = await show.get("/decisions")
     assert newest["group"] == "edge@local"
     assert newest["decision"] == "+1"
-    assert newest["because"] == "+1: 7 of 10 is 70 %, over the alarm of 60 %."
+    assert newest["because"] == "+1: 7 of 10 is 70 %, over the alarm of 60 %; +$0.031 an hour."
     assert newest["inputs"] | {"load": 7, "supply": 10, "in_service": 1, "wanted": 1} == newest["inputs"]
     groups = {group["id"]: group for group in await show.get("/groups")}
     assert groups["edge@local"]["desired"] == 2
@@ -86,7 +86,8 @@ async def test_who_is_refused_for_want_of_room_counts_as_waiting(show: Show) -> 
     assert (await show.whep()).status_code == 503
     await show.until({"edge-2": "in_service"})
     newest = (await show.get("/decisions"))[0]
-    assert newest["because"] == "+1: 1, 1 of them waiting, and nothing to carry them, over the alarm of 60 %."
+    waits = "+1: 1, 1 of them waiting, and nothing to carry them, over the alarm of 60 %; +$0.031 an hour."
+    assert newest["because"] == waits
     assert (await show.whep()).status_code == 201
     assert show.stage.manager.scaling._waiting.people(Role.EDGE) == 0, "who has a seat waits no more"
 
@@ -232,7 +233,8 @@ async def test_a_policy_and_its_cooldown_outlive_the_manager(tmp_path: Path) -> 
         await show.until({"edge-2": "in_service"})
         decisions = await show.get("/decisions")
         bound = show.url
-        assert [it["because"] for it in decisions] == ["+1: 1 of 2 edges is there (the least there may be)."]
+        lacked = "+1: 1 of 2 edges is there (the least there may be); +$0.031 an hour."
+        assert [it["because"] for it in decisions] == [lacked]
         before = show.board.groups["edge", "local"]
     async with running(tmp_path, provisioner=show.provisioner) as again:
         assert again.url != bound

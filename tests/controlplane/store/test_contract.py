@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import EndReason, Session, StreamState
@@ -356,6 +357,51 @@ async def test_a_token_is_revoked_until_it_would_have_expired(store: Store) -> N
 
 
 # texts
+
+
+# money
+
+
+def part(hour: int, until_ms: int, role: Role = Role.EDGE, **counts: int) -> HourUsed:
+    return HourUsed(hour=hour, used=Used(role=role, region="local", **counts), until_ms=until_ms)
+
+
+async def test_what_was_used_adds_up_by_group_and_hour(store: Store) -> None:
+    much = 9 * 10**15  # bytes, and more than a double holds with its neighbours
+
+    async def count(tx: Transaction) -> None:
+        assert await tx.counted_until() is None
+        await tx.add_used(part(0, 5, node_ms=1, egress=much, measured_ms=2, unknown_ms=3), 0)
+        await tx.add_used(part(0, 5, Role.ORIGIN, node_ms=7), 0)
+        await tx.add_used(part(3600, 5, node_ms=10), 0)
+
+    await store.write(count)
+    await store.write(lambda tx: tx.add_used(part(0, 9, node_ms=100, egress=much + 1), 5))
+    assert await store.read(lambda tx: tx.counted_until()) == 9
+    edge, origin = await store.read(lambda tx: tx.used(0, 3600))
+    assert edge == part(0, 0, node_ms=101, egress=2 * much + 1, measured_ms=2, unknown_ms=3).used
+    assert origin == part(0, 0, Role.ORIGIN, node_ms=7).used
+    assert [it.node_ms for it in await store.read(lambda tx: tx.used(0, 3601))] == [111, 7]
+    assert await store.read(lambda tx: tx.used(7200, 10_000)) == []
+
+
+async def test_of_two_who_count_from_the_same_moment_one_does(store: Store) -> None:
+    await store.write(lambda tx: tx.add_used(part(0, 5, node_ms=1), 0))
+    counts = (store.write(lambda tx: tx.add_used(part(0, 9, node_ms=10), 5)) for _ in range(2))
+    results = await asyncio.gather(*counts, return_exceptions=True)
+    assert sorted(type(it).__name__ for it in results) == ["NoneType", "Taken"]
+    assert [it.node_ms for it in await store.read(lambda tx: tx.used(0, 1))] == [11]
+
+
+async def test_nodes_that_have_gone_since_are_found_with_those_that_are_there(store: Store) -> None:
+    gone = {"state": NodeState.TERMINATED}
+    await add(
+        store,
+        node("a", state_since=1.0),
+        node("b", state_since=1.0, **gone),
+        node("c", state_since=2.0, **gone),
+    )
+    assert sorted(ids(await store.read(lambda tx: tx.nodes_since(1.0)))) == ["a", "c"]
 
 
 async def test_ids_differ_by_case_accents_and_blanks(store: Store) -> None:
