@@ -190,8 +190,9 @@ async def _serve(
         servers = [server.make(stage, listener.public, listener.tls)]
         if listener.internal is not None:
             servers.append(server.make(stage, listener.internal, None))
-        if await server.serve(stage, servers) is signal.SIGINT:
-            await stage.manager.fleet.end_all()
+        told = await server.serve(stage, servers)
+        if told is signal.SIGINT and not await stage.manager.fleet.end_all():
+            print("another stream manager leads: the nodes go on running", file=sys.stderr)
     finally:
         await stage.close()
     return 0

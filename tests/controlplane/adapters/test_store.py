@@ -206,3 +206,45 @@ def test_a_database_from_before_certificates_keeps_its_nodes(tmp_path: Path) -> 
     with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("SELECT id, reserved, control_fingerprint FROM nodes").fetchall()
     assert rows == [("edge-1", 0, None)]
+
+
+async def test_acts_are_open_until_they_are_closed_once(store: SqliteStore) -> None:
+    async def begin(tx: SqlTransaction) -> list[Act]:
+        return [
+            await tx.add_act(ActKind.LAUNCH, "edge-1", 3, "r1"),
+            await tx.add_act(ActKind.END, "edge-1", 4, "r2"),
+        ]
+
+    launch, end = await store.write(begin)
+    assert (launch.token, launch.retry, launch.outcome) == (3, "r1", None)
+    assert await store.read(lambda tx: tx.open_acts()) == [launch, end]
+    assert await store.read(lambda tx: tx.launch_of("edge-1")) == launch
+    assert await store.read(lambda tx: tx.launch_of("edge-2")) is None
+    for outcome in ("runs", "too late"):
+        await store.write(lambda tx, said=outcome: tx.close_act(launch.id, said))  # type: ignore[misc]
+    assert await store.read(lambda tx: tx.open_acts()) == [end]
+    assert await store.read(lambda tx: tx.launch_of("edge-1")) == replace(launch, outcome="runs")
+    await store.write(lambda tx: tx.purge_acts(end.at + 1.0))
+    assert await store.read(lambda tx: tx.launch_of("edge-1")) is None
+    assert await store.read(lambda tx: tx.open_acts()) == [end]
+
+
+async def test_a_lease_ends_by_the_databases_clock(tmp_path: Path) -> None:
+    now = 1000.0
+    database = tmp_path / "showcaller.db"
+    migrate.prepare(database)
+    store = SqliteStore(database, clock=lambda: now)
+    assert await store.read(lambda tx: tx.lease()) is None
+    taken = await store.write(lambda tx: tx.take_lease(None, "a", 6.0))
+    assert taken == Lease(holder="a", token=1, expires=1006.0, length_s=6.0)
+    now = 1004.0
+    assert await store.write(lambda tx: tx.renew_lease(1, 3.0))
+    assert await store.read(lambda tx: tx.lease()) == replace(taken, expires=1007.0, length_s=3.0)
+    assert not await store.write(lambda tx: tx.renew_lease(2, 3.0))
+    await store.write(lambda tx: tx.give_lease_back(2))
+    assert await store.read(lambda tx: tx.time()) == now
+    await store.write(lambda tx: tx.give_lease_back(1))
+    freed = await store.read(lambda tx: tx.lease())
+    assert freed is not None
+    assert (freed.holder, freed.token) == ("", 1)
+    await store.close()
