@@ -144,8 +144,10 @@ def kept_on(address: Address) -> Iterator[None]:
     """The stages of one test keep their rows there, and not in a file."""
     global _address
     _address = address
-    yield
-    _address = None
+    try:
+        yield
+    finally:
+        _address = None
 
 
 @asynccontextmanager

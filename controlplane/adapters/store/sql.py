@@ -104,7 +104,7 @@ _END_SESSION = update(t.sessions).where(
     t.sessions.c.id == bindparam("of_id"), t.sessions.c.ended_at.is_(None)
 )
 _APPEND_JOURNAL = insert(t.journal)
-_TIME = select(database_now())
+_TIME = select(database_now().label("now"))
 _APPEND_CHANGE = insert(t.changes).values(at=database_now())
 _CHANGES = (
     select(t.changes)
@@ -442,7 +442,9 @@ class SqlTransaction:
     # stream managers
 
     async def time(self) -> float:
-        return float((await self._c.execute(_TIME)).scalar_one())
+        row = await self._one(_TIME)
+        assert row is not None
+        return float(row.now)
 
     async def lease(self) -> Lease | None:
         row = await self._one(_THE_LEASE if self._locks else _SEE_LEASE)

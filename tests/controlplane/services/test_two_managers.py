@@ -31,7 +31,7 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+async def pair(tmp_path: Path, _kept: None) -> AsyncIterator[Pair]:
     """A, which leads, with an origin and an edge that report to it; B beside it."""
     nodes: dict[str, FakeNode] = {}
     async with AsyncExitStack() as last, AsyncExitStack() as closing_a:
@@ -53,7 +53,7 @@ async def _end(nodes: dict[str, FakeNode]) -> None:
 
 async def until_feed(show: Show, what: Any) -> None:
     """A console's feed says it: of any message, the whole of it as JSON."""
-    async with asyncio.timeout(5), aclosing(show.stage.manager.feed.follow()) as messages:
+    async with asyncio.timeout(10), aclosing(show.stage.manager.feed.follow()) as messages:
         async for text in messages:
             if what(json.loads(text)):
                 return
