@@ -198,6 +198,7 @@ async def compose(
     history = FileHistory(data_dir / HISTORY, keep_days=config.history.keep_days, stage=config.stage.name)
     recording = Recording(books, scaling, waiting, history)
     closers.push_async_callback(recording.flush)
+    sharing = Sharing(books, waiting, pages, manager_id, api, views.started_at)
     manager = Manager(
         stage=config.stage.name,
         stage_id=sha256(f"stage|{key.hex()}")[:16],
@@ -226,7 +227,7 @@ async def compose(
             books, control, streams, losses, Joining(board, clock, config.viewers), waiting, tokens
         ),
         enrolment=Enrolment(books, tokens),
-        reports=Reports(books, streams, tokens.metrics_sha256),
+        reports=Reports(books, streams, tokens.metrics_sha256, sharing.addresses),
         asking=Asking(board, control),
         ice_servers=config.ice.servers,
     )
@@ -247,7 +248,6 @@ async def compose(
     housekeeping = Housekeeping(books, streams, pages, bitrates, config.journal, lease)
 
     following = Following(books, manager_id, losses, streams)
-    sharing = Sharing(books, waiting, pages, manager_id, api, views.started_at)
 
     async def take_over() -> None:
         await following.begin()

@@ -9,9 +9,9 @@ only its viewer's event stream was told (services.tokens). Taken, it is a sessio
 over when the old session has ended: by the viewer's DELETE, or as its node tells. When the new one ends
 first, it has failed; the viewer has lost nothing and is tried again, after a while, on another node.
 
-The manager that leads does it. All of it is in the rows, so a manager that is restarted in the middle goes on; what failed how often, and
-the pace, begin anew. Who does not listen to events cannot be moved: at the deadline the rounds tell whoever
-is left, and end the node (services.rounds).
+The manager that leads does it. All of it is in the rows, so one that is restarted in the middle goes on, or
+another one does; what failed how often, and the pace, begin anew. Who does not listen to events cannot be
+moved: at the deadline the rounds tell whoever is left, and end the node (services.rounds).
 """
 
 import asyncio

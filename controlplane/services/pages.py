@@ -42,7 +42,7 @@ class Pages:
         self._closed = False
         self.elsewhere: dict[
             str, frozenset[str]
-        ] = {}  # by manager: of draining nodes, who reads events there
+        ] = {}  # by manager: of nodes that drain
         self.event_streams = EventStreams(board)
 
     # what happens

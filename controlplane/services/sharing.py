@@ -52,8 +52,8 @@ class Sharing:
         self.alive: list[ManagerRow] = []  # as of the last look, this one too
 
     def addresses(self) -> list[str]:
-        """Where the managers that live are reached: this one first."""
-        return [self._api, *(row.api for row in self.alive if row.id != self._manager)]
+        """Where the managers that live are reached, as of the last look: empty where there was none."""
+        return [row.api for row in self.alive]
 
     async def run(self) -> None:
         """Shares, until cancelled."""

@@ -133,7 +133,19 @@ async def test_when_the_one_that_leads_ends_the_other_leads_and_goes_on(pair: Pa
         assert (await pair.b.node_states())[edge] == "in_service"
     pair.b.provisioner.vanish("edge-2")
     await pair.b.until_gone("edge-2")
-    await pair.b.until({"edge-3": "booting"})
+    await pair.b.until({"edge-3": "booting"})  # the process that stands for it speaks to A, which is no more
+
+
+async def test_nodes_report_to_the_other_manager_when_theirs_has_died(pair: Pair) -> None:
+    await pair.b.on_air()
+    await wait_for(lambda: len(pair.b.nodes["edge-1"]._others) == 1, 5, "the edge was told of both managers")
+    await wait_for(lambda: pair.b.board.heard["edge-1"].elsewhere, 5, "B knows what A was told")
+    await pair.end_a()
+    await wait_for(lambda: not pair.b.board.heard["edge-1"].elsewhere, 3, "the edge reports to B")
+    await wait_for(lambda: not pair.b.board.heard["origin-1"].elsewhere, 3, "so does the origin")
+    assert pair.b.board.nodes["edge-1"].state == "in_service"
+    assert (await pair.b.whep()).status_code == 201
+    assert not [order for order in pair.b.nodes["edge-1"].orders if order.startswith("terminate")]
 
 
 async def test_a_console_that_changes_its_manager_misses_no_entry_and_sees_none_twice(pair: Pair) -> None:
