@@ -40,9 +40,7 @@ class Pages:
         self._states: dict[str, Event] = {}  # what the sessions of a channel were told last
         self._shown: dict[str, Event] = {}  # what the channel's pages were told last
         self._closed = False
-        self.elsewhere: dict[
-            str, frozenset[str]
-        ] = {}  # by manager: of nodes that drain
+        self.elsewhere: dict[str, frozenset[str]] = {}  # by manager: of nodes that drain
         self.event_streams = EventStreams(board)
 
     # what happens
