@@ -222,6 +222,10 @@ class Fleet:
         """Whether this manager launches nodes; not any more once the stage is being ended."""
         return self._launches
 
+    def held_back(self) -> str:
+        """Why this manager follows no plan, in a sentence; "" where it does."""
+        return self._lease.elsewhere()
+
     def check_launches(self) -> None:
         """Raises Conflict where this manager launches no nodes."""
         if not self._launches:

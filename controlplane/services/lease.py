@@ -52,6 +52,15 @@ class Leading:
         """Whether it leads, and has seen to what the holder before has left behind."""
         return self._ready and self.held
 
+    def elsewhere(self) -> str:
+        """Why this manager does not act, in a sentence; "" where it does."""
+        if self.acts:
+            return ""
+        holder = self.seen.holder if self.seen is not None else ""
+        if holder in ("", self.manager):
+            return "No stream manager leads just now: nothing is acted on until one does."
+        return f"Lease elsewhere: the stream manager {holder} acts on it."
+
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
         """What is changed within is changed under the lease. Raises LeaseLost where it is not held."""

@@ -104,6 +104,20 @@ async def test_what_is_asked_of_one_is_carried_out_by_the_one_that_leads(pair: P
     assert (await pair.b.node_states()).keys() == {"origin-1", "edge-2"}
 
 
+async def test_who_does_not_lead_says_that_the_lease_is_elsewhere(pair: Pair) -> None:
+    """Whom the policy would make act is said by both; that it does, by the one that leads."""
+    policy = {"capacity": 10, "max": 3, "up_periods": 60}  # nothing is done while this test looks
+    made = await pair.b.http.patch("/api/v1/groups/edge/policy", headers=AS_OPERATOR, json=policy)
+    assert made.status_code == 200, made.text
+    await wait_for(lambda: pair.a.board.groups["edge", "local"].policy, 5, "A knows the policy")
+    for show, elsewhere in ((pair.a, False), (pair.b, True)):
+        asked = await show.http.post("/api/v1/groups/edge/evaluate", headers=AS_OPERATOR, json={"waiting": 8})
+        answer = asked.json()
+        assert answer["actions"] == [{"kind": "add", "count": 1, "node": None}], asked.text
+        assert ("Lease elsewhere: the stream manager a acts on it." in answer["because"]) is elsewhere
+    assert not [kind for kind in await pair.b.journal() if kind.startswith("scale.")]
+
+
 async def test_a_viewer_seated_in_the_same_moment_elsewhere_is_moved_when_the_edge_dies(pair: Pair) -> None:
     """The board of the one that writes it down lacks him: the rows do not."""
     await pair.a.on_air()
