@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,22 +35,27 @@ from controlplane.services.events import Events
 from controlplane.services.expecting import Expecting
 from controlplane.services.feed import Feed
 from controlplane.services.fleet import Fleet
+from controlplane.services.following import Following
 from controlplane.services.housekeeping import Housekeeping
 from controlplane.services.joining import Joining
 from controlplane.services.launches import Launches
+from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
 from controlplane.services.money import Money
 from controlplane.services.moving import Mover
 from controlplane.services.pages import Pages
 from controlplane.services.preflight import Preflight
+from controlplane.services.reconcile import Reconciler
 from controlplane.services.recording import Recording
 from controlplane.services.reports import Reports
 from controlplane.services.rounds import Rounds
 from controlplane.services.scaling import Scaling
+from controlplane.services.sharing import Sharing
 from controlplane.services.signaling import Signaling
 from controlplane.services.streams import Streams
 from controlplane.services.tokens import (
     Tokens,
+    load_manager_id,
     load_metrics_token,
     load_operator_hash,
     load_signing_key,
@@ -65,6 +71,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 METRICS_TOKEN = "metrics.token"  # in the data folder
+MANAGER_ID = "manager.id"  # likewise
 HISTORY = "history"  # likewise, a folder
 
 
@@ -74,7 +81,8 @@ class Stage:
 
     app: FastAPI
     manager: Manager
-    _loops: list[Callable[[], object]]
+    lease: Leading
+    _loops: Sequence[Callable[[], object]]
     _closers: contextlib.AsyncExitStack
     _tasks: list[asyncio.Task[object]] = field(default_factory=list)
 
@@ -92,6 +100,7 @@ class Stage:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.lease.give_back()
         await self._closers.aclose()
 
 
@@ -118,11 +127,15 @@ async def compose(
     operator_sha256: str | None = None,
     provisioner: Provisioner | None = None,
     clock: Clock | None = None,
+    manager_id: str | None = None,
+    shared: bool = False,
 ) -> Stage:
-    """Make the services and adopt what runs. Raises StartError.
+    """Make the services and, where the lease can be had, adopt what runs. Raises StartError.
 
     The database must be prepared: that of the file `database`, or of a server if one is given. The keys are
-    in the folder of `database` in any case.
+    in the folder of `database` in any case. `manager_id`: what this manager goes by, and no other process
+    does; None: what its data folder remembers. `shared`: other managers may be on the same database, as on a
+    server they may.
     """
     clock = clock or SystemClock()
     data_dir = database.parent
@@ -137,7 +150,10 @@ async def compose(
     store = SqliteStore(database) if server is None else _on_server(server)
     closers.push_async_callback(store.close)
     board = Board()
-    books = Books(store, board, clock)
+    shared = shared or server is not None
+    manager_id = manager_id or load_manager_id(data_dir / MANAGER_ID, platform.node())
+    books = Books(store, board, clock, manager_id if shared else None)
+    lease = Leading(store, clock, manager_id, config.lease.length_s)
     tokens = Tokens(key, operator, load_metrics_token(data_dir / METRICS_TOKEN), store, clock)
     control = HttpNodeControl(tokens.control_secret)
     closers.push_async_callback(control.close)
@@ -152,8 +168,8 @@ async def compose(
     feed = Feed(board, views, clock)
     pages = Pages(board, tokens.move_token)
     streams = Streams(books, control, tokens, background, config.streams, config.viewers)
-    losses = Losses(books, provisioner, control, streams, background)
-    money = Money(books, config.fleet, config.prices, config.budget)
+    losses = Losses(books, provisioner, control, streams, background, lease)
+    money = Money(books, config.fleet, config.prices, config.budget, lease)
     fleet = Fleet(
         books,
         provisioner,
@@ -163,6 +179,7 @@ async def compose(
         money,
         config.fleet,
         config.stage,
+        lease,
         launches=launches,
     )
     waiting = Waiting(clock)
@@ -182,6 +199,7 @@ async def compose(
     history = FileHistory(data_dir / HISTORY, keep_days=config.history.keep_days, stage=config.stage.name)
     recording = Recording(books, scaling, waiting, history)
     closers.push_async_callback(recording.flush)
+    sharing = Sharing(books, waiting, pages, manager_id, api, views.started_at)
     manager = Manager(
         stage=config.stage.name,
         stage_id=sha256(f"stage|{key.hex()}")[:16],
@@ -211,32 +229,62 @@ async def compose(
             books, control, streams, losses, Joining(board, clock, config.viewers), waiting, tokens
         ),
         enrolment=Enrolment(books, tokens),
-        reports=Reports(books, streams, tokens.metrics_sha256),
+        reports=Reports(books, streams, tokens.metrics_sha256, sharing.addresses),
         asking=Asking(board, control),
         ice_servers=config.ice.servers,
     )
+    reconciler = Reconciler(books, provisioner, fleet, losses, lease)
     rounds = Rounds(
-        books, provisioner, fleet, scaling, recording, money, losses, streams, pages, config.fleet
+        books,
+        provisioner,
+        fleet,
+        scaling,
+        recording,
+        money,
+        losses,
+        streams,
+        config.fleet,
+        lease,
+        reconciler,
     )
-    mover = Mover(books, pages, streams, losses, config.fleet)
-    housekeeping = Housekeeping(books, streams, pages, bitrates, config.journal)
-    try:
-        books.listen(launched)  # also to what was launched before
-        await books.load()
-        books.listen(feed)
-        books.listen(pages)
-        books.listen(mover)
+    mover = Mover(books, pages, streams, losses, config.fleet, lease)
+    housekeeping = Housekeeping(books, streams, pages, bitrates, config.journal, lease)
+
+    following = Following(books, manager_id, losses, streams)
+
+    async def start() -> None:
         await money.open()
         await fleet.start()
         await money.adopted()
+
+    async def take_over() -> None:
+        await following.begin()
+        await money.open()
+        await fleet.begin_to_lead()
+        await money.adopted()
+
+    async def keep_lease() -> None:
+        await lease.run(take_over)
+
+    try:
+        books.listen(launched)  # also to what was launched before
+        leads = await lease.look()
+        await following.begin()
+        books.listen(feed)
+        books.listen(pages)
+        books.listen(mover)
+        if leads:
+            await lease.begin(start)
     except BaseException:
         await closers.aclose()
         raise
     metrics = Metrics(manager)
     app = build(manager, _web_pages(views), metrics)
-    loops: list[Callable[[], object]] = [rounds.run, mover.run, feed.run]
+    loops: list[Callable[[], object]] = [keep_lease, rounds.run, mover.run, feed.run]
     loops += [housekeeping.run, metrics.run, recording.run]
-    return Stage(app, manager, loops, closers)
+    if shared:
+        loops += [following.run, sharing.run]
+    return Stage(app, manager, lease, loops, closers)
 
 
 def _on_server(address: "Address") -> Store:

@@ -43,6 +43,10 @@ class FleetConfig(_Section):
     workers: int = Field(1, ge=0, le=256)
 
 
+class LeaseConfig(_Section):
+    length_s: float = Field(6.0, ge=1.0, le=300.0)
+
+
 class PricesConfig(_Section):
     """In the currency of the sign; a GB and a TB are decimal."""
 
@@ -106,6 +110,7 @@ class ManagerConfig(_Section):
     stage: StageConfig = StageConfig()
     database: DatabaseConfig = DatabaseConfig()
     fleet: FleetConfig = FleetConfig()
+    lease: LeaseConfig = LeaseConfig()
     prices: PricesConfig = PricesConfig()
     budget: BudgetConfig = BudgetConfig()
     streams: StreamsConfig = StreamsConfig()

@@ -12,6 +12,7 @@ sends, ends the nodes as well.
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import ssl
@@ -127,12 +128,17 @@ def _run(given: Arguments, settings: config.ManagerConfig, listener: _Listener) 
     database = given.data_dir / DATABASE
     server = _database_server(given, settings.database)
     with contextlib.ExitStack() as held:
+        lock = migrate.ManagerLock(database)
+        alone = True
         if server is None:
-            held.enter_context(migrate.ManagerLock(database))
+            held.enter_context(lock)
             migrate.prepare(database)
+        else:
+            alone = lock.try_acquire()
+            held.callback(lock.release)
         listener.remember(given.run_dir)
         runner = held.enter_context(asyncio.Runner(loop_factory=_loop))
-        return runner.run(_serve(given, settings, listener, database, server))
+        return runner.run(_serve(given, settings, listener, database, server, alone=alone))
 
 
 def _database_server(given: Arguments, database: config.DatabaseConfig) -> "Address | None":
@@ -166,7 +172,10 @@ async def _serve(
     listener: _Listener,
     database: Path,
     database_server: "Address | None",
+    *,
+    alone: bool,
 ) -> int:
+    """`alone`: no other process uses this data folder, so we may go by what it remembers."""
     from controlplane import server
     from controlplane.compose import compose
 
@@ -178,6 +187,7 @@ async def _serve(
         settings,
         database=database,
         server=database_server,
+        manager_id=None if alone else secrets.token_hex(8),
         api=listener.api,
         nodes_url=listener.nodes_url,
         run_dir=given.run_dir,
@@ -190,8 +200,9 @@ async def _serve(
         servers = [server.make(stage, listener.public, listener.tls)]
         if listener.internal is not None:
             servers.append(server.make(stage, listener.internal, None))
-        if await server.serve(stage, servers) is signal.SIGINT:
-            await stage.manager.fleet.end_all()
+        told = await server.serve(stage, servers)
+        if told is signal.SIGINT and not await stage.manager.fleet.end_all():
+            print("another stream manager leads: the nodes go on running", file=sys.stderr)
     finally:
         await stage.close()
     return 0

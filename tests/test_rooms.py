@@ -66,7 +66,7 @@ ROOMS = {
     ),
     "controlplane.config":     Room("pathlib tomllib", "pydantic", "controlplane.errors"),
     "controlplane.services":   Room(
-        "asyncio os pathlib secrets tempfile",
+        "asyncio contextvars os pathlib secrets tempfile",
         "jwt structlog",
         "controlplane.config controlplane.domain controlplane.domain.events controlplane.domain.fleet "
         "controlplane.errors controlplane.fleet controlplane.ports controlplane.wire",
@@ -126,7 +126,7 @@ ROOMS = {
     "controlplane.listen":     Room(ANY, rooms="controlplane.errors"),
     "controlplane.server":     Room(ANY, "structlog uvicorn", "controlplane.compose"),
     "controlplane.compose":    Room(
-        "asyncio pathlib", "fastapi structlog",
+        "asyncio pathlib platform", "fastapi structlog",
         "controlplane.adapters.clock controlplane.adapters.control controlplane.adapters.history "
         "controlplane.adapters.provision controlplane.adapters.registrations "
         "controlplane.adapters.simulation controlplane.adapters.store "

@@ -6,13 +6,17 @@ database asks for that (deadlock, fail-over), so it must change nothing but its 
 nothing else: others wait for their turn. Several writes may be committed in one transaction, in the order in
 which they were asked for; nobody is answered before that.
 
+What a write reads by its key (a node, a group, a stream, a session, the lease) stays as it was read until it
+has been committed: no other manager changes it meanwhile.
+
 Times are Unix seconds. Secrets arrive hashed.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from controlplane.domain.events.model import Event
+from controlplane.domain.managers.model import Act, ActKind, ChangeRow, Lease, ManagerRow, Told
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
@@ -121,6 +125,18 @@ class Transaction(Protocol):
         """All that have not ended."""
         ...
 
+    async def sessions_on(self, node_id: str) -> list[Session]:
+        """Those on a node that have not ended."""
+        ...
+
+    async def sessions_of(self, channel: str) -> list[Session]:
+        """Those of a channel that have not ended."""
+        ...
+
+    async def relays_to(self, node_id: str) -> list[Session]:
+        """The relays from which a node has its channels, that have not ended."""
+        ...
+
     async def add_session(self, session: Session) -> None: ...
 
     async def end_session(self, session_id: str, at: float, reason: EndReason) -> bool:
@@ -203,6 +219,104 @@ class Transaction(Protocol):
     async def revoked(self, jti: str) -> bool: ...
 
     async def purge_revoked(self, expired_before: float) -> None: ...
+
+    # stream managers
+    async def time(self) -> float:
+        """The database's own clock: Unix seconds, the same for all managers."""
+        ...
+
+    async def lease(self) -> Lease | None:
+        """Who leads; None before anybody has."""
+        ...
+
+    async def take_lease(self, seen: Lease | None, holder: str, length_s: float) -> Lease | None:
+        """Become the holder, with the next token, if the lease is still as it was `seen`; the new one, or
+        None where somebody was quicker."""
+        ...
+
+    async def renew_lease(self, token: int, length_s: float) -> bool:
+        """Hold it for so long from now; False when it is somebody else's by now."""
+        ...
+
+    async def give_lease_back(self, token: int) -> None: ...
+
+    async def add_act(self, kind: ActKind, node: str, token: int, retry: str) -> Act: ...
+
+    async def close_act(self, act_id: int, outcome: str) -> None:
+        """How it ended; of one that has ended nothing is changed."""
+        ...
+
+    async def open_acts(self) -> list[Act]:
+        """Whose outcome is not known, oldest first."""
+        ...
+
+    async def launch_of(self, node_id: str) -> Act | None:
+        """The launch of a node, if one was begun."""
+        ...
+
+    async def purge_acts(self, before: float) -> None:
+        """Forget those that have ended, and began before."""
+        ...
+
+    # what stream managers tell each other
+    async def append_change(self, manager: str, body: str) -> None:
+        """Which rows this transaction changed, for the other managers."""
+        ...
+
+    async def last_change(self) -> int:
+        """The highest number that can be seen; 0 where there is none. Lower ones may be seen only later, of
+        transactions that were begun earlier and committed later."""
+        ...
+
+    async def first_change(self) -> int:
+        """The lowest number there still is; 0 where there is none."""
+        ...
+
+    async def changes(self, after: int, limit: int) -> list[ChangeRow]:
+        """In the order of their numbers."""
+        ...
+
+    async def changes_among(self, numbers: Collection[int]) -> list[ChangeRow]:
+        """Those of these numbers that can be seen."""
+        ...
+
+    async def purge_changes(self, before: float) -> None: ...
+
+    async def nodes_among(self, ids: Collection[str]) -> list[Node]:
+        """Also terminated ones."""
+        ...
+
+    async def streams_among(self, channels: Collection[str]) -> list[Stream]:
+        """Also ended ones."""
+        ...
+
+    async def sessions_among(self, ids: Collection[str]) -> list[Session]:
+        """Also ended ones."""
+        ...
+
+    async def journal_among(self, ids: Collection[int]) -> list[JournalEntry]:
+        """Oldest first."""
+        ...
+
+    async def tell(self, said: Sequence[Told]) -> None:
+        """What was told last by these; it replaces what was before, whichever manager wrote it."""
+        ...
+
+    async def told_to_others(self, manager: str) -> list[Told]:
+        """Everything that other managers have been told last."""
+        ...
+
+    async def purge_told(self, before: float) -> None: ...
+
+    async def beat(self, manager: str, api: str, started_at: float) -> None:
+        """This manager lives."""
+        ...
+
+    async def managers(self, since: float) -> list[ManagerRow]:
+        """Those that were heard since, by the database's clock; in the order of their ids."""
+        ...
+
+    async def purge_managers(self, before: float) -> None: ...
 
 
 class Store(Protocol):

@@ -38,6 +38,8 @@ class Heard:
     sessions: tuple[SessionReport, ...] | None = None  # as it told of them last; None: not yet
     sessions_at: float = 0.0
     said_at: float = -math.inf  # when the report came; `at` may be forgiven since
+    connected: frozenset[str] = frozenset()  # sessions that another manager was told are, lately
+    elsewhere: bool = False  # another manager was told
 
 
 @dataclass(slots=True)
@@ -45,12 +47,14 @@ class PublisherHeard:
     report: PublisherReport
     at: float  # monotonic
     jti: str
+    elsewhere: bool = False  # another manager was told
 
 
 @dataclass(slots=True)
 class LatencyPost:
     latency_ms: float
     at: float  # monotonic
+    elsewhere: bool = False  # another manager was told
 
 
 @dataclass(slots=True)
@@ -155,6 +159,15 @@ class Board:
                 del on_nodes[session.node]
             if not on_nodes:
                 del self._parties[session.channel, session.party]
+
+    def add_journal(self, entries: list[JournalEntry]) -> None:
+        """In the order of their numbers, though those of another manager may come a little later."""
+        last = self.journal[-1].id if self.journal else 0
+        self.journal.extend(entries)
+        if entries and min(entry.id for entry in entries) < last:
+            ordered = sorted(self.journal, key=lambda entry: entry.id)
+            self.journal.clear()
+            self.journal.extend(ordered)
 
     @staticmethod
     def _discard(index: dict[K, set[str]], key: K, value: str) -> None:

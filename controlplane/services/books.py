@@ -12,12 +12,22 @@ cancelled: a client that hangs up cannot tear it.
 Inside `change` the board shows exactly what is committed. That has its price: such a change begins a
 transaction of its own, and is committed with others only where they come after it. What comes in crowds, and
 looks at its transaction alone, goes by `change_together` and shares a commit with whatever else there is.
+
+A change that is made in the name of the lease (`acting_under`) carries its token: it looks in its own
+transaction whether the lease is still of that token, and if not raises LeaseLost and leaves nothing behind.
+What is begun from there, also in a task of its own, carries it too.
 """
 
-from collections.abc import Awaitable, Callable
+import contextlib
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from controlplane.domain.managers.model import Act, ActKind
+from controlplane.domain.managers.rules import is_fenced_off
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import MACHINE as NODE
 from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
@@ -33,6 +43,22 @@ T = TypeVar("T")
 P = ParamSpec("P")
 MANAGER = "stream manager"
 
+_token: ContextVar[int | None] = ContextVar("token", default=None)
+
+
+class LeaseLost(Exception):
+    """Another stream manager leads by now: nothing was changed."""
+
+
+@contextlib.contextmanager
+def acting_under(token: int) -> Iterator[None]:
+    """What is changed within carries this token of the lease."""
+    before = _token.set(token)
+    try:
+        yield
+    finally:
+        _token.reset(before)
+
 
 @dataclass(slots=True)
 class Changed:
@@ -43,6 +69,22 @@ class Changed:
     streams: dict[str, Stream] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     journal: list[JournalEntry] = field(default_factory=list)
+    moves: dict[str, str] = field(default_factory=dict)  # sessions whose pages should make another: why
+
+    def __bool__(self) -> bool:
+        return bool(self.nodes or self.groups or self.streams or self.sessions or self.journal or self.moves)
+
+    def body(self) -> str:
+        """For the other managers: which rows they read."""
+        named: dict[str, Any] = {
+            "nodes": list(self.nodes),
+            "groups": bool(self.groups),
+            "streams": list(self.streams),
+            "sessions": list(self.sessions),
+            "journal": [entry.id for entry in self.journal],
+            "moves": self.moves,
+        }
+        return json.dumps({key: value for key, value in named.items() if value}, separators=(",", ":"))
 
 
 class Listener(Protocol):
@@ -52,10 +94,21 @@ class Listener(Protocol):
 class Change:
     """One transaction being written."""
 
-    def __init__(self, tx: Transaction, now: float) -> None:
+    def __init__(self, tx: Transaction, now: float, token: int | None = None) -> None:
+        """`token`: of the lease this is made under, None where none is needed."""
         self.tx = tx
         self.now = now
+        self.token = token
         self.done = Changed()
+
+    async def begin_act(self, kind: ActKind, node: str) -> Act:
+        """Write down what is done outside right after the commit; only under the lease."""
+        assert self.token is not None, "outside acts are the leading manager's"
+        return await self.tx.add_act(kind, node, self.token, secrets.token_hex(16))
+
+    async def end_act(self, act: Act, outcome: str) -> None:
+        """How it ended."""
+        await self.tx.close_act(act.id, outcome)
 
     async def move_node(
         self, node: Node, to: NodeState, reason: str, *, actor: str = MANAGER, **changes: Any
@@ -142,6 +195,10 @@ class Change:
         self.done.sessions[session.id] = replace(session, ended_at=self.now, end_reason=reason)
         return True
 
+    def tell_to_move(self, session: str, reason: str) -> None:
+        """Its page should make another session while this one still runs, whichever manager it listens to."""
+        self.done.moves[session] = reason
+
     async def note(
         self,
         kind: str,
@@ -157,7 +214,10 @@ class Change:
 
 
 class Books:
-    def __init__(self, store: Store, board: Board, clock: Clock) -> None:
+    def __init__(self, store: Store, board: Board, clock: Clock, shared_as: str | None = None) -> None:
+        """`shared_as`: what this manager goes by where others may use the database too; None: it is alone."""
+        self._shared_as = shared_as
+        self.written: Callable[[Changed], None] = lambda changed: None  # of this manager, and shown
         self.store = store
         self.board = board
         self.clock = clock
@@ -183,17 +243,26 @@ class Books:
         return await self._write(lambda change: work(change, *args, **kwargs), first=False)
 
     async def _write(self, work: Callable[[Change], Awaitable[T]], *, first: bool) -> T:
+        token = _token.get()  # now: the store runs the work in a task of its own
+
         async def run(tx: Transaction) -> tuple[Change, T]:
-            change = Change(tx, self.clock.now())
-            return change, await work(change)
+            if token is not None and is_fenced_off(await tx.lease(), token):
+                raise LeaseLost("another stream manager leads by now; nothing was changed")
+            change = Change(tx, self.clock.now(), token)
+            result = await work(change)
+            if self._shared_as is not None and change.done:
+                await tx.append_change(self._shared_as, change.done.body())
+            return change, result
 
         def publish(done: tuple[Change, T]) -> None:
-            self._publish(done[0].done)
+            self.publish(done[0].done)
+            self.written(done[0].done)
 
         _, result = await self.store.write(run, after=publish, first=first)
         return result
 
-    def _publish(self, changed: Changed) -> None:
+    def publish(self, changed: Changed) -> None:
+        """Show rows as they are in the database, and tell who listens: after a commit, here or elsewhere."""
         now = self.clock.monotonic()
         for node in changed.nodes.values():
             self.board.put_node(node, now)
@@ -203,20 +272,20 @@ class Books:
             self.board.put_stream(stream, now)
         for session in changed.sessions.values():
             self.board.put_session(session)
-        self.board.journal.extend(changed.journal)
+        self.board.add_journal(changed.journal)
         for listener in self._listeners:
             listener.changed(changed)
 
     async def load(self) -> None:
         """Fill the board from the database: once, at start."""
+        self.publish(await self.store.read(self.everything))
 
-        async def read(tx: Transaction) -> Changed:
-            return Changed(
-                nodes={node.id: node for node in await tx.nodes()},
-                groups=await tx.groups(),
-                streams={stream.channel: stream for stream in await tx.streams_on_air()},
-                sessions={session.id: session for session in await tx.sessions()},
-                journal=await tx.latest_journal(self.board.journal.maxlen or 200),
-            )
-
-        self._publish(await self.store.read(read))
+    async def everything(self, tx: Transaction) -> Changed:
+        """What a board shows, as the database has it."""
+        return Changed(
+            nodes={node.id: node for node in await tx.nodes()},
+            groups=await tx.groups(),
+            streams={stream.channel: stream for stream in await tx.streams_on_air()},
+            sessions={session.id: session for session in await tx.sessions()},
+            journal=await tx.latest_journal(self.board.journal.maxlen or 200),
+        )

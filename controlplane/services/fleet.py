@@ -1,16 +1,20 @@
 """The number of nodes: launching, adopting, draining, taking back, ending.
 
     desired   per group in the database; `add` raises it, `drain` lowers it; what is missing is launched
-    launch    row with the hash of a one-use token first, then `creating`, then the provisioner
-    restart   what an earlier manager launched is adopted; sessions and streams stay as they are. When
-              nothing at all of the stage runs any more it is a cold start: names begin again at 1. A node
-              that an earlier version enrolled, without a certificate for its control endpoint, is replaced
+    launch    a row first, by any manager; then, by the one that leads, `creating` with the hash of a one-use
+              token and the act itself in one transaction, then the provisioner, then what came of it
+    leading   what an earlier holder of the lease launched is adopted; sessions and streams stay as they are.
+              When nothing at all of the stage runs any more at a start it is a cold one: names begin again
+              at 1. A node that an earlier version enrolled, without a certificate for its control endpoint,
+              is replaced
 
-How nodes are lost is in losses.py, what the clock brings about in rounds.py.
+How nodes are lost is in losses.py, what the clock brings about in rounds.py, how what was begun and not
+ended is settled in reconcile.py.
 """
 
 import asyncio
 import contextlib
+import functools
 import math
 from collections.abc import Collection
 from dataclasses import replace
@@ -18,15 +22,24 @@ from dataclasses import replace
 import structlog
 
 from controlplane.config import FleetConfig, StageConfig
+from controlplane.domain.managers.model import Act, ActKind
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import drain_is_over, missing, stopped_by_faults
 from controlplane.domain.nodes.states import COUNTED, GONE, LAUNCHING, LEAVING, REPORTING
 from controlplane.errors import Conflict, NotFound
 from controlplane.ports.control import NodeControl
-from controlplane.ports.provisioner import Instance, LaunchSpec, Provisioner, ProvisionError
+from controlplane.ports.provisioner import (
+    Instance,
+    LaunchSpec,
+    Provisioner,
+    ProvisionError,
+    ProvisionUnknown,
+)
+from controlplane.ports.store import StoreBusy, Transaction
 from controlplane.services.background import Background
 from controlplane.services.board import Board
-from controlplane.services.books import MANAGER, Books, Change
+from controlplane.services.books import MANAGER, Books, Change, LeaseLost
+from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
 from controlplane.services.money import REMEDY, Money
 from controlplane.services.rehoming import give_back
@@ -53,6 +66,7 @@ class Fleet:
         money: Money,
         config: FleetConfig,
         stage: StageConfig,
+        lease: Leading,
         *,
         launches: bool = True,
     ) -> None:
@@ -66,46 +80,62 @@ class Fleet:
         self._money = money
         self._config = config
         self._stage = stage
+        self._lease = lease
+        self.launching: set[str] = set()  # nodes whose launch is under way in this process
         self._launches = launches  # False: only nodes that are started by hand
         self._stopped: set[tuple[Role, str]] = set()  # groups that faults have stopped, as journalled
         self._told_budget: dict[tuple[Role, str], float] = {}  # that it holds launches back: when, monotonic
 
     # start
 
+    async def begin_to_lead(self) -> None:
+        """See to what the holder of the lease before has left behind: the first thing a new one does, under
+        the lease, with a board that was read under it."""
+        await self._see_to_what_runs("The stream manager {manager} leads", at_start=False)
+
     async def start(self) -> None:
-        """Adopt what runs, give up what does not, see to the groups. Once, before anything is served."""
+        """Adopt what runs, give up what does not, see to the groups. Once, under the lease, before anything
+        is served."""
+        await self._see_to_what_runs("The stream manager started", at_start=True)
+
+    async def _see_to_what_runs(self, words: str, *, at_start: bool) -> None:
         running, dead = await self._adopt()
-        cold = not running
+        cold = at_start and not running
         strange = [
             node for node in self._board.nodes.values() if node.id in running and _cannot_be_asked(node)
         ]
 
         async def work(change: Change) -> None:
             for node in dead:
-                if cold or node.state is NodeState.REQUESTED:
+                now = await change.tx.node(node.id)
+                if now is None or now.state is not node.state:
+                    continue  # somebody was quicker
+                if cold:
                     await self._losses.lose_sessions(change, node, NOT_RUNNING)
                     await change.move_node(node, NodeState.TERMINATED, NOT_RUNNING)
                 elif node.state in LEAVING:
                     await change.move_node(node, NodeState.TERMINATED, "its process has ended")
-                elif node.state is not NodeState.CREATING:  # its process may be about to enrol
+                elif node.state not in (NodeState.REQUESTED, NodeState.CREATING):  # those are settled later
                     await self._losses.fail(change, node, NOT_RUNNING, gone=True)
             for node in strange:
                 await self._losses.fail(change, node, NO_CERTIFICATE, gone=not node.managed)
                 await self._pardon(change, node)
             if cold:
                 await change.tx.forget_terminated()
-            await change.tx.recount_reserved()
+                for act in await change.tx.open_acts():
+                    await change.end_act(act, "nothing of it was there at a start")
+            if at_start:
+                await change.tx.recount_reserved()
             for role, number in ((Role.ORIGIN, self._config.origins), (Role.EDGE, self._config.edges)):
                 await self._see_to_group(change, role, number, cold=cold)
             how = "with nothing running" if cold else f"and found {', '.join(sorted(running))} running"
-            await change.note("manager.started", MANAGER, f"The stream manager started {how}.")
+            said = words.format(manager=self._lease.manager)
+            kind = "manager.started" if at_start else "manager.leads"
+            await change.note(kind, MANAGER, f"{said} {how}.")
 
         await self._books.change(work)
         for node in (*dead, *strange):
             self._losses.after_loss(node)
-        for node in list(self._board.nodes.values()):
-            if node.state in LEAVING:
-                await self._provisioner.end(node.id)
         self._losses.wake.set()
 
     async def _adopt(self) -> tuple[set[str], list[Node]]:
@@ -120,14 +150,26 @@ class Fleet:
                     dead.append(node)
                 continue
             instance = None
-            if node.state is not NodeState.REQUESTED:
-                instance = await self._provisioner.adopt(node.id, node.pid, node.start_time)
+            try:
+                if node.state is not NodeState.REQUESTED:
+                    instance = await self._provisioner.adopt(node.id, node.pid, node.start_time)
+            except ProvisionUnknown as error:  # not to know is not to be absent
+                log.warning("the provider does not say whether a node runs", node=node.id, error=str(error))
+                running.add(node.id)
+                continue
             if instance is None:
                 dead.append(node)
                 continue
-            running.add(node.id)
             if node.state is NodeState.CREATING:
-                await self._books.change(self._runs, node, instance)
+                launch = await self._books.store.read(functools.partial(_launch_of, node.id))
+                if launch is not None and instance.retry not in ("", launch.retry):
+                    dead.append(node)  # of its name, and not it
+                    continue
+                if launch is not None:
+                    await self._books.change(self.launched, launch, instance)
+                else:  # by an earlier version
+                    await self._books.change(self._runs, node, instance)
+            running.add(node.id)
         return running, dead
 
     @staticmethod
@@ -180,7 +222,7 @@ class Fleet:
             )
         costs = self._money.add_words(1) + (", over the budget" if over else "")
 
-        async def work(change: Change) -> tuple[Node, str]:
+        async def work(change: Change) -> Node:
             group = await change.tx.group(role, region)
             assert group is not None
             group = replace(group, desired=group.desired + 1, faults_from=change.now, scaled_up_at=change.now)
@@ -193,14 +235,18 @@ class Fleet:
             )
             return await self._request(change, group, f"{actor} asked for one more", actor=actor)
 
-        node, token = await self._books.change(work)
-        self._background.start(self._launch(node.id, token), f"launch {node.id}")
+        node = await self._books.change(work)
+        self._losses.wake.set()
         return DrainView(node=node.id, state=node.state, viewers=0, deadline_s=None)
 
     @property
     def launches(self) -> bool:
         """Whether this manager launches nodes; not any more once the stage is being ended."""
         return self._launches
+
+    def held_back(self) -> str:
+        """Why this manager follows no plan, in a sentence; "" where it does."""
+        return self._lease.elsewhere()
 
     def check_launches(self) -> None:
         """Raises Conflict where this manager launches no nodes."""
@@ -219,8 +265,13 @@ class Fleet:
             group = await change.tx.group(role, region)
             if group is None:
                 raise NotFound(f"There is no group of {role} in {region}.", code="no_group")
-            node, token = await self._request(
-                change, group, f"{actor} will start it by hand", actor=actor, by_hand_within_s=ttl_s
+            token = new_secret()
+            node = await self._request(
+                change,
+                group,
+                f"{actor} will start it by hand",
+                actor=actor,
+                by_hand=(token, change.now + ttl_s),
             )
             node = await change.move_node(
                 node, NodeState.BOOTING, "waiting for it to be started by hand", actor=actor
@@ -306,8 +357,6 @@ class Fleet:
         )
 
     async def drain_has_begun(self, node: Node) -> None:
-        if node.state is NodeState.TERMINATING:
-            await self._provisioner.end(node.id)
         if not drain_is_over(node, 1, self._clock.now()):
             self._losses.taken_back(node.id)  # whoever was told to go at an earlier deadline has time again
         self._losses.wake.set()
@@ -365,11 +414,12 @@ class Fleet:
         why: str,
         *,
         actor: str = MANAGER,
-        by_hand_within_s: float | None = None,
-    ) -> tuple[Node, str]:
-        """The row of a new node, and its one-use token: before anything is launched, by us or by hand."""
+        by_hand: tuple[str, float] | None = None,
+    ) -> Node:
+        """The row of a new node, before anything is launched. `by_hand`: the token it is started with, and
+        until when; one that is launched gets its token when it is."""
         last = max(g.last_number for g in await change.tx.groups() if g.role == group.role)
-        token = new_secret()
+        token, expires = by_hand or (new_secret(), change.now)
         capacity = self._config.edge_capacity if group.role is Role.EDGE else self._config.origin_capacity
         node = Node(
             id=f"{group.role}-{last + 1}",
@@ -380,41 +430,82 @@ class Fleet:
             state_reason=why,
             created_at=change.now,
             capacity=capacity,
-            managed=by_hand_within_s is None,
+            managed=by_hand is None,
             enrol_hash=sha256(token),
-            enrol_expires=change.now + (by_hand_within_s or self._config.boot_timeout_s),
+            enrol_expires=expires,
         )
         await change.save_group(replace(group, last_number=last + 1))
         await change.begin_node(node, actor=actor)
-        return node, token
+        return node
 
-    async def _launch(self, node_id: str, token: str) -> None:
-        async def creating(change: Change) -> Node | None:
+    async def launch_requested(self) -> None:
+        """Begin the launch of every node that was asked for, by whichever manager. Under the lease."""
+        for node in list(self._board.nodes.values()):
+            if node.managed and node.state is NodeState.REQUESTED and self._launches:
+                self._begin_launch(node.id)
+
+    def _begin_launch(self, node_id: str) -> None:
+        if node_id not in self.launching:
+            self.launching.add(node_id)
+            self._background.start(self._launch(node_id), f"launch {node_id}")
+
+    async def _launch(self, node_id: str) -> None:
+        try:
+            await self._launch_one(node_id)
+        except LeaseLost:  # whoever leads now goes on with it, by its row or its act
+            log.info("a launch is another stream manager's", node=node_id)
+        except StoreBusy as error:  # a later look at the fleet goes on with it, by its row or its act
+            log.warning(
+                "the database is busy; a launch is gone on with later", node=node_id, error=str(error)
+            )
+        finally:
+            self.launching.discard(node_id)
+
+    async def _launch_one(self, node_id: str) -> None:
+        token = new_secret()
+
+        async def creating(change: Change) -> tuple[Node, Act] | None:
             node = await change.tx.node(node_id)
             if node is None or node.state is not NodeState.REQUESTED:
                 return None  # taken back before it began
-            return await change.move_node(node, NodeState.CREATING, "its launch begins")
+            node = await change.move_node(
+                node,
+                NodeState.CREATING,
+                "its launch begins",
+                enrol_hash=sha256(token),
+                enrol_expires=change.now + self._config.boot_timeout_s,
+            )
+            return node, await change.begin_act(ActKind.LAUNCH, node_id)
 
-        node = await self._books.change(creating)
-        if node is None:
+        begun = await self._books.change(creating)
+        if begun is None:
             return
+        node, act = begun
+        if not self._lease.held:
+            return  # we were stopped meanwhile, for longer than the lease: it is not ours to launch any more
         try:
-            instance = await self._provisioner.launch(LaunchSpec(node.id, node.role, node.capacity, token))
+            instance = await self._provisioner.launch(
+                LaunchSpec(node.id, node.role, node.capacity, token, act.retry)
+            )
         except ProvisionError as error:
+            await self._books.change(Change.end_act, act, f"failed: {error}")
             await self._losses.lost(node_id, str(error), gone=True)
             return
+        except ProvisionUnknown as error:  # the reconciler asks what there is
+            log.warning("nobody knows whether a node was launched", node=node_id, error=str(error))
+            return
+        await self._books.change(self.launched, act, instance)
 
-        async def booting(change: Change) -> Node | None:
-            node = await change.tx.node(node_id)
-            if node is None or node.state in GONE:
-                return node
-            if node.state is NodeState.CREATING:
-                return await self._runs(change, node, instance)
-            return await change.update_node(node, pid=instance.pid, start_time=instance.start_time)
-
-        node = await self._books.change(booting)
-        if node is None or node.state in LEAVING | GONE:
-            await self._provisioner.end(node_id)
+    async def launched(self, change: Change, act: Act, instance: Instance) -> Node | None:
+        """Part of a change: the process of a node runs. One that is not wanted any more is ended by the next
+        look at the fleet."""
+        await change.end_act(act, "runs")
+        node = await change.tx.node(act.node)
+        if node is None or node.state in GONE:
+            return node
+        if node.state is NodeState.CREATING:
+            return await self._runs(change, node, instance)
+        return await change.update_node(node, pid=instance.pid, start_time=instance.start_time)
 
     async def replace_missing(self) -> None:
         """Launch what groups lack, unless faults have stopped a group."""
@@ -428,8 +519,7 @@ class Fleet:
             for _ in range(lacking):
                 requested = await self._books.change(self._request_missing, key)
                 if requested is not None:
-                    node, token = requested
-                    self._background.start(self._launch(node.id, token), f"launch {node.id}")
+                    self._begin_launch(requested.id)
 
     async def _within_budget(self, group: Group, lacking: int) -> int:
         """Of what a group lacks, what the budget is there for; the journal is told once a minute of the rest.
@@ -461,9 +551,11 @@ class Fleet:
             and node.state in LAUNCHING
         )
 
-    async def _request_missing(self, change: Change, key: tuple[Role, str]) -> tuple[Node, str] | None:
-        group = await change.tx.group(*key)
-        if group is None or (lacking := missing(group, self._board.nodes.values())) == 0:
+    async def _request_missing(self, change: Change, key: tuple[Role, str]) -> Node | None:
+        group = await change.tx.group(
+            *key
+        )  # whoever asks for a node by hand changes this row: it is ours now
+        if group is None or (lacking := missing(group, await change.tx.nodes())) == 0:
             return None  # somebody was quicker
         why = f"{group.desired} wanted in {group.region}, {group.desired - lacking} there"
         return await self._request(change, group, why)
@@ -497,9 +589,12 @@ class Fleet:
 
     # end
 
-    async def end_all(self) -> None:
-        """End every node: a stage that was started in the foreground is being ended from there."""
+    async def end_all(self) -> bool:
+        """End every node: a stage that was started in the foreground is being ended from there. False where
+        another stream manager leads: the stage is more than this one, and goes on."""
         self._launches = False
+        if not self._lease.held:
+            return False
 
         async def work(change: Change) -> None:
             for node in await change.tx.nodes():
@@ -507,18 +602,24 @@ class Fleet:
                     end = NodeState.TERMINATED if node.state is NodeState.REQUESTED else NodeState.TERMINATING
                     await change.move_node(node, end, "the stage is being ended")
 
-        await self._books.change(work)
-        for instance in await self._provisioner.running():
-            await self._provisioner.end(instance.node)
+        with self._lease.acting():
+            await self._books.change(work)
+            for instance in await self._provisioner.running():
+                await self._losses.end(instance.node)
         deadline = self._clock.monotonic() + self._config.kill_after_s + 2.0
         while self._clock.monotonic() < deadline and await self._provisioner.running():
             self._losses.wake.clear()
             with contextlib.suppress(TimeoutError):  # every node's end wakes us
                 async with asyncio.timeout(0.2):
                     await self._losses.wake.wait()
+        return True
 
 
 def _cannot_be_asked(node: Node) -> bool:
     """Whether it has enrolled, and cannot be told from somebody else at its address."""
     enrolled = node.enrolled_at is not None and node.state not in LEAVING
     return enrolled and node.control_fingerprint is None
+
+
+async def _launch_of(node_id: str, tx: Transaction) -> Act | None:
+    return await tx.launch_of(node_id)

@@ -1,4 +1,7 @@
-"""What is done by the clock and belongs to nobody else: streams that waited, pages' counts, old rows."""
+"""What is done by the clock and belongs to nobody else: streams that waited, pages' counts, old rows.
+
+Each stream manager counts for its own pages; the rest is done by the one that leads.
+"""
 
 import asyncio
 
@@ -7,7 +10,8 @@ import structlog
 from controlplane.config import JournalConfig
 from controlplane.ports.store import StoreBusy
 from controlplane.services.bitrates import Bitrates
-from controlplane.services.books import Books, Change
+from controlplane.services.books import Books, Change, LeaseLost
+from controlplane.services.lease import Leading
 from controlplane.services.pages import Pages
 from controlplane.services.streams import Streams
 
@@ -15,15 +19,25 @@ log = structlog.get_logger(__name__)
 
 SESSIONS_KEPT_S = 120.0  # an ended session can still tell its page why
 STREAMS_KEPT_S = 86_400.0
+ACTS_KEPT_S = 86_400.0
 NODES_KEPT_S = 86_400.0  # a node that has gone can still be looked up, and told so when it speaks
 EVENTS_KEPT_S = 400 * 86_400.0
+CHANGES_KEPT_S = 60.0  # who is further behind reads everything anew
+MANAGERS_KEPT_S = 3600.0
 SWEEP_S = 60.0
 
 
 class Housekeeping:
     def __init__(
-        self, books: Books, streams: Streams, pages: Pages, bitrates: Bitrates, journal: JournalConfig
+        self,
+        books: Books,
+        streams: Streams,
+        pages: Pages,
+        bitrates: Bitrates,
+        journal: JournalConfig,
+        lease: Leading,
     ) -> None:
+        self._lease = lease
         self._books = books
         self._streams = streams
         self._pages = pages
@@ -36,12 +50,17 @@ class Housekeeping:
         while True:
             await asyncio.sleep(1.0)
             try:
-                await self._streams.tick()
                 self._pages.second()
                 self._bitrates.second()
-                if clock.monotonic() - swept >= SWEEP_S:
-                    swept = clock.monotonic()
-                    await self._books.change(self.sweep)
+                if not self._lease.acts:
+                    continue
+                with self._lease.acting():
+                    await self._streams.tick()
+                    if clock.monotonic() - swept >= SWEEP_S:
+                        swept = clock.monotonic()
+                        await self._books.change(self.sweep)
+            except LeaseLost:
+                log.info("another stream manager keeps house")
             except StoreBusy as error:
                 log.warning("the database is busy; housekeeping waits", error=str(error))
             except Exception:
@@ -54,4 +73,9 @@ class Housekeeping:
         await change.tx.purge_nodes(change.now - NODES_KEPT_S)
         await change.tx.purge_revoked(change.now)
         await change.tx.purge_events(change.now - EVENTS_KEPT_S)
+        now = await change.tx.time()
+        await change.tx.purge_acts(now - ACTS_KEPT_S)
+        await change.tx.purge_changes(now - CHANGES_KEPT_S)
+        await change.tx.purge_told(now - CHANGES_KEPT_S)
+        await change.tx.purge_managers(now - MANAGERS_KEPT_S)
         await change.tx.prune_journal(self._keep)

@@ -79,7 +79,7 @@ class Joining:
             for heard in self._board.heard.values()
             for said in heard.sessions or ()
             if said.state == "connected"
-        }
+        }.union(*(heard.connected for heard in self._board.heard.values()))
         for place in list(self._places):
             if place.session is None:
                 continue  # its request is still being answered

@@ -4,20 +4,25 @@ Death is told by the provisioner (pidfd) or by a refused control connection, at 
 resort. In the one transaction that calls a node faulty, its viewers are told to move, its publishers are
 waited for and its relays forgotten; right after it, the edges that had a stream from it subscribe anew. Then
 `wake` is set, and the fleet replaces it.
+
+Any manager may find out that a node is lost, and writes it down. Its process is ended by the one that leads:
+at its next look every node that is on its way out and still runs is told to end.
 """
 
 import asyncio
 
 import structlog
 
+from controlplane.domain.managers.model import ActKind
 from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.states import GONE, LEAVING
 from controlplane.domain.streams.model import EndReason
 from controlplane.ports.control import NodeControl, NodeRefused, NodeUnreachable
-from controlplane.ports.provisioner import Provisioner
+from controlplane.ports.provisioner import Provisioner, ProvisionUnknown
 from controlplane.services.background import Background
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
+from controlplane.services.lease import Leading
 from controlplane.services.rehoming import was_moved
 from controlplane.services.streams import Streams
 from controlplane.services.words import counted, lasting
@@ -34,8 +39,10 @@ class Losses:
         control: NodeControl,
         streams: Streams,
         background: Background,
+        lease: Leading,
     ) -> None:
         self._books = books
+        self._lease = lease
         self._board: Board = books.board
         self._provisioner = provisioner
         self._control = control
@@ -44,9 +51,11 @@ class Losses:
         self.wake = asyncio.Event()
         self.told_to_move: dict[str, float] = {}  # draining nodes past their deadline: since when, monotonic
         self._knocking: set[str] = set()
+        self._ending: set[str] = set()  # were told to end
         provisioner.watch(self._on_ended)
 
     def _on_ended(self, node_id: str, reason: str) -> None:
+        self._ending.discard(node_id)
         self._background.start(self.lost(node_id, reason, gone=True), f"{node_id} has ended")
 
     async def unreachable(self, error: NodeUnreachable) -> None:
@@ -81,7 +90,7 @@ class Losses:
         await self._books.change(work)
 
     async def lost(self, node_id: str, reason: str, *, gone: bool) -> None:
-        """A node is no more: `gone` when its process certainly is, otherwise it is ended as well."""
+        """A node is no more: `gone` when its process certainly is, otherwise it is to be ended as well."""
 
         async def work(change: Change) -> Node | None:
             node = await change.tx.node(node_id)
@@ -100,8 +109,6 @@ class Losses:
         if node is None:
             return
         self.after_loss(node)
-        if not gone:
-            await self._provisioner.end(node_id)
 
     async def fail(self, change: Change, node: Node, reason: str, *, gone: bool) -> Node:
         await self.lose_sessions(change, node, reason)
@@ -113,17 +120,17 @@ class Losses:
         return node
 
     async def lose_sessions(self, change: Change, node: Node, reason: str) -> None:
-        """Viewers are moved, publishers waited for, relays forgotten."""
-        for session in self._board.sessions_on(node.id):
+        """Viewers are moved, publishers waited for, relays forgotten. By the rows: the board may lack what
+        another manager has just committed."""
+        for session in await change.tx.sessions_on(node.id):
             if session.kind is SessionKind.WHIP:
                 why = f"its origin {node.id} has gone ({reason})"
                 await self._streams.publisher_gone(change, session, why, EndReason.MOVED)
             else:
                 moved = was_moved(self._board, session)
                 await change.end_session(session, EndReason.REHOMED if moved else EndReason.MOVED)
-        for session in list(self._board.sessions.values()):
-            if session.peer == node.id:
-                await change.end_session(session, EndReason.LEFT)
+        for session in await change.tx.relays_to(node.id):
+            await change.end_session(session, EndReason.LEFT)
 
     def after_loss(self, node: Node) -> None:
         """What others are told, after the commit."""
@@ -162,9 +169,28 @@ class Losses:
 
     async def _end(self, node: Node) -> None:
         if node.managed:
-            await self._provisioner.end(node.id)
+            await self.end(node.id)
         else:
             try:
                 await self._control.terminate(node)
             except (NodeUnreachable, NodeRefused) as error:  # its next report is answered with the same order
                 log.info("node was not told to end", node=node.id, error=str(error))
+
+    async def end(self, node_id: str) -> None:
+        """Tell the process of a node to end, once. Under the lease: raises LeaseLost."""
+        if node_id in self._ending:
+            return
+        act = await self._books.change(Change.begin_act, ActKind.END, node_id)
+        if not self._lease.held:
+            return  # we were stopped meanwhile: whoever leads now finds the act, and the node
+        self._ending.add(node_id)
+        try:
+            await self._provisioner.end(node_id)
+        except ProvisionUnknown as error:  # the reconciler asks again
+            log.warning("nobody knows whether a node was told to end", node=node_id, error=str(error))
+            return
+        await self._books.change(Change.end_act, act, "asked")
+
+    def end_again(self, node_id: str) -> None:
+        """It was told to end, and is still there."""
+        self._ending.discard(node_id)

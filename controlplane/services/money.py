@@ -8,6 +8,8 @@ Each flush counts from where the last one ended, and says how far it came in the
 goes on there. What was still running when a manager died, and is gone when all of the stage is gone (a cold
 start), is counted up to the last flush: when it ended nobody knows, and the time from there is told as that.
 Egress that no manager heard of is not known either, and never counts as none.
+
+Where several managers share a database, the one that leads counts; the others read what it has written.
 """
 
 import math
@@ -38,7 +40,8 @@ from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.states import GONE, LAUNCHING
 from controlplane.ports.store import StoreBusy, Taken, Transaction
 from controlplane.services.board import PAUSE_S, Board
-from controlplane.services.books import Books, Change
+from controlplane.services.books import Books, Change, LeaseLost
+from controlplane.services.lease import Leading
 from controlplane.wire.money import (
     BudgetView,
     CostNow,
@@ -100,10 +103,13 @@ class Planned:
 
 
 class Money:
-    def __init__(self, books: Books, fleet: FleetConfig, prices: PricesConfig, budget: BudgetConfig) -> None:
+    def __init__(
+        self, books: Books, fleet: FleetConfig, prices: PricesConfig, budget: BudgetConfig, lease: Leading
+    ) -> None:
         self._books = books
         self._board: Board = books.board
         self._clock = books.clock
+        self._lease = lease
         self._fresh_s = fleet.suspect_after_s
         self.prices = Prices(
             node_hour=Decimal(str(prices.node_hour)),
@@ -124,7 +130,10 @@ class Money:
     # counting
 
     async def open(self) -> None:
-        """Before the fleet starts: remembers what an earlier manager left running, or ended uncounted."""
+        """First thing of a manager that leads, before it sees to the fleet: remembers what an earlier one
+        left running, or ended uncounted."""
+        self._tallies.clear()  # of an earlier time of ours: it was counted by whoever led meanwhile
+        self._sampled_ms = None
 
         async def read(tx: Transaction) -> _Start:
             until = await tx.counted_until() or 0
@@ -133,11 +142,11 @@ class Money:
         self._found = await self._books.store.read(read)
 
     async def adopted(self) -> None:
-        """After the fleet has started, and before the first round: what was found is counted."""
+        """After the fleet was seen to, and before the first round: what was found is counted."""
         await self.flush()
 
     async def tick(self, now: float) -> None:
-        """Once a round; `now` is monotonic."""
+        """Once a round of the manager that leads; `now` is monotonic."""
         self.sample(now)
         if now - self._flushed_at >= FLUSH_S:
             try:
@@ -145,6 +154,17 @@ class Money:
             except StoreBusy as error:
                 log.warning("the database is busy; what was used is counted later", error=str(error))
         self._board.money = self._shown()
+
+    async def follow(self, now: float) -> None:
+        """Once a round of any other manager. Raises StoreBusy."""
+        if now - self._flushed_at >= FLUSH_S:
+            await self._read()
+        self._board.money = self._shown()
+
+    async def _read(self) -> None:
+        self._flushed_at = self._clock.monotonic()
+        now = self._clock.now()
+        self._month = await self._books.store.read(lambda tx: self._month_so_far(tx, now))
 
     def sample(self, now: float) -> None:
         """Adds up what was sent since the last sample. After a pause of our own that is not known."""
@@ -177,7 +197,7 @@ class Money:
         return heard.report.egress_bps if fresh else None
 
     async def flush(self) -> None:
-        """Counts up to now, and writes it. Raises StoreBusy."""
+        """Counts up to now, and writes it: of the manager that leads. Raises StoreBusy."""
         found, tallies = self._found, {key: (it.egress, it.measured_ms) for key, it in self._tallies.items()}
         self._flushed_at = self._clock.monotonic()
 
@@ -250,7 +270,8 @@ class Money:
         used = await tx.used(start, end)
         sent = sum(it.egress for it in used)
         spent = self._nodes_cost(used) + egress_cost(0, sent, self.prices)
-        return _Month(start, now, spent, sent)
+        until_ms = await tx.counted_until()
+        return _Month(start, now if until_ms is None else min(now, until_ms / 1000), spent, sent)
 
     # what there is left to spend
 
@@ -297,7 +318,11 @@ class Money:
     ) -> CostView:
         """What it costs now, and cost; `asked` is a time that is wanted beside, or `event` one that is.
         Raises StoreBusy."""
-        await self.flush()
+        try:
+            with self._lease.acting():
+                await self.flush()
+        except LeaseLost:
+            await self._read()
         now = self._clock.now()
         if event is not None and event.starts < now:
             asked = (event.starts, min(now, event.ends))

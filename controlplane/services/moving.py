@@ -9,9 +9,9 @@ only its viewer's event stream was told (services.tokens). Taken, it is a sessio
 over when the old session has ended: by the viewer's DELETE, or as its node tells. When the new one ends
 first, it has failed; the viewer has lost nothing and is tried again, after a while, on another node.
 
-All of it is in the rows, so a manager that is restarted in the middle goes on; what failed how often, and
-the pace, begin anew. Who does not listen to events cannot be moved: at the deadline the rounds tell whoever
-is left, and end the node (services.rounds).
+The manager that leads does it. All of it is in the rows, so one that is restarted in the middle goes on, or
+another one does; what failed how often, and the pace, begin anew. Who does not listen to events cannot be
+moved: at the deadline the rounds tell whoever is left, and end the node (services.rounds).
 """
 
 import asyncio
@@ -30,7 +30,8 @@ from controlplane.domain.nodes.states import LAUNCHING
 from controlplane.domain.streams.model import EndReason, Session, StreamState
 from controlplane.ports.store import StoreBusy
 from controlplane.services.board import Board, Drain
-from controlplane.services.books import Books, Change, Changed
+from controlplane.services.books import Books, Change, Changed, LeaseLost
+from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
 from controlplane.services.pages import Pages
 from controlplane.services.rehoming import end_viewer, give_back
@@ -68,6 +69,7 @@ class Mover:
         streams: Streams,
         losses: Losses,
         config: FleetConfig,
+        lease: Leading,
         shuffle: Callable[[list[str]], None] = secrets.SystemRandom().shuffle,
     ) -> None:
         """`shuffle` puts a few names into an order of chance."""
@@ -78,6 +80,7 @@ class Mover:
         self._streams = streams
         self._losses = losses
         self._config = config
+        self._lease = lease
         self._shuffle = shuffle
         self._wake = asyncio.Event()
         self._tried: dict[str, _Tried] = {}  # by the session that a viewer is still on
@@ -123,7 +126,11 @@ class Mover:
         """Until cancelled."""
         while True:
             try:
-                await self.step()
+                if self._lease.acts:
+                    with self._lease.acting():
+                        await self.step()
+            except LeaseLost:
+                log.info("another stream manager moves viewers")
             except StoreBusy as error:
                 log.warning("the database is busy; moves wait", error=str(error))
             except Exception:
@@ -180,6 +187,8 @@ class Mover:
     def _connected(self, session: Session) -> bool:
         heard = self._board.heard.get(session.node)
         told = () if heard is None else heard.sessions or ()
+        if heard is not None and session.id in heard.connected:
+            return True
         return any(it.id == session.id and it.state == "connected" for it in told)
 
     # an edge that drains

@@ -40,12 +40,15 @@ class Pages:
         self._states: dict[str, Event] = {}  # what the sessions of a channel were told last
         self._shown: dict[str, Event] = {}  # what the channel's pages were told last
         self._closed = False
+        self.elsewhere: dict[str, frozenset[str]] = {}  # by manager: of nodes that drain
         self.event_streams = EventStreams(board)
 
     # what happens
 
     def changed(self, changed: Changed) -> None:
         """services.books.Listener."""
+        for name, reason in changed.moves.items():
+            self.move(name, reason)
         for session in changed.sessions.values():
             if session.kind is SessionKind.WHEP and session.ended_at is not None:
                 self._end(session)
@@ -68,7 +71,11 @@ class Pages:
         self.event_streams.second()
 
     def hears(self, session: str) -> bool:
-        """Whether a viewer can be told of a move now: its page reads the events of its session."""
+        """Whether a viewer can be told of a move now: its page reads the events of its session, here or at
+        another manager."""
+        return self.hears_here(session) or any(session in heard for heard in self.elsewhere.values())
+
+    def hears_here(self, session: str) -> bool:
         return session in self._sessions or self.event_streams.hears(session, "move")
 
     def _invitation(self, reserved: Session) -> Event:

@@ -7,11 +7,13 @@ The database and the node are compared both ways: a session the node does not kn
 brand new) has ended; one that the database does not know is a stray and is ordered to end.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.states import GONE, LEAVING, REPORTING
-from controlplane.domain.streams.model import EndReason, Session
+from controlplane.domain.streams.model import EndReason, Session, StreamState
+from controlplane.ports.store import Transaction
 from controlplane.services.board import Board, Heard
 from controlplane.services.books import Books, Change
 from controlplane.services.rehoming import end_viewer, was_moved
@@ -43,8 +45,12 @@ class _News:
 
 
 class Reports:
-    def __init__(self, books: Books, streams: Streams, metrics_sha256: str) -> None:
-        """`metrics_sha256`: of the token that may read nodes' metrics; each answer tells it."""
+    def __init__(
+        self, books: Books, streams: Streams, metrics_sha256: str, managers: Callable[[], list[str]]
+    ) -> None:
+        """`metrics_sha256`: of the token that may read nodes' metrics; `managers`: where those that live are
+        reached. Each answer tells both."""
+        self._managers = managers
         self._metrics_sha256 = metrics_sha256
         self._books = books
         self._board: Board = books.board
@@ -65,7 +71,11 @@ class Reports:
             news = self._news(node, report, before)
             if news:
                 await self._books.change_together(self._write, node.id, news)
-        return ReportAnswer(orders=self._orders(node.id, report), metrics_sha256=self._metrics_sha256)
+        return ReportAnswer(
+            orders=await self._orders(node, report),
+            metrics_sha256=self._metrics_sha256,
+            managers=self._managers(),
+        )
 
     def _heard(self, report: NodeReport, before: Heard | None) -> Heard:
         """A report with the sessions that it tells of, or else with those of an earlier one."""
@@ -132,25 +142,45 @@ class Reports:
         for said in news.streams:
             await self._streams.said_by_origin(change, node_id, said)
 
-    def _orders(self, node_id: str, report: NodeReport) -> list[NodeOrder]:
-        node = self._board.nodes.get(node_id)
-        if node is None or node.state in LEAVING:
-            return [NodeOrder(kind="terminate", reason="" if node is None else node.state_reason)]
+    async def _orders(self, reporting: Node, report: NodeReport) -> list[NodeOrder]:
+        """What the node is to do. What the board does not show, another manager may have just written: so a
+        stray is one that has no row either. A row is written before the node is asked."""
+        node = self._board.nodes.get(reporting.id, reporting)
+        if node.state in LEAVING | GONE:
+            return [NodeOrder(kind="terminate", reason=node.state_reason)]
         relayed = {said.channel for said in report.streams if said.kind == "relayed"}
-        orders = [
-            NodeOrder(kind="resubscribe", channel=channel, reason="its origin has changed")
-            for channel in sorted(self._streams.to_resubscribe(node_id, relayed))
-        ]
-        orders += [
-            NodeOrder(kind="end_channel", channel=channel, reason="it is not on air")
-            for channel in sorted(relayed - self._board.streams.keys())
-        ]
-        orders += [
-            NodeOrder(kind="end_session", session=said.id, reason="the stream manager does not know it")
+        off_air = relayed - self._board.streams.keys()
+        strays = {
+            said.id
             for said in report.sessions or ()
             if node.state in REPORTING
             and said.kind in (SessionKind.WHIP, SessionKind.WHEP)  # relays may be a node's own affair
             and said.state != "closed"
             and said.id not in self._board.sessions
+        }
+        if off_air or strays:
+            off_air, strays = await self._books.store.read(lambda tx: self._without_rows(tx, off_air, strays))
+        orders = [
+            NodeOrder(kind="resubscribe", channel=channel, reason="its origin has changed")
+            for channel in sorted(self._streams.to_resubscribe(node.id, relayed))
+        ]
+        orders += [
+            NodeOrder(kind="end_channel", channel=channel, reason="it is not on air")
+            for channel in sorted(off_air)
+        ]
+        orders += [
+            NodeOrder(kind="end_session", session=session, reason="the stream manager does not know it")
+            for session in sorted(strays)
         ]
         return orders
+
+    @staticmethod
+    async def _without_rows(
+        tx: Transaction, off_air: set[str], strays: set[str]
+    ) -> tuple[set[str], set[str]]:
+        streams = await tx.streams_among(off_air)
+        sessions = await tx.sessions_among(strays)
+        return (
+            off_air - {it.channel for it in streams if it.state is not StreamState.ENDED},
+            strays - {it.id for it in sessions if it.ended_at is None},
+        )

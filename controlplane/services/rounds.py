@@ -1,7 +1,8 @@
 """The rounds: a look at every node once a second, and at once when something happened.
 
 Silence, boots that take too long, drains that are over, what is left of nodes on their way out; then what the
-policies of the groups want; and after that, whatever a group lacks is launched.
+policies of the groups want; and after that, whatever a group lacks is launched. All of this is the affair of
+the one stream manager that leads, and is done in the name of its lease.
 """
 
 import asyncio
@@ -15,14 +16,15 @@ from controlplane.domain.machine import IllegalMove
 from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.rules import after_silence, drain_is_over
 from controlplane.domain.nodes.states import LAUNCHING, LEAVING, REPORTING
-from controlplane.ports.provisioner import Provisioner
+from controlplane.ports.provisioner import Provisioner, ProvisionUnknown
 from controlplane.ports.store import StoreBusy
 from controlplane.services.board import Board
-from controlplane.services.books import Books, Change
+from controlplane.services.books import Books, Change, LeaseLost
 from controlplane.services.fleet import Fleet
+from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
 from controlplane.services.money import Money
-from controlplane.services.pages import Pages
+from controlplane.services.reconcile import Reconciler
 from controlplane.services.recording import Recording
 from controlplane.services.scaling import Scaling
 from controlplane.services.streams import Streams
@@ -46,8 +48,9 @@ class Rounds:
         money: Money,
         losses: Losses,
         streams: Streams,
-        pages: Pages,
         config: FleetConfig,
+        lease: Leading,
+        reconciler: Reconciler,
     ) -> None:
         self._books = books
         self._board: Board = books.board
@@ -59,14 +62,24 @@ class Rounds:
         self._money = money
         self._losses = losses
         self._streams = streams
-        self._pages = pages
         self._config = config
+        self._lease = lease
+        self._reconciler = reconciler
 
     async def run(self) -> None:
         """Looks at everything once a second, and at once when something happened; until cancelled."""
         while True:
             try:
-                await self.tick()
+                if self._lease.acts:
+                    with self._lease.acting():
+                        await self.tick()
+                else:
+                    now = self._clock.monotonic()
+                    self._board.forgive_a_pause(now)
+                    self._recording.tick(now)  # each manager can tell what a group carried
+                    await self._money.follow(now)
+            except LeaseLost:
+                log.warning("another stream manager leads the fleet")
             except StoreBusy as error:
                 log.warning("the database is busy; the look at the fleet is repeated", error=str(error))
             except Exception:
@@ -91,7 +104,9 @@ class Rounds:
         self._recording.tick(now)
         await self._money.tick(now)
         await self._scaling.tick(now)
+        await self._fleet.launch_requested()
         await self._fleet.replace_missing()
+        await self._reconciler.tick(now)
 
     async def _look_at(self, node: Node, now: float, running: set[str]) -> None:
         config = self._config
@@ -101,6 +116,8 @@ class Rounds:
             silent = now - self._board.heard[node.id].at > 5.0
             if node.id not in running and (node.managed or silent):
                 await self._losses.lost(node.id, "its process has ended", gone=True)
+            elif node.managed and node.id in running:
+                await self._losses.end(node.id)
         elif node.state in LAUNCHING:
             await self._launching(node, now)
         else:
@@ -142,7 +159,12 @@ class Rounds:
         """
         if any(instance.node == node.id for instance in await self._provisioner.running()):
             return  # launched a moment ago
-        if await self._provisioner.adopt(node.id, node.pid, node.start_time) is None:
+        try:
+            found = await self._provisioner.adopt(node.id, node.pid, node.start_time)
+        except ProvisionUnknown as error:  # not to know is not to be absent
+            log.warning("the provider does not say whether a node runs", node=node.id, error=str(error))
+            return
+        if found is None:
             await self._losses.lost(node.id, "its process has ended", gone=True)
 
     async def _suspect(self, node_id: str, age: float) -> None:
@@ -165,15 +187,19 @@ class Rounds:
             self._losses.told_to_move[node.id] = now
             self._streams.leaving.add(node.id)
             kinds = Counter(session.kind for session in self._board.sessions_on(node.id))
-            for session in self._board.sessions_on(node.id):
-                if session.kind is SessionKind.WHEP:
-                    self._pages.move(session.id, f"{node.id} is being drained")
             text = (
                 f"The drain of {node.id} is at its deadline: "
                 f"{counted(kinds[SessionKind.WHEP], 'viewer')} and "
                 f"{counted(kinds[SessionKind.WHIP], 'publisher')} told to move."
             )
-            await self._books.change(Change.note, "fleet.deadline", node.id, text)
+
+            async def tell(change: Change) -> None:
+                for session in await change.tx.sessions_on(node.id):
+                    if session.kind is SessionKind.WHEP:
+                        change.tell_to_move(session.id, f"{node.id} is being drained")
+                await change.note("fleet.deadline", node.id, text)
+
+            await self._books.change(tell)
         elif now - told >= self._config.drain_grace_s:
             await self._losses.terminate(
                 node.id, f"drained: at its deadline, with {counted(seats, 'session')} left"

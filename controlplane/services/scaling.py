@@ -213,9 +213,10 @@ class Scaling:
             around = replace(around, waiting=question.waiting or 0)
         made = self._snapshot(group, policy, figures, PASSED, around)
         decision = plan(made, policy, self._clock.now())
+        elsewhere = self._fleet.held_back() if decision.actions and question.nodes is None else ""
         return Evaluation(
             actions=[ActionView(kind=it.kind, count=it.count, node=it.node) for it in decision.actions],
-            because=decision.because,
+            because=f"{decision.because} {elsewhere}".rstrip(),
         )
 
     async def decisions(self, group_id: str | None, limit: int) -> list[DecisionView]:

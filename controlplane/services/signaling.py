@@ -33,7 +33,7 @@ from controlplane.services.joining import Joining
 from controlplane.services.losses import Losses
 from controlplane.services.placement import NoRoom, take_seat
 from controlplane.services.rehoming import end_viewer, was_moved
-from controlplane.services.streams import Streams
+from controlplane.services.streams import Streams, present
 from controlplane.services.tokens import PublishClaims, Tokens
 from controlplane.services.waiting import Waiting
 from controlplane.services.words import spoken
@@ -161,7 +161,7 @@ class Signaling:
     async def _own_seat(self, change: Change, stream: Stream, tried: list[str]) -> str | None:
         """Every origin is full, and one of the seats is this publisher's own, from before: it has that one.
         Its session before is over then, whatever becomes of the new one."""
-        old = self._board.sessions.get(stream.session or "")
+        old = await present(change, stream.session)
         if old is None or old.node in tried:
             return None
         why = "its publisher comes back, and every other seat is taken"
@@ -382,11 +382,7 @@ class Signaling:
             stream = await change.tx.stream(channel)
             if stream is None or stream.state not in FED or stream.origin is None:
                 raise NothingOnAir(channel)
-            before = [
-                s
-                for s in self._board.sessions.values()
-                if s.kind is SessionKind.RELAY_OUT and s.peer == edge.id and s.channel == channel
-            ]
+            before = [s for s in await change.tx.relays_to(edge.id) if s.channel == channel]
             for old in before:
                 await change.end_session(old, EndReason.REPLACED)
             new = Session(
@@ -456,9 +452,15 @@ class Signaling:
     async def _ask(self, session: Session, offer: str, party: str | None = None) -> SessionAnswer:
         """Hand the offer to the session's node. Raises NodeUnreachable, or a ControlError of its problem."""
         node = self._board.nodes.get(session.node)
+        if node is None or node.state not in REPORTING:  # the board may lack what another manager has written
+            node = await self._books.store.read(lambda tx: tx.node(session.node))
         if node is None or node.state not in REPORTING:
             raise NodeUnreachable(session.node, "it has just left service", refused=False)
-        stream = self._board.streams.get(session.channel) if session.kind is SessionKind.WHEP else None
+        stream = None
+        if session.kind is SessionKind.WHEP:
+            stream = self._board.streams.get(session.channel)
+            if stream is None:
+                stream = await self._books.store.read(lambda tx: tx.stream(session.channel))
         request = SessionRequest(
             id=session.id,
             kind=session.kind,

@@ -12,6 +12,7 @@ from datetime import datetime
 import structlog
 
 from controlplane.config import StreamsConfig, ViewersConfig
+from controlplane.domain.nodes.rules import drain_is_over
 from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
 from controlplane.domain.streams.rules import Patience, after_waiting, from_origin, post_interval_s
 from controlplane.domain.streams.states import FED
@@ -23,7 +24,7 @@ from controlplane.services.books import MANAGER, Books, Change
 from controlplane.services.tokens import PublishClaims, Tokens
 from controlplane.services.words import counted, lasting
 from controlplane.wire.api import StopView, ViewerLatency, ViewerOrder
-from controlplane.wire.nodes import MOST_ENDED, SessionKind, StreamReport
+from controlplane.wire.nodes import MOST_ENDED, NodeState, SessionKind, StreamReport
 from controlplane.wire.publishing import PublisherOrder, PublisherReport, PublishState
 
 log = structlog.get_logger(__name__)
@@ -66,7 +67,7 @@ class Streams:
 
     async def end(self, change: Change, stream: Stream, why: str, *, actor: str = MANAGER) -> list[Session]:
         """End a stream and every session of its channel. Hand the result to `tell_nodes` after the commit."""
-        sessions = [s for s in self._board.sessions.values() if s.channel == stream.channel]
+        sessions = await change.tx.sessions_of(stream.channel)
         for session in sessions:
             viewer = session.kind is SessionKind.WHEP
             await change.end_session(session, EndReason.STREAM_ENDED if viewer else EndReason.LEFT)
@@ -114,6 +115,21 @@ class Streams:
         for edge in self._board.edges_with(channel):
             self._resubscribe[edge.id].add(channel)
             self._background.start(self._push_resubscribe(edge.id, channel), f"resubscribe {edge.id}")
+
+    def origin_changed_elsewhere(self, channel: str) -> None:
+        """Another manager has written it, and tells the edges; one that does not hear it and reports to this
+        one is told so in its answer, unless it has a relay from the new origin already."""
+        stream = self._board.streams.get(channel)
+        if stream is None:
+            return
+        served = {
+            session.peer
+            for session in self._board.sessions_on(stream.origin or "")
+            if session.kind is SessionKind.RELAY_OUT and session.channel == channel
+        }
+        for edge in self._board.edges_with(channel):
+            if edge.id not in served:
+                self._resubscribe[edge.id].add(channel)
 
     async def _push_resubscribe(self, name: str, channel: str) -> None:
         node = self._board.nodes.get(name)
@@ -195,9 +211,16 @@ class Streams:
             return PublisherOrder()  # between two sessions: it is at it already
         if stream.state is StreamState.RECONNECTING:
             return PublisherOrder(action="reconnect", reason=stream.state_reason)
-        if stream.origin in self.leaving:
+        if stream.origin in self.leaving or self._is_over(stream.origin):
             return PublisherOrder(action="reconnect", reason=f"{stream.origin} is being drained")
         return PublisherOrder()
+
+    def _is_over(self, origin: str | None) -> bool:
+        """Whether an origin is about to end, by its row: whoever leads may be another manager."""
+        node = self._board.nodes.get(origin or "")
+        if node is None or node.state is not NodeState.DRAINING:
+            return False
+        return drain_is_over(node, 1, self._clock.now())
 
     # what viewers say
 
@@ -288,7 +311,7 @@ class Streams:
                 )
                 return await self.end(change, stream, why), None
             if after is StreamState.RECONNECTING:
-                session = self._board.sessions.get(stream.session or "")
+                session = await present(change, stream.session)
                 if session is not None:
                     await self.publisher_gone(change, session, "its publisher has vanished", EndReason.LEFT)
                 else:
@@ -301,6 +324,12 @@ class Streams:
             self.tell_nodes(channel, ended, "the stream has ended")
         if vanished is not None:
             self.drop_session(vanished, "no media")
+
+
+async def present(change: Change, session_id: str | None) -> Session | None:
+    """The row of a session that has not ended."""
+    session = await change.tx.session(session_id) if session_id else None
+    return session if session is not None and session.ended_at is None else None
 
 
 def _bounded(report: PublisherReport, channel: str) -> PublisherReport:

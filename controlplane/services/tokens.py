@@ -85,6 +85,17 @@ def load_metrics_token(path: Path) -> str:
     return token
 
 
+def load_manager_id(path: Path, machine: str) -> str:
+    """What a stream manager goes by among others on its database: of a number made on the first start, this
+    machine's name and the folder. So a copied folder is another manager, and a restarted one the same."""
+    _make(path, secrets.token_hex(16))
+    try:
+        made = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"the manager's number {path} cannot be read: {error}.") from error
+    return sha256(f"{made}|{machine}|{path.resolve()}")[:16]
+
+
 def load_signing_key(path: Path) -> bytes:
     """Read the key, or make it (0600) on the first start: whole, or not at all."""
     _make(path, secrets.token_hex(KEY_BYTES))

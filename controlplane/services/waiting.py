@@ -7,6 +7,7 @@ from controlplane.ports.clock import Clock
 from controlplane.wire.nodes import Role
 
 MOST = 100_000  # that are remembered
+ELSEWHERE_S = 5.0  # what another manager has said counts for so long
 
 
 class Waiting:
@@ -17,6 +18,7 @@ class Waiting:
         self._clock = clock
         self.refusals: Counter[Role] = Counter()  # since the start, who asked again included
         self._until: dict[Role, list[float]] = {}  # heaps
+        self._elsewhere: dict[str, tuple[float, dict[Role, int]]] = {}  # manager -> when, monotonic; how many
 
     def refused(self, role: Role, retry_after_s: float) -> None:
         """Somebody found no seat on a node of the role."""
@@ -32,7 +34,17 @@ class Waiting:
             heapq.heappop(waiting)
 
     def people(self, role: Role) -> int:
-        return len(self._current(role))
+        """Here and at the other managers."""
+        fresh = self._clock.monotonic() - ELSEWHERE_S
+        others = (people.get(role, 0) for at, people in self._elsewhere.values() if at >= fresh)
+        return len(self._current(role)) + sum(others)
+
+    def here(self) -> dict[Role, int]:
+        return {role: len(self._current(role)) for role in self._until}
+
+    def elsewhere(self, manager: str, people: dict[Role, int], at: float) -> None:
+        """As another manager has said. `at` is monotonic."""
+        self._elsewhere[manager] = at, people
 
     def _current(self, role: Role) -> list[float]:
         waiting = self._until.setdefault(role, [])

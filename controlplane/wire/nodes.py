@@ -139,6 +139,7 @@ class NodeOrder(Message):
 
 class ReportAnswer(Message):
     orders: list[NodeOrder] = []
+    managers: list[str] = []  # where those that live are reached, whoever answers first; empty: only there
     metrics_sha256: str | None = None  # of the token that may read the node's metrics, besides our own secret
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.controlplane.stage import Show, kept_on, running
 
 # What a manager does with its rows, and not with a request: on SQLite, and on MariaDB as well
-ON_BOTH = ("test_restart", "test_signaling")
+ON_BOTH = ("test_restart", "test_signaling", "test_two_managers")
 SQLITES_OWN = (
     "test_nodes_of_before_they_had_certificates_are_replaced",  # made by a migration of then
     "test_only_hashes_of_secrets_are_in_the_database",  # looks into the file
@@ -17,7 +17,7 @@ SQLITES_OWN = (
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     module = metafunc.module.__name__.rpartition(".")[2]
-    has_a_stage = not {"show", "tmp_path"}.isdisjoint(metafunc.fixturenames)
+    has_a_stage = not {"show", "pair", "tmp_path"}.isdisjoint(metafunc.fixturenames)
     if module in ON_BOTH and has_a_stage and metafunc.function.__name__ not in SQLITES_OWN:
         metafunc.parametrize("_kept", ["sqlite", "mariadb"], indirect=True)
 

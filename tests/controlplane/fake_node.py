@@ -63,6 +63,7 @@ class FakeNode:
 
     def __init__(self, manager_url: str, token: str, role: Role, name: str, interval_s: float = 0.1) -> None:
         self.manager = urlsplit(manager_url)
+        self._others: list[str] = []  # managers, as it was told last
         self.token = token
         self.role = role
         self.name = name
@@ -179,6 +180,7 @@ class FakeNode:
         body = self.call("POST", path, report.model_dump_json(), self.enrolled.credential)
         del self._ended[: len(ended)]
         answer = ReportAnswer.model_validate_json(body)
+        self._others = [url for url in answer.managers if url != self.manager.geturl()]
         self.metrics_sha256 = answer.metrics_sha256
         return answer
 
@@ -215,8 +217,10 @@ class FakeNode:
             except Refused as error:
                 if self.enrolled is None and error.status == 403:
                     return  # a real node ends here
-            except OSError:
-                pass  # the manager is away
+            except OSError:  # the manager is away
+                if self._others:
+                    self._others.append(self.manager.geturl())
+                    self.manager = urlsplit(self._others.pop(0))
             self._stop.wait(self.interval_s)
 
     def _obey(self, kind: str, channel: str | None, session: str | None) -> None:

@@ -144,8 +144,10 @@ def kept_on(address: Address) -> Iterator[None]:
     """The stages of one test keep their rows there, and not in a file."""
     global _address
     _address = address
-    yield
-    _address = None
+    try:
+        yield
+    finally:
+        _address = None
 
 
 @asynccontextmanager
@@ -158,8 +160,12 @@ async def running(
     bound: socket.socket | None = None,
     launches: bool = True,
     clock: Clock | None = None,
+    manager: str | None = None,
 ) -> AsyncIterator[Show]:
-    """A manager on `folder`. Give the `nodes`, `provisioner` and port of an earlier one: it is restarted."""
+    """A manager on `folder`. Give the `nodes`, `provisioner` and port of an earlier one: it is restarted.
+
+    `manager`: what it goes by, beside others on the same database.
+    """
     database, address = folder / "showcaller.db", _address
     if address is None and not database.exists():
         database.write_bytes(fresh_database())
@@ -180,7 +186,8 @@ async def running(
     provisioner = provisioner or MemoryProvisioner(on_launch, on_end, on_kill=on_end)
     with ExitStack() as held:
         if address is None:
-            held.enter_context(migrate.ManagerLock(database))
+            if manager is None:
+                held.enter_context(migrate.ManagerLock(database))
             migrate.prepare(database)
         stage = await compose(
             config or ManagerConfig(),
@@ -194,6 +201,8 @@ async def running(
             provisioner=provisioner,
             launches=launches,
             clock=clock,
+            manager_id=manager,
+            shared=manager is not None,
         )
         http_server = server.make(stage, bound, None)
         serving = asyncio.create_task(http_server.run_bound())

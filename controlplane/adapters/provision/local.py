@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from controlplane.ports.provisioner import Instance, LaunchSpec, ProvisionError
+from controlplane.ports.provisioner import Instance, LaunchSpec, Listing, ProvisionError
 from controlplane.wire import processes
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,9 @@ class _Watched:
 
 
 class LocalProvisioner:
-    """ports.provisioner.Provisioner."""
+    """ports.provisioner.Provisioner. Its managers are all on this machine, and have one run folder."""
+
+    settles_s = 5.0  # a process writes its own record as it begins, should its launcher die before it does
 
     def __init__(
         self,
@@ -190,6 +192,14 @@ class LocalProvisioner:
     def _send(watched: _Watched, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(watched.pidfd, number)
+
+    async def listing(self) -> Listing:
+        alive = (record for record in processes.read_alive(self._records) if record.kind == "node")
+        return Listing(tuple(Instance(record.name, record.pid, record.start_time) for record in alive))
+
+    async def end_orphan(self, instance: Instance) -> None:
+        if await self.adopt(instance.node, instance.pid, instance.start_time) == instance:
+            await self.end(instance.node)
 
     async def running(self) -> list[Instance]:
         return sorted((w.instance for w in self._watched.values()), key=lambda instance: instance.node)

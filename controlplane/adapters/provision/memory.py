@@ -8,11 +8,13 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 
-from controlplane.ports.provisioner import Instance, LaunchSpec, ProvisionError
+from controlplane.ports.provisioner import Instance, LaunchSpec, Listing, ProvisionError
 
 
 class MemoryProvisioner:
     """ports.provisioner.Provisioner."""
+
+    settles_s = 0.0
 
     def __init__(
         self,
@@ -37,7 +39,7 @@ class MemoryProvisioner:
             raise ProvisionError(self.refuse)
         if spec.node in self._instances:
             raise ProvisionError(f"{spec.node} is already running")
-        instance = Instance(spec.node, next(self._numbers), 1.0)
+        instance = Instance(spec.node, next(self._numbers), 1.0, spec.retry)
         self._instances[spec.node] = instance
         if self._on_launch is not None:
             await self._on_launch(spec)
@@ -59,6 +61,12 @@ class MemoryProvisioner:
         if node in self._instances and self._on_kill is not None:
             await self._on_kill(node)
         self.vanish(node, "killed")
+
+    async def listing(self) -> Listing:
+        return Listing(tuple(await self.running()))
+
+    async def end_orphan(self, instance: Instance) -> None:
+        await self.end(instance.node)
 
     async def running(self) -> list[Instance]:
         return sorted(self._instances.values(), key=lambda instance: instance.node)

@@ -62,6 +62,14 @@ class ManagerLock:
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
 
+    def try_acquire(self) -> bool:
+        """Whether it could be had at once: no other stream manager uses this folder."""
+        try:
+            self.acquire(wait_s=0.0)
+        except StartError:
+            return False
+        return True
+
     def _unusable(self, error: OSError) -> StartError:
         reason = (error.strerror or str(error)).lower()
         return StartError(

@@ -5,16 +5,32 @@ values when it is executed: building a statement anew costs three to five times 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sqlalchemy import Executable, Table, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Double,
+    Executable,
+    Integer,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.engine import CursorResult, Row
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from controlplane.adapters.store import tables as t
 from controlplane.domain.events.model import Event
+from controlplane.domain.managers.model import Act, ActKind, ChangeRow, Lease, ManagerRow, Told
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
@@ -30,14 +46,35 @@ if TYPE_CHECKING:
 _NODE_COLUMNS = [column for column in t.nodes.c if column.name != "reserved"]
 _SEATED = (SessionKind.WHIP.value, SessionKind.WHEP.value)
 _TERMINATED = NodeState.TERMINATED.value
-
-
 _IN_SERVICE = NodeState.IN_SERVICE.value
 _COUNTS = ("node_ms", "egress", "measured_ms", "unknown_ms")  # of spending
+AT_ONCE = 500  # keys in one statement
+T = TypeVar("T")
+_LEASE = "fleet"  # there is one: of the manager that leads
+
+
+class database_now(FunctionElement[float]):
+    """Unix time by the database's clock. SQLite has none: there the store answers it (sqlite.py)."""
+
+    name = "database_now"
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _of_sqlite(element: object, compiler: object, **words: Any) -> str:
+    return "database_now()"
+
+
+@compiles(database_now, "mysql", "mariadb")
+def _of_mysql(element: object, compiler: object, **words: Any) -> str:
+    # Of this moment, not of the statement's begin. Our connections' zone is UTC, which has no hour twice.
+    return "UNIX_TIMESTAMP(SYSDATE(6))"
 
 
 # Parameters of a WHERE are called of_...: the names of columns are taken, by what is SET.
 _NODE = select(*_NODE_COLUMNS).where(t.nodes.c.id == bindparam("of_id"))
+_LOCKED_NODE = _NODE.with_for_update()
 _SAVE_NODE = update(t.nodes).where(t.nodes.c.id == bindparam("of_id"))
 _ROOMS = select(t.nodes.c.id, t.nodes.c.capacity, t.nodes.c.reserved).where(
     t.nodes.c.role == bindparam("of_role"), t.nodes.c.state == _IN_SERVICE
@@ -57,13 +94,36 @@ _RELEASE = (
     .values(reserved=t.nodes.c.reserved - bindparam("seats"))
 )
 _STREAM = select(t.streams).where(t.streams.c.channel == bindparam("of_channel"))
+_LOCKED_STREAM = _STREAM.with_for_update()
 _SAVE_STREAM = update(t.streams).where(t.streams.c.channel == bindparam("of_channel"))
 _SESSION = select(t.sessions).where(t.sessions.c.id == bindparam("of_id"))
+_LOCKED_SESSION = _SESSION.with_for_update()
+_PRESENT = select(t.sessions).where(t.sessions.c.ended_at.is_(None))
+_SESSIONS_ON = _PRESENT.where(t.sessions.c.node == bindparam("of_node"))
+_SESSIONS_OF = _PRESENT.where(t.sessions.c.channel == bindparam("of_channel"))
+_RELAYS_TO = _PRESENT.where(t.sessions.c.peer == bindparam("of_peer"))
 _ADD_SESSION = insert(t.sessions)
 _END_SESSION = update(t.sessions).where(
     t.sessions.c.id == bindparam("of_id"), t.sessions.c.ended_at.is_(None)
 )
 _APPEND_JOURNAL = insert(t.journal)
+_TIME = select(database_now().label("now"))
+_APPEND_CHANGE = insert(t.changes).values(at=database_now())
+_CHANGES = (
+    select(t.changes)
+    .where(t.changes.c.id > bindparam("of_after"))
+    .order_by(t.changes.c.id)
+    .limit(bindparam("most", type_=Integer()))
+)
+_SEE_LEASE = select(t.lease.c.holder, t.lease.c.token, t.lease.c.expires, t.lease.c.length_s).where(
+    t.lease.c.name == _LEASE
+)
+_THE_LEASE = _SEE_LEASE.with_for_update()
+_RENEW = (
+    update(t.lease)
+    .where(t.lease.c.name == _LEASE, t.lease.c.token == bindparam("of_token"))
+    .values(expires=database_now() + bindparam("of_length", type_=Double()), length_s=bindparam("length_s"))
+)
 _REVOKED = select(t.revoked_tokens.c.jti).where(t.revoked_tokens.c.jti == bindparam("of_jti"))
 
 
@@ -111,6 +171,11 @@ def _as_event(row: Row[Any]) -> Event:
     return Event(**row._mapping)
 
 
+def _as_act(row: Row[Any]) -> Act:
+    values = dict(row._mapping)
+    return Act(**values | {"kind": ActKind(values["kind"])})
+
+
 def _as_entry(row: Row[Any]) -> JournalEntry:
     values = dict(row._mapping)
     return JournalEntry(**values | {"data": json.loads(values["data"])})
@@ -125,8 +190,10 @@ def _clip(text: str, table: Table, column: str) -> str:
 class SqlTransaction:
     """ports.store.Transaction."""
 
-    def __init__(self, connection: Executes) -> None:
+    def __init__(self, connection: Executes, *, locks: bool = True) -> None:
+        """`locks`: what is read by its key is locked, as it is about to be written. SQLite locks anyway."""
         self._c = connection
+        self._locks = locks
 
     async def _rows(self, statement: Executable, **values: Any) -> list[Row[Any]]:
         return list((await self._c.execute(statement, values)).all())
@@ -147,7 +214,7 @@ class SqlTransaction:
     # nodes
 
     async def node(self, node_id: str) -> Node | None:
-        row = await self._one(_NODE, of_id=node_id)
+        row = await self._one(_LOCKED_NODE if self._locks else _NODE, of_id=node_id)
         return None if row is None else _as_node(row)
 
     async def nodes(self) -> list[Node]:
@@ -159,7 +226,8 @@ class SqlTransaction:
         return [_as_node(row) for row in await self._rows(statement)]
 
     async def node_by_enrolment(self, token_hash: str) -> Node | None:
-        row = await self._one(select(*_NODE_COLUMNS).where(t.nodes.c.enrol_hash == token_hash))
+        statement = select(*_NODE_COLUMNS).where(t.nodes.c.enrol_hash == token_hash)
+        row = await self._one(statement.with_for_update() if self._locks else statement)
         return None if row is None else _as_node(row)
 
     async def node_by_credential(self, credential_hash: str) -> Node | None:
@@ -220,7 +288,8 @@ class SqlTransaction:
 
     async def group(self, role: Role, region: str) -> Group | None:
         g = t.node_groups.c
-        row = await self._one(select(t.node_groups).where(g.role == role.value, g.region == region))
+        statement = select(t.node_groups).where(g.role == role.value, g.region == region)
+        row = await self._one(statement.with_for_update() if self._locks else statement)
         return None if row is None else _as_group(row)
 
     async def save_group(self, group: Group) -> None:
@@ -235,7 +304,7 @@ class SqlTransaction:
     # streams
 
     async def stream(self, channel: str) -> Stream | None:
-        row = await self._one(_STREAM, of_channel=channel)
+        row = await self._one(_LOCKED_STREAM if self._locks else _STREAM, of_channel=channel)
         return None if row is None else _as_stream(row)
 
     async def streams_on_air(self) -> list[Stream]:
@@ -259,12 +328,21 @@ class SqlTransaction:
     # sessions
 
     async def session(self, session_id: str) -> Session | None:
-        row = await self._one(_SESSION, of_id=session_id)
+        row = await self._one(_LOCKED_SESSION if self._locks else _SESSION, of_id=session_id)
         return None if row is None else _as_session(row)
 
     async def sessions(self) -> list[Session]:
         statement = select(t.sessions).where(t.sessions.c.ended_at.is_(None))
         return [_as_session(row) for row in await self._rows(statement)]
+
+    async def sessions_on(self, node_id: str) -> list[Session]:
+        return [_as_session(row) for row in await self._rows(_SESSIONS_ON, of_node=node_id)]
+
+    async def sessions_of(self, channel: str) -> list[Session]:
+        return [_as_session(row) for row in await self._rows(_SESSIONS_OF, of_channel=channel)]
+
+    async def relays_to(self, node_id: str) -> list[Session]:
+        return [_as_session(row) for row in await self._rows(_RELAYS_TO, of_peer=node_id)]
 
     async def add_session(self, session: Session) -> None:
         values = asdict(session) | {"kind": session.kind.value}
@@ -402,6 +480,151 @@ class SqlTransaction:
 
     async def purge_revoked(self, expired_before: float) -> None:
         await self._c.execute(delete(t.revoked_tokens).where(t.revoked_tokens.c.expires < expired_before))
+
+    # stream managers
+
+    async def time(self) -> float:
+        row = await self._one(_TIME)
+        assert row is not None
+        return float(row.now)
+
+    async def lease(self) -> Lease | None:
+        row = await self._one(_THE_LEASE if self._locks else _SEE_LEASE)
+        return None if row is None else Lease(**row._mapping)
+
+    async def take_lease(self, seen: Lease | None, holder: str, length_s: float) -> Lease | None:
+        now = await self.time()
+        taken = Lease(
+            holder=holder,
+            token=1 if seen is None else seen.token + 1,
+            expires=now + length_s,
+            length_s=length_s,
+        )
+        if seen is None:
+            try:
+                await self._c.execute(insert(t.lease).values(name=_LEASE, **asdict(taken)))
+            except IntegrityError:
+                return None
+            return taken
+        c = t.lease.c
+        as_seen = (c.name == _LEASE, c.token == seen.token, c.holder == seen.holder)
+        changed = await self._changed(update(t.lease).where(*as_seen).values(**asdict(taken)))
+        return taken if changed == 1 else None
+
+    async def renew_lease(self, token: int, length_s: float) -> bool:
+        return await self._changed(_RENEW, of_token=token, of_length=length_s, length_s=length_s) == 1
+
+    async def give_lease_back(self, token: int) -> None:
+        mine = (t.lease.c.name == _LEASE, t.lease.c.token == token)
+        await self._c.execute(update(t.lease).where(*mine).values(holder="", expires=0.0))
+
+    async def add_act(self, kind: ActKind, node: str, token: int, retry: str) -> Act:
+        values = {"kind": kind.value, "node": node, "token": token, "retry": retry, "at": await self.time()}
+        result = await self._c.execute(insert(t.acts).values(**values))
+        key = result.inserted_primary_key
+        assert key is not None
+        return Act(id=key[0], kind=kind, node=node, token=token, retry=retry, at=float(values["at"]))
+
+    async def close_act(self, act_id: int, outcome: str) -> None:
+        still_open = (t.acts.c.id == act_id, t.acts.c.outcome.is_(None))
+        values = {"outcome": _clip(outcome, t.acts, "outcome")}
+        await self._c.execute(update(t.acts).where(*still_open).values(**values))
+
+    async def open_acts(self) -> list[Act]:
+        statement = select(t.acts).where(t.acts.c.outcome.is_(None)).order_by(t.acts.c.id)
+        return [_as_act(row) for row in await self._rows(statement)]
+
+    async def launch_of(self, node_id: str) -> Act | None:
+        a = t.acts.c
+        of_node = select(t.acts).where(a.node == node_id, a.kind == ActKind.LAUNCH.value)
+        row = await self._one(of_node.order_by(a.id.desc()).limit(1))
+        return None if row is None else _as_act(row)
+
+    async def purge_acts(self, before: float) -> None:
+        await self._c.execute(delete(t.acts).where(t.acts.c.outcome.is_not(None), t.acts.c.at < before))
+
+    # what stream managers tell each other
+
+    async def append_change(self, manager: str, body: str) -> None:
+        await self._c.execute(_APPEND_CHANGE, {"manager": manager, "body": body})
+
+    async def last_change(self) -> int:
+        return int((await self._c.execute(select(func.max(t.changes.c.id)))).scalar() or 0)
+
+    async def first_change(self) -> int:
+        return int((await self._c.execute(select(func.min(t.changes.c.id)))).scalar() or 0)
+
+    async def changes(self, after: int, limit: int) -> list[ChangeRow]:
+        return [ChangeRow(**row._mapping) for row in await self._rows(_CHANGES, of_after=after, most=limit)]
+
+    async def changes_among(self, numbers: Collection[int]) -> list[ChangeRow]:
+        rows = await self._among(select(t.changes), t.changes.c.id, numbers)
+        return [ChangeRow(**row._mapping) for row in rows]
+
+    async def purge_changes(self, before: float) -> None:
+        await self._c.execute(delete(t.changes).where(t.changes.c.at < before))
+
+    async def nodes_among(self, ids: Collection[str]) -> list[Node]:
+        return [_as_node(row) for row in await self._among(select(*_NODE_COLUMNS), t.nodes.c.id, ids)]
+
+    async def streams_among(self, channels: Collection[str]) -> list[Stream]:
+        rows = await self._among(select(t.streams), t.streams.c.channel, channels)
+        return [_as_stream(row) for row in rows]
+
+    async def sessions_among(self, ids: Collection[str]) -> list[Session]:
+        return [_as_session(row) for row in await self._among(select(t.sessions), t.sessions.c.id, ids)]
+
+    async def journal_among(self, ids: Collection[int]) -> list[JournalEntry]:
+        rows = await self._among(select(t.journal), t.journal.c.id, ids)
+        return sorted((_as_entry(row) for row in rows), key=lambda entry: entry.id)
+
+    async def tell(self, said: Sequence[Told]) -> None:
+        # Away and in again: the one way to replace many rows at once that both databases have.
+        by_kind: dict[str, list[str]] = {}
+        for told in said:
+            by_kind.setdefault(told.kind, []).append(told.id)
+        for kind, ids in by_kind.items():
+            for part in _parts(ids):
+                await self._c.execute(delete(t.told).where(t.told.c.kind == kind, t.told.c.id.in_(part)))
+        now = await self.time()
+        for rows in _parts([{**asdict(told), "at": now} for told in said]):
+            await self._c.execute(insert(t.told).values(rows))
+
+    async def told_to_others(self, manager: str) -> list[Told]:
+        statement = select(t.told).where(t.told.c.manager != manager)
+        return [Told(**row._mapping) for row in await self._rows(statement)]
+
+    async def purge_told(self, before: float) -> None:
+        await self._c.execute(delete(t.told).where(t.told.c.at < before))
+
+    async def beat(self, manager: str, api: str, started_at: float) -> None:
+        values = {
+            "api": _clip(api, t.managers, "api"),
+            "started_at": started_at,
+            "seen_at": await self.time(),
+        }
+        if await self._changed(update(t.managers).where(t.managers.c.id == manager).values(**values)) == 0:
+            await self._c.execute(insert(t.managers).values(id=manager, **values))
+
+    async def managers(self, since: float) -> list[ManagerRow]:
+        m = t.managers
+        statement = select(m).where(m.c.seen_at >= since).order_by(m.c.id)
+        return [ManagerRow(**row._mapping) for row in await self._rows(statement)]
+
+    async def purge_managers(self, before: float) -> None:
+        await self._c.execute(delete(t.managers).where(t.managers.c.seen_at < before))
+
+    async def _among(self, statement: Any, column: Any, keys: Collection[Any]) -> list[Row[Any]]:
+        rows: list[Row[Any]] = []
+        for part in _parts(list(keys)):
+            rows += await self._rows(statement.where(column.in_(part)))
+        return rows
+
+
+def _parts(keys: Sequence[T]) -> Iterator[Sequence[T]]:
+    """So many at once that no statement is too long for either database."""
+    for first in range(0, len(keys), AT_ONCE):
+        yield keys[first : first + AT_ONCE]
 
 
 def _node_values(node: Node) -> dict[str, Any]:

@@ -25,6 +25,7 @@ run from BEGIN to the end in one go.
 import asyncio
 import functools
 import sqlite3
+import time
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -147,9 +148,11 @@ class _Thread:
 class SqliteStore:
     """ports.store.Store."""
 
-    def __init__(self, database: Path, busy_s: float = 5.0) -> None:
-        """`busy_s`: how long another program's lock is waited for."""
+    def __init__(self, database: Path, busy_s: float = 5.0, clock: Callable[[], float] = time.time) -> None:
+        """`busy_s`: how long another program's lock is waited for. `clock`: the database's, as SQLite has
+        none of its own; all who share the file are on this machine."""
         self._busy_s = busy_s
+        self._clock = clock
         self.engine = create_engine(
             URL.create("sqlite", database=str(database)),
             poolclass=NullPool,
@@ -222,6 +225,8 @@ class SqliteStore:
                 opened.append(connection)
                 for pragma in (*pragmas, "busy_timeout=0"):  # from here on it is waited for on the loop
                     connection.exec_driver_sql(f"PRAGMA {pragma}")
+                raw = cast(sqlite3.Connection, connection.connection.dbapi_connection)
+                raw.create_function("database_now", 0, self._clock)
         except BaseException:
             for connection in opened:
                 connection.close()
@@ -328,7 +333,7 @@ def _read(reader: _Direct, work: Callable[[SqlTransaction], Awaitable[T]]) -> T:
     """From BEGIN to its end in one go: nobody else is on this connection meanwhile."""
     reader.raw.execute("BEGIN")
     try:
-        steps = work(SqlTransaction(reader)).__await__()
+        steps = work(SqlTransaction(reader, locks=False)).__await__()
         try:
             steps.send(None)
         except StopIteration as result:

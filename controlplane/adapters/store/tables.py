@@ -179,3 +179,57 @@ spending = Table(
     Column("unknown_ms", BigInteger, nullable=False),
     Column("until_ms", BigInteger, nullable=False),  # counted up to here, Unix milliseconds
 )
+
+# What several stream managers on one database share. Times in these are of the database's clock.
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("length_s", Double, nullable=False),
+)
+
+acts = Table(
+    "acts",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),
+    Column("node", String(64), nullable=False, index=True),
+    Column("token", BigInteger, nullable=False),
+    Column("retry", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("outcome", String(255), index=True),  # none: how it ended is not known
+    sqlite_autoincrement=True,
+)
+
+managers = Table(
+    "managers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("api", String(255), nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("manager", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("body", LongText, nullable=False),  # JSON: which rows it touched
+    sqlite_autoincrement=True,
+)
+
+told = Table(
+    "told",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("manager", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("body", LongText, nullable=False),
+)

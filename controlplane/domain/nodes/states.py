@@ -2,9 +2,9 @@
 
     requested -> creating -> booting -> in_service (<-> suspect) -> draining -> terminating -> terminated
 
-and `faulty` from anywhere it can break. The row exists, with a one-use enrolment token, before anything is
-launched (`requested`); it says `creating` before the provisioner is called, so that after a crash a row in
-`requested` is known to have no process, and one in `creating` may have one.
+and `faulty` from anywhere it can break. The row exists before anything is launched (`requested`); it says
+`creating` before the provisioner is called, so that after a crash a row in `requested` is known to have no
+process, and one in `creating` may have one.
 """
 
 from controlplane.domain.machine import Machine

@@ -26,6 +26,7 @@ from controlplane.adapters.store import migrate
 from controlplane.adapters.store.sql import SqlTransaction
 from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.adapters.store.tables import metadata
+from controlplane.domain.managers.model import ActKind, Lease, Told
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group
 from controlplane.domain.streams.model import EndReason, Session
@@ -35,7 +36,7 @@ from tests.controlplane.domain.test_rules import NODE, STREAM
 
 KEY_LIMIT = 3072  # bytes, of InnoDB's DYNAMIC rows
 UTF8MB4 = 4  # bytes a character at most
-FUNCTIONS = {"count", "max", "sum"}  # both databases have them, and they mean the same
+FUNCTIONS = {"count", "max", "min", "sum", "database_now"}  # both databases have them, and they mean the same
 
 SESSION = Session(id="s", kind=SessionKind.WHEP, channel="main", node="edge-1", created_at=1.0)
 
@@ -68,6 +69,9 @@ WORK: list[Work] = [
     lambda tx: tx.take_move("s", 1.0),
     lambda tx: tx.session("s"),
     lambda tx: tx.sessions(),
+    lambda tx: tx.sessions_on("edge-1"),
+    lambda tx: tx.sessions_of("main"),
+    lambda tx: tx.relays_to("edge-1"),
     lambda tx: tx.end_session("s", 2.0, EndReason.LEFT),
     lambda tx: tx.purge_sessions(3.0),
     lambda tx: tx.add_event(EVENT),
@@ -89,6 +93,34 @@ WORK: list[Work] = [
     lambda tx: tx.revoke("j", "main", 1.0),
     lambda tx: tx.revoked("j"),
     lambda tx: tx.purge_revoked(2.0),
+    lambda tx: tx.time(),
+    lambda tx: tx.lease(),
+    lambda tx: tx.take_lease(None, "a", 6.0),
+    lambda tx: tx.take_lease(Lease(holder="a", token=1, expires=0.0, length_s=6.0), "b", 6.0),
+    lambda tx: tx.renew_lease(2, 6.0),
+    lambda tx: tx.give_lease_back(2),
+    lambda tx: tx.add_act(ActKind.LAUNCH, "edge-1", 2, "r"),
+    lambda tx: tx.open_acts(),
+    lambda tx: tx.launch_of("edge-1"),
+    lambda tx: tx.close_act(1, "runs"),
+    lambda tx: tx.purge_acts(1.0),
+    lambda tx: tx.append_change("a", "{}"),
+    lambda tx: tx.last_change(),
+    lambda tx: tx.first_change(),
+    lambda tx: tx.changes(0, 10),
+    lambda tx: tx.changes_among([1, 2]),
+    lambda tx: tx.purge_changes(1.0),
+    lambda tx: tx.nodes_among(["edge-1"]),
+    lambda tx: tx.streams_among(["main"]),
+    lambda tx: tx.sessions_among(["s"]),
+    lambda tx: tx.journal_among([1]),
+    lambda tx: tx.tell([Told(kind="node", id=name, manager="a", body="{}") for name in ("x", "y")]),
+    lambda tx: tx.told_to_others("b"),
+    lambda tx: tx.purge_told(1.0),
+    lambda tx: tx.beat("a", "http://a", 1.0),
+    lambda tx: tx.beat("a", "http://a", 1.0),
+    lambda tx: tx.managers(0.0),
+    lambda tx: tx.purge_managers(1.0),
 ]
 
 

@@ -145,7 +145,8 @@ class Watched:
                 finally:
                     self._working = False
 
-            return await write(store, work if first else noted, after=after, first=first)
+            changes = after is not None  # what the books do; the lease is renewed beside that
+            return await write(store, noted if changes and not first else work, after=after, first=first)
 
         def looked(board: Board, name: str) -> Any:
             if self._working:

@@ -232,9 +232,9 @@ async def test_a_node_that_never_reports_is_given_up(tmp_path: Path) -> None:
         assert "node.faulty" in await show.journal()
 
 
-async def test_a_launch_that_never_began_is_given_up_and_made_again(tmp_path: Path) -> None:
-    """As when the database was busy just after the row was written."""
-    async with running(tmp_path, settings(fleet={"boot_timeout_s": 1.0})) as show:
+async def test_a_launch_that_never_began_is_begun_at_the_next_look(tmp_path: Path) -> None:
+    """As when the database was busy just after the row was written, or another manager wrote it."""
+    async with running(tmp_path) as show:
         await show.until({"origin-1": "in_service", "edge-1": "in_service"})
         manager = show.stage.manager
 
@@ -245,8 +245,8 @@ async def test_a_launch_that_never_began_is_given_up_and_made_again(tmp_path: Pa
 
         await manager.books.change(asked_for)
         assert (await show.node_states())["edge-2"] == "requested"
-        await show.until({"edge-3": "in_service"}, deadline=8)
-        assert "edge-2" not in await show.node_states()
+        await show.until({"edge-2": "in_service"})
+        assert len(await show.node_states()) == 3
 
 
 async def test_a_second_drain_moves_the_deadline_only_when_one_is_given(show: Show) -> None:

@@ -20,6 +20,7 @@ from controlplane.domain.money.model import GB, TB, HourUsed, Used
 from controlplane.domain.nodes.model import Group
 from controlplane.services.board import Board, Heard
 from controlplane.services.books import Books, Change
+from controlplane.services.lease import Leading
 from controlplane.services.money import FLUSH_S, Money, Planned
 from controlplane.wire.nodes import NodeReport, NodeState, Role
 from tests.controlplane.domain.test_rules import NODE
@@ -58,7 +59,9 @@ class Ledger:
         self.store = SqliteStore(self._database)
         self.board = Board()
         self.books = Books(self.store, self.board, self.clock)
-        self.money = Money(self.books, FleetConfig(), PricesConfig(), self._budget)
+        lease = Leading(self.store, self.clock, "manager-1", length_s=1e9)
+        assert await lease.look()
+        self.money = Money(self.books, FleetConfig(), PricesConfig(), self._budget, lease)
         await self.books.load()
         await self.money.open()
         await self.books.change(self._fleet_starts, cold)

@@ -26,6 +26,7 @@ from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
 from controlplane.services.fleet import Fleet
 from controlplane.services.joining import Joining
+from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
 from controlplane.services.moving import Mover
 from controlplane.services.pages import Pages
@@ -77,13 +78,15 @@ class House:
         pages.hears = lambda session: True  # type: ignore[method-assign]
         streams = Streams(self.books, nodes, tokens, self.background, StreamsConfig(), viewers)
         provisioner = MemoryProvisioner()
-        losses = Losses(self.books, provisioner, nodes, streams, self.background)
+        lease = Leading(self.store, self.clock, "a", 6.0)
+        losses = Losses(self.books, provisioner, nodes, streams, self.background, lease)
         self.fleet = Fleet(
-            self.books, provisioner, nodes, losses, self.background, config, StageConfig(), launches=False
+            *(self.books, provisioner, nodes, losses, self.background, config, StageConfig(), lease),
+            launches=False,
         )
         joining = Joining(self.board, self.clock, viewers)
         self.signaling = Signaling(self.books, nodes, streams, losses, joining, Waiting(self.clock), tokens)
-        self.mover = Mover(self.books, pages, streams, losses, config)
+        self.mover = Mover(self.books, pages, streams, losses, config, lease)
         self.tokens = tokens
         self.books.listen(pages)
         self.books.listen(self.mover)

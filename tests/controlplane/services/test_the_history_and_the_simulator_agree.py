@@ -53,6 +53,7 @@ class Town:
 
     def __init__(self, stage: Stage, rounds: Rounds, clock: Clock) -> None:
         self.manager: Manager = stage.manager
+        self._stage = stage
         self.clock = clock
         self._rounds = rounds
         self._told = 0
@@ -72,7 +73,9 @@ class Town:
         for node in edges:
             if node.id not in serving and self._state(node.id) in REPORTING:
                 await self._report(node.id, 0, unit)
-        await self._rounds.tick()
+        assert await self._stage.lease.look()
+        with self._stage.lease.acting():
+            await self._rounds.tick()
         while tasks := set(self.manager.fleet._background._tasks):  # launches, and what is left of a node
             await asyncio.gather(*tasks)
 

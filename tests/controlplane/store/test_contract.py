@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.domain.managers.model import Act, ActKind, Told
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
@@ -544,3 +545,138 @@ def test_every_method_of_a_transaction_is_called_here() -> None:
     assert {
         name for name, _ in inspect.getmembers(SqlTransaction, inspect.iscoroutinefunction) if name[0] != "_"
     } == METHODS
+
+
+# stream managers
+
+
+async def test_acts_are_open_until_they_are_closed_once(store: Store) -> None:
+    async def begin(tx: Transaction) -> list[Act]:
+        return [
+            await tx.add_act(ActKind.LAUNCH, "edge-1", 3, "r1"),
+            await tx.add_act(ActKind.END, "edge-1", 4, "r2"),
+        ]
+
+    launch, end = await store.write(begin)
+    assert (launch.token, launch.retry, launch.outcome) == (3, "r1", None)
+    assert await store.read(lambda tx: tx.open_acts()) == [launch, end]
+    assert await store.read(lambda tx: tx.launch_of("edge-1")) == launch
+    assert await store.read(lambda tx: tx.launch_of("edge-2")) is None
+    for outcome in ("runs", "too late"):
+        await store.write(lambda tx, said=outcome: tx.close_act(launch.id, said))  # type: ignore[misc]
+    assert await store.read(lambda tx: tx.open_acts()) == [end]
+    assert await store.read(lambda tx: tx.launch_of("edge-1")) == replace(launch, outcome="runs")
+    await store.write(lambda tx: tx.purge_acts(end.at + 1.0))
+    assert await store.read(lambda tx: tx.launch_of("edge-1")) is None
+    assert await store.read(lambda tx: tx.open_acts()) == [end]
+
+
+async def test_a_lease_is_taken_once_and_ends_by_the_databases_clock(store: Store) -> None:
+    assert await store.read(lambda tx: tx.lease()) is None
+    before = await store.read(lambda tx: tx.time())
+    assert abs(before - time.time()) < 60.0
+    taken = await store.write(lambda tx: tx.take_lease(None, "a", 6.0))
+    assert taken is not None
+    assert (taken.holder, taken.token, taken.length_s) == ("a", 1, 6.0)
+    assert before + 6.0 <= taken.expires <= await store.read(lambda tx: tx.time()) + 6.0
+    assert await store.write(lambda tx: tx.take_lease(replace(taken, token=0), "b", 6.0)) is None
+    assert await store.write(lambda tx: tx.renew_lease(1, 30.0))
+    renewed = await store.read(lambda tx: tx.lease())
+    assert renewed is not None
+    assert renewed == replace(taken, expires=renewed.expires, length_s=30.0)
+    assert renewed.expires >= before + 30.0
+    assert not await store.write(lambda tx: tx.renew_lease(2, 3.0))
+    await store.write(lambda tx: tx.give_lease_back(2))
+    assert await store.read(lambda tx: tx.lease()) == renewed
+    second = await store.write(lambda tx: tx.take_lease(renewed, "b", 6.0))
+    assert second is not None
+    assert (second.holder, second.token) == ("b", 2)
+    await store.write(lambda tx: tx.give_lease_back(2))
+    freed = await store.read(lambda tx: tx.lease())
+    assert freed is not None
+    assert (freed.holder, freed.token, freed.expires) == ("", 2, 0.0)
+
+
+async def test_changes_are_read_in_the_order_of_their_numbers(store: Store) -> None:
+    assert [
+        await store.read(lambda tx: tx.last_change()),
+        await store.read(lambda tx: tx.first_change()),
+    ] == [0, 0]
+    for text in ("x", "y", "z" * 100_000):
+        await store.write(lambda tx, body=text: tx.append_change("a", body))  # type: ignore[misc]
+    rows = await store.read(lambda tx: tx.changes(0, 10))
+    assert [(row.manager, row.body[0]) for row in rows] == [("a", "x"), ("a", "y"), ("a", "z")]
+    assert await store.read(lambda tx: tx.changes(rows[0].id, 1)) == [rows[1]]
+    assert await store.read(lambda tx: tx.changes_among([rows[2].id, 10**6])) == [rows[2]]
+    assert await store.read(lambda tx: tx.changes_among([])) == []
+    assert await store.read(lambda tx: tx.last_change()) == rows[2].id
+    await store.write(lambda tx: tx.purge_changes(rows[0].at))
+    assert await store.read(lambda tx: tx.first_change()) == rows[0].id
+    await store.write(lambda tx: tx.purge_changes(rows[2].at + 1.0))
+    assert await store.read(lambda tx: tx.changes(0, 10)) == []
+    await store.write(lambda tx: tx.append_change("a", "more"))
+    assert await store.read(lambda tx: tx.last_change()) > rows[2].id  # a number is never given twice
+
+
+async def test_rows_are_found_by_their_ids_whatever_has_become_of_them(store: Store) -> None:
+    await add(store, node("edge-1"), node("edge-2", state=NodeState.TERMINATED), node("edge-3"))
+
+    async def write(tx: Transaction) -> int:
+        await tx.save_stream(replace(STREAM, channel="over", state=StreamState.ENDED))
+        await tx.save_stream(replace(STREAM, channel="on"))
+        await tx.add_session(replace(SESSION, id="viewer"))
+        await tx.add_session(replace(SESSION, id="over", channel="over"))
+        await tx.add_session(
+            replace(SESSION, id="relay", kind=SessionKind.RELAY_OUT, node="origin-1", peer="edge-1")
+        )
+        await tx.end_session("over", 3.0, EndReason.LEFT)
+        return (await tx.append_journal(1.0, "a", "k", "s", "m", {})).id
+
+    entry = await store.write(write)
+
+    async def read(tx: Transaction) -> None:
+        assert set(ids(await tx.nodes_among(["edge-1", "edge-2", "edge-9"]))) == {"edge-1", "edge-2"}
+        assert {it.channel for it in await tx.streams_among({"over", "on", "none"})} == {"over", "on"}
+        assert {it.id for it in await tx.sessions_among(["over", "relay"])} == {"over", "relay"}
+        assert [it.id for it in await tx.journal_among([entry, entry + 1])] == [entry]
+        assert [it.id for it in await tx.sessions_on("edge-1")] == ["viewer"]
+        assert {it.id for it in await tx.sessions_of("main")} == {"viewer", "relay"}
+        assert await tx.sessions_of("over") == []
+        assert [it.id for it in await tx.relays_to("edge-1")] == ["relay"]
+        many = [f"edge-{number}" for number in range(1, 1300)]
+        assert len(await tx.nodes_among(many)) == 3
+
+    await store.read(read)
+
+
+async def test_what_was_told_last_is_kept_whoever_wrote_it(store: Store) -> None:
+    def told(name: str, manager: str, body: str = "{}") -> Told:
+        return Told(kind="node", id=name, manager=manager, body=body)
+
+    await store.write(lambda tx: tx.tell([told(f"edge-{number}", "a") for number in range(1200)]))
+    await store.write(
+        lambda tx: tx.tell([told("edge-7", "b", "new"), Told(kind="manager", id="b", manager="b", body="x")])
+    )
+    assert len(await store.read(lambda tx: tx.told_to_others("b"))) == 1199
+    others = await store.read(lambda tx: tx.told_to_others("a"))
+    assert {(it.kind, it.id, it.manager, it.body) for it in others} == {
+        ("node", "edge-7", "b", "new"),
+        ("manager", "b", "b", "x"),
+    }
+    await store.write(lambda tx: tx.tell([]))
+    await store.write(lambda tx: tx.purge_told(others[0].at + 1.0))
+    assert await store.read(lambda tx: tx.told_to_others("c")) == []
+
+
+async def test_managers_are_alive_while_they_are_heard(store: Store) -> None:
+    for name in ("b", "a", "b"):
+        await store.write(lambda tx, who=name: tx.beat(who, f"http://{who}", 5.0))  # type: ignore[misc]
+    alive = await store.read(lambda tx: tx.managers(0.0))
+    assert [(it.id, it.api, it.started_at) for it in alive] == [
+        ("a", "http://a", 5.0),
+        ("b", "http://b", 5.0),
+    ]
+    later = max(it.seen_at for it in alive) + 1.0
+    assert await store.read(lambda tx: tx.managers(later)) == []
+    await store.write(lambda tx: tx.purge_managers(later))
+    assert await store.read(lambda tx: tx.managers(0.0)) == []

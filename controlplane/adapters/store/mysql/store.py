@@ -206,7 +206,7 @@ class MysqlStore:
                     self._readers,
                     self._reading.connect() as connection,
                 ):
-                    return await work(SqlTransaction(connection))
+                    return await work(SqlTransaction(connection, locks=False))
             except _ERRORS as error:
                 fault = faults.of(error)
                 if fault is None or fault is Fault.TAKEN:

@@ -1,0 +1,190 @@
+"""Two stream managers on one database: any call on any, one of them acts, what one writes the other shows."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.wire.nodes import SessionKind
+from tests.controlplane.events import Events
+from tests.controlplane.fake_node import FakeNode
+from tests.controlplane.stage import AS_OPERATOR, SDP, Show, running, settings
+from tests.support.wait import wait_for
+
+LEASE = {"lease": {"length_s": 1.0}}
+
+
+@dataclass
+class Pair:
+    a: Show  # leads
+    b: Show
+    closing_a: AsyncExitStack
+
+    async def end_a(self) -> None:
+        """It ends in order, and gives the lease back."""
+        await self.closing_a.aclose()
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, _kept: None) -> AsyncIterator[Pair]:
+    """A, which leads, with an origin and an edge that report to it; B beside it."""
+    nodes: dict[str, FakeNode] = {}
+    async with AsyncExitStack() as last, AsyncExitStack() as closing_a:
+        a = await closing_a.enter_async_context(
+            running(tmp_path, settings(**LEASE), nodes=nodes, manager="a")
+        )
+        last.push_async_callback(_end, nodes)
+        await a.until({"origin-1": "in_service", "edge-1": "in_service"})
+        b = await last.enter_async_context(
+            running(tmp_path, settings(**LEASE), nodes=nodes, provisioner=a.provisioner, manager="b")
+        )
+        yield Pair(a, b, closing_a)
+
+
+async def _end(nodes: dict[str, FakeNode]) -> None:
+    for node in list(nodes.values()):
+        await asyncio.to_thread(node.stop)
+
+
+async def until_feed(show: Show, what: Any) -> None:
+    """A console's feed says it: of any message, the whole of it as JSON."""
+    async with asyncio.timeout(10), aclosing(show.stage.manager.feed.follow()) as messages:
+        async for text in messages:
+            if what(json.loads(text)):
+                return
+    raise AssertionError("the feed ended")
+
+
+async def test_one_leads_and_the_other_shows_the_same(pair: Pair) -> None:
+    assert (pair.a.stage.lease.acts, pair.b.stage.lease.acts) == (True, False)
+    assert await pair.b.node_states() == await pair.a.node_states()
+    await wait_for(lambda: pair.b.board.report_of("edge-1"), 5, "B knows what A was told")
+    assert pair.b.board.heard["edge-1"].elsewhere
+    assert (await pair.b.get("/nodes/edge-1"))["node"]["connections"] == 0
+    assert len(await pair.a.journal()) == len({entry.id for entry in pair.b.board.journal})
+
+
+async def test_a_broadcast_on_one_is_watched_through_the_other(pair: Pair) -> None:
+    heard = asyncio.ensure_future(
+        until_feed(pair.b, lambda it: any(row["viewers"] == 1 for row in it.get("streams", ())))
+    )
+    await pair.a.on_air()
+    await pair.b.until_stream("main", "live")
+    response = await pair.b.whep()
+    assert response.status_code == 201
+    path = response.headers["Location"]
+    await heard
+    await wait_for(lambda: pair.a.board.seats_on("edge-1") == 1, 5, "A shows the viewer of B")
+    events = Events(pair.a, f"{path}/events")  # a page may listen anywhere
+    await events.until("state", state="live")
+    assert (await pair.a.http.delete(path)).status_code == 200
+    await wait_for(lambda: pair.b.board.seats_on("edge-1") == 0, 5, "B shows that he left")
+    await events.close()
+    stopped = await pair.b.http.delete("/api/v1/streams/main", headers=AS_OPERATOR)
+    assert stopped.status_code == 200, stopped.text
+    await pair.a.until_stream("main", None)
+
+
+async def test_what_is_asked_of_one_is_carried_out_by_the_one_that_leads(pair: Pair) -> None:
+    added = await pair.b.http.post("/api/v1/fleet", headers=AS_OPERATOR, json={"role": "edge"})
+    assert added.json()["node"] == "edge-2"
+    await pair.b.until({"edge-2": "in_service"})
+    assert pair.a.provisioner is pair.b.provisioner
+    drained = await pair.b.http.post("/api/v1/nodes/edge-1/drain", headers=AS_OPERATOR)
+    assert drained.status_code == 200, drained.text
+    await pair.a.until_gone("edge-1")
+    await pair.b.until_gone("edge-1")
+    acts = await pair.a.stage.manager.books.store.read(lambda tx: tx.open_acts())
+    assert acts == []
+    assert (await pair.b.node_states()).keys() == {"origin-1", "edge-2"}
+
+
+async def test_who_does_not_lead_says_that_the_lease_is_elsewhere(pair: Pair) -> None:
+    """Whom the policy would make act is said by both; that it does, by the one that leads."""
+    policy = {"capacity": 10, "max": 3, "up_periods": 60}  # nothing is done while this test looks
+    made = await pair.b.http.patch("/api/v1/groups/edge/policy", headers=AS_OPERATOR, json=policy)
+    assert made.status_code == 200, made.text
+    await wait_for(lambda: pair.a.board.groups["edge", "local"].policy, 5, "A knows the policy")
+    for show, elsewhere in ((pair.a, False), (pair.b, True)):
+        asked = await show.http.post("/api/v1/groups/edge/evaluate", headers=AS_OPERATOR, json={"waiting": 8})
+        answer = asked.json()
+        assert answer["actions"] == [{"kind": "add", "count": 1, "node": None}], asked.text
+        assert ("Lease elsewhere: the stream manager a acts on it." in answer["because"]) is elsewhere
+    assert not [kind for kind in await pair.b.journal() if kind.startswith("scale.")]
+
+
+async def test_a_viewer_seated_in_the_same_moment_elsewhere_is_moved_when_the_edge_dies(pair: Pair) -> None:
+    """The board of the one that writes it down lacks him: the rows do not."""
+    await pair.a.on_air()
+    await pair.b.until_stream("main", "live")
+    pair.a.stage.manager.books.publish = lambda changed: None  # type: ignore[method-assign]  # A hears nothing
+    path = (await pair.b.whep()).headers["Location"]
+    assert pair.a.board.seats_on("edge-1") == 0
+    await pair.b.vanish("edge-1")
+    await pair.a.stage.manager.fleet._losses.lost("edge-1", "a test", gone=True)
+    events = Events(pair.b, f"{path}/events")
+    await events.until("move")
+    await events.close()
+    session = path.rpartition("/")[2]
+    row = await pair.b.stage.manager.books.store.read(lambda tx: tx.session(session))
+    assert row is not None
+    assert (row.kind, row.ended_at is not None) == (SessionKind.WHEP, True)
+
+
+async def test_when_the_one_that_leads_ends_the_other_leads_and_goes_on(pair: Pair) -> None:
+    added = await pair.b.http.post("/api/v1/fleet", headers=AS_OPERATOR, json={"role": "edge"})
+    assert added.status_code == 200
+    await pair.b.until({"edge-2": "in_service"})
+    await pair.end_a()
+    await wait_for(lambda: pair.b.stage.lease.acts, 5, "B leads")
+    assert "manager.leads" in await pair.b.journal()
+    for edge in ("edge-1", "edge-2"):
+        assert (await pair.b.node_states())[edge] == "in_service"
+    pair.b.provisioner.vanish("edge-2")
+    await pair.b.until_gone("edge-2")
+    await pair.b.until({"edge-3": "booting"})  # the process that stands for it speaks to A, which is no more
+
+
+async def test_nodes_report_to_the_other_manager_when_theirs_has_died(pair: Pair) -> None:
+    await pair.b.on_air()
+    await wait_for(lambda: len(pair.b.nodes["edge-1"]._others) == 1, 5, "the edge was told of both managers")
+    await wait_for(lambda: pair.b.board.heard["edge-1"].elsewhere, 5, "B knows what A was told")
+    await pair.end_a()
+    await wait_for(lambda: not pair.b.board.heard["edge-1"].elsewhere, 3, "the edge reports to B")
+    await wait_for(lambda: not pair.b.board.heard["origin-1"].elsewhere, 3, "so does the origin")
+    assert pair.b.board.nodes["edge-1"].state == "in_service"
+    assert (await pair.b.whep()).status_code == 201
+    assert not [order for order in pair.b.nodes["edge-1"].orders if order.startswith("terminate")]
+
+
+async def test_a_console_that_changes_its_manager_misses_no_entry_and_sees_none_twice(pair: Pair) -> None:
+    for number in range(3):
+        show = (pair.a, pair.b)[number % 2]
+        headers = AS_OPERATOR
+        made = await show.http.post("/api/v1/tokens", headers=headers, json={"channel": f"c{number}"})
+        assert made.status_code == 200
+    last = (await pair.a.get("/journal?limit=1000"))[-1]["id"]
+    await wait_for(lambda: pair.b.board.journal[-1].id == last, 5, "B has the entries of A")
+    numbers = [entry.id for entry in pair.b.board.journal]
+    assert numbers == [entry["id"] for entry in await pair.a.get("/journal?limit=200")]
+    feed_a, feed_b = pair.a.stage.manager.feed, pair.b.stage.manager.feed
+    async with aclosing(feed_b.follow(feed_a.epoch, 5)) as messages:
+        first = json.loads(await anext(messages))
+    assert first["kind"] == "snapshot"
+    assert [entry["id"] for entry in first["snapshot"]["journal"]] == numbers
+
+
+async def test_who_was_behind_for_longer_than_changes_are_kept_reads_everything(pair: Pair) -> None:
+    following = next(loop.__self__ for loop in pair.b.stage._loops if loop.__qualname__ == "Following.run")  # type: ignore[attr-defined]
+    following._reached = 0  # as it was long ago
+    await pair.a.stage.manager.books.store.write(lambda tx: tx.purge_changes(4e9))
+    await pair.a.on_air()
+    response = await pair.b.http.post("/whep/main", headers=SDP, content="v=0\r\n")
+    assert response.status_code in (201, 400, 409)
+    await pair.b.until_stream("main", "live")
+    assert await pair.b.node_states() == await pair.a.node_states()
