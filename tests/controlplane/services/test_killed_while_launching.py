@@ -23,6 +23,7 @@ from controlplane.services.fleet import Fleet
 from controlplane.services.launches import Launches
 from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
+from controlplane.services.money import Money
 from controlplane.services.reconcile import Reconciler
 from controlplane.services.recording import Recording
 from controlplane.services.rounds import Rounds
@@ -57,8 +58,9 @@ class Life:
         self.lease = Leading(store, clock, name, SETTINGS.lease.length_s)
         streams = Streams(self.books, nobody, nobody, self.background, SETTINGS.streams, SETTINGS.viewers)
         losses = Losses(self.books, provisioner, nobody, streams, self.background, self.lease)
+        money = Money(self.books, SETTINGS.fleet, SETTINGS.prices, SETTINGS.budget, self.lease)
         self.fleet = Fleet(
-            self.books, provisioner, nobody, losses, self.background, SETTINGS.fleet, SETTINGS.stage,
+            self.books, provisioner, nobody, losses, self.background, money, SETTINGS.fleet, SETTINGS.stage,
             self.lease,
         )  # fmt: skip
         self.reconciler = Reconciler(self.books, provisioner, self.fleet, losses, self.lease)
@@ -70,11 +72,11 @@ class Life:
             cast(Any, NothingExpected()),
             Launches(60.0),
             SETTINGS.fleet,
-            node_price=nobody,
+            money=money,
         )
         recording = Recording(self.books, scaling, waiting, nobody)
         self.rounds = Rounds(
-            self.books, provisioner, self.fleet, scaling, recording, losses, streams, SETTINGS.fleet,
+            self.books, provisioner, self.fleet, scaling, recording, money, losses, streams, SETTINGS.fleet,
             self.lease, self.reconciler,
         )  # fmt: skip
         self._clock = clock

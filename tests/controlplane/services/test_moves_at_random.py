@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 
 from controlplane.adapters.provision.memory import MemoryProvisioner
 from controlplane.adapters.store.sqlite import SqliteStore
-from controlplane.config import FleetConfig, StageConfig, StreamsConfig, ViewersConfig
+from controlplane.config import (
+    BudgetConfig,
+    FleetConfig,
+    PricesConfig,
+    StageConfig,
+    StreamsConfig,
+    ViewersConfig,
+)
 from controlplane.domain.nodes.model import Node
 from controlplane.domain.streams.model import EndReason, Session, StreamState
 from controlplane.errors import ControlError
@@ -28,6 +35,7 @@ from controlplane.services.fleet import Fleet
 from controlplane.services.joining import Joining
 from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
+from controlplane.services.money import Money
 from controlplane.services.moving import Mover
 from controlplane.services.pages import Pages
 from controlplane.services.placement import NoRoom
@@ -80,8 +88,9 @@ class House:
         provisioner = MemoryProvisioner()
         lease = Leading(self.store, self.clock, "a", 6.0)
         losses = Losses(self.books, provisioner, nodes, streams, self.background, lease)
+        money = Money(self.books, config, PricesConfig(), BudgetConfig(), lease)
         self.fleet = Fleet(
-            *(self.books, provisioner, nodes, losses, self.background, config, StageConfig(), lease),
+            *(self.books, provisioner, nodes, losses, self.background, money, config, StageConfig(), lease),
             launches=False,
         )
         joining = Joining(self.board, self.clock, viewers)
