@@ -112,7 +112,9 @@ def answer_viewer(offer: str, local: LocalDescription) -> Agreed:
     if first.credentials is None:
         raise NegotiationError(400, "bad_sdp", "It has no ICE credentials.")
     candidates = tuple(c for section in parsed.sections for c in section.candidates)
-    remote = RemoteTransport(first.credentials, first.fingerprints, first.setup, parsed.ice_lite, candidates)
+    remote = RemoteTransport(
+        first.credentials, first.fingerprints, first.setup, parsed.shape.ice_lite, candidates
+    )
     return Agreed("\r\n".join(lines) + "\r\n", remote, "client", tracks.get("video"), tracks.get("audio"))
 
 

@@ -59,7 +59,7 @@ class Limit:
         a_second = FPS * self._packets + SOUND_RATE
         if cpu < 0 or sent.value < 0.98 * seconds * a_second * len(self._outbound):
             raise RuntimeError(f"the limit could not be measured: {sent.value} packets sent in {cpu:.2f} s")
-        return 1e6 * cpu / sent.value
+        return float(1e6 * cpu / sent.value)
 
 
 def keys() -> SrtpKeys:

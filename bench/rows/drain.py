@@ -55,7 +55,7 @@ async def run(rounds: int = ROUNDS) -> list[Figure]:
             async with chromium() as browser, playing(browser, f"{stage.watch}/main") as page:
 
                 def all_there() -> bool:
-                    return stage.json("streams")[0]["viewers"] == VIEWERS + 1
+                    return bool(stage.json("streams")[0]["viewers"] == VIEWERS + 1)
 
                 await wait_for(lambda: asyncio.to_thread(all_there), PATIENCE_S, "the crowd is there")
                 for _ in range(rounds):
@@ -80,6 +80,6 @@ async def run(rounds: int = ROUNDS) -> list[Figure]:
     return [
         Figure("drain_longest_gap_ms", max(pages + codes), "ms", "percentile", at_most=250),
         Figure("drain_step_back_ms", max(back), "ms", "percentile"),
-        Figure("drain_crowd_gap_p99_ms", figures["move_gap_ms"]["p99"], "ms", "percentile"),
+        Figure("drain_crowd_gap_p99_ms", figures["move_gap_ms"]["p99"], "ms", "percentile", at_most=250),
         Figure("drain_s", max(took), "s", "percentile", at_most=30),
     ]

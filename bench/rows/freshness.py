@@ -31,7 +31,7 @@ LIMIT_MS = 1000.0
 class WatchedConsole(ConsoleApp):
     """Keeps when each node's figures were reported, and which of them have been drawn."""
 
-    CSS_PATH = Path(console.__file__).with_name("console.tcss")  # would be looked for beside this file
+    CSS_PATH = str(Path(console.__file__).with_name("console.tcss"))  # would be looked for beside this file
 
     def __init__(self, options: ConsoleOptions) -> None:
         super().__init__(options)
