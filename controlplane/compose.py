@@ -23,12 +23,12 @@ from controlplane.http.context import Manager
 from controlplane.http.metrics import Metrics
 from controlplane.ports.clock import Clock
 from controlplane.ports.provisioner import Provisioner
-from controlplane.ports.store import Store
+from controlplane.ports.store import Store, StoreBusy
 from controlplane.services.asking import Asking
 from controlplane.services.background import Background
 from controlplane.services.bitrates import Bitrates
 from controlplane.services.board import Board
-from controlplane.services.books import Books
+from controlplane.services.books import Books, LeaseLost
 from controlplane.services.drills import Drills
 from controlplane.services.enrolment import Enrolment
 from controlplane.services.events import Events
@@ -268,13 +268,18 @@ async def compose(
 
     try:
         books.listen(launched)  # also to what was launched before
-        leads = await lease.look()
+        leads = await _leads(lease, shared=shared)
         await following.begin()
         books.listen(feed)
         books.listen(pages)
         books.listen(mover)
-        if leads:
-            await lease.begin(start)
+        while leads:
+            try:
+                await lease.begin(start)
+                break
+            except LeaseLost as error:  # it had run out by the time it was had
+                log.warning("the lease was over at once, and is looked at again", error=str(error))
+                leads = await _leads(lease, shared=shared)
     except BaseException:
         await closers.aclose()
         raise
@@ -285,6 +290,18 @@ async def compose(
     if shared:
         loops += [following.run, sharing.run]
     return Stage(app, manager, lease, loops, closers)
+
+
+async def _leads(lease: Leading, *, shared: bool) -> bool:
+    """Whether the lease could be had at once. Where the one that has it was stopped in the middle of a write,
+    that cannot be said for some seconds: it is looked at again, and everything else is served meanwhile."""
+    try:
+        return await lease.look()
+    except StoreBusy as error:
+        if not shared:
+            raise
+        log.warning("whether this stream manager may lead is found out later", error=str(error))
+        return False
 
 
 def _on_server(address: "Address") -> Store:

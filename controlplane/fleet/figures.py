@@ -19,6 +19,7 @@ class Figures:
     kept: bool = False  # nobody ends it: the last copy of a live stream, or a node started by hand
     age_s: float = 0.0  # since it was asked for
     room: int | None = None  # seats that nobody has; None: not known
+    party: int = 1  # the most on it who would be moved together, to one node
 
     @property
     def seats(self) -> int:

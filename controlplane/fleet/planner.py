@@ -8,7 +8,8 @@
 Up comes before down, and all periods must agree. What is wanted may be held back, in this order: launching
 has been stopped by faults; a cooldown runs; max; the spend cap; the stage's budget; so many launches are
 under way. Nobody is ended while a node of the group is silent: missing figures are not a small load; nor
-while those on it would fit nowhere.
+while those on it would fit nowhere, or not as the parties they are: another node would have to be added for
+them, and would be ended in its turn.
 
 A decision says what was wanted beside what is done, so that whoever keeps the count of periods (Past) needs
 nothing else: `after` is the next evaluation's Past.
@@ -169,6 +170,8 @@ def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
     if victim.room is not None and victim.seats > victim.room:
         there = max(0, victim.room)
         return held("room", f"there are {there} seats for the {victim.seats} on {victim.node}")
+    if victim.scattered:
+        return held("room", f"the party of {victim.party} on {victim.node} may fit on no other as a whole")
     if policy.down_periods > 1:
         why += f", in {policy.down_periods} of {policy.down_periods} periods"
     if not victim.node:

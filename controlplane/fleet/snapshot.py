@@ -55,6 +55,8 @@ class Candidate:
     age_s: float = 0.0
     seats: int = 0  # who would have to go elsewhere
     room: int | None = None  # seats on the other nodes in service, less those that others go to already
+    party: int = 1  # the most on it who would go together
+    scattered: bool = False  # there may be no one node with room for all of those, whoever goes where first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,7 @@ def snapshot(
     carrying = [it for it in nodes if it.state in REPORTING]
     waiting = waiting_of(around.waiting, carrying)
     room = _room(nodes)
+    apart = _Apart(nodes)
     return Snapshot(
         in_service=states[NodeState.IN_SERVICE],
         launching=sum(states[state] for state in LAUNCHING),
@@ -123,6 +126,8 @@ def snapshot(
                 age_s=it.age_s,
                 seats=it.seats,
                 room=None if room is None or it.room is None else room - it.room,
+                party=it.party,
+                scattered=apart.scattered(it),
             )
             for it in nodes
             if it.state in LAUNCHING or it.state is NodeState.IN_SERVICE
@@ -140,3 +145,35 @@ def _room(nodes: list[Figures]) -> int | None:
     displaced = sum(it.seats for it in nodes if it.state is NodeState.DRAINING)
     known = [room for room in serving if room is not None]
     return sum(known) - displaced if len(known) == len(serving) else None
+
+
+class _Apart:
+    """Whether a party would find a node with room for all of it when its own is ended.
+
+    Who is moved chooses by room and by chance, so it must fit wherever those before it have gone. A node with
+    so many seats free has none for a party when all but size - 1 of them are taken: if that takes more people
+    than there are to go, on all nodes together, one node is left that has. The largest party is the one that
+    finds it hardest.
+    """
+
+    def __init__(self, nodes: list[Figures]) -> None:
+        self._nodes = [it for it in nodes if it.state is NodeState.IN_SERVICE]
+        self._displaced = sum(it.seats for it in nodes if it.state is NodeState.DRAINING)
+        self._taken: dict[int, int] = {}  # party size -> who must sit down so that no node has room for it
+
+    def scattered(self, ended: Figures) -> bool:
+        """Of parties of one, and where room is not known, nothing is said: seats are counted elsewhere."""
+        size = ended.party
+        if size <= 1 or ended.state is not NodeState.IN_SERVICE:
+            return False
+        if any(it.room is None for it in self._nodes):
+            return False
+        if size not in self._taken:
+            self._taken[size] = sum(_beside(it, size) for it in self._nodes)
+        others = self._taken[size] - _beside(ended, size)
+        return others <= ended.seats + self._displaced - size
+
+
+def _beside(node: Figures, size: int) -> int:
+    """Who must sit down on a node so that it has no room for so many any more."""
+    return max(0, (node.room or 0) - size + 1)

@@ -79,6 +79,7 @@ class Board:
     money: MoneyNow | None = None  # as of the last round
 
     heard: dict[str, Heard] = field(default_factory=dict)  # by node
+    refused: dict[str, tuple[float, str]] = field(default_factory=dict)  # its report: when (monotonic), why
     publishers: dict[str, PublisherHeard] = field(default_factory=dict)  # by channel
     latency: dict[str, LatencyPost] = field(default_factory=dict)  # by session
     in_state_since: dict[str, float] = field(default_factory=dict)  # by channel, monotonic: `state_since`
@@ -103,6 +104,7 @@ class Board:
             self.nodes.pop(node.id, None)
             self.heard.pop(node.id, None)
             self.drains.pop(node.id, None)
+            self.refused.pop(node.id, None)
             return
         self.nodes[node.id] = node
         if node.state is not NodeState.DRAINING:

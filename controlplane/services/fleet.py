@@ -212,19 +212,19 @@ class Fleet:
             known = ", ".join(sorted(f"{r} in {where}" for r, where in self._board.groups))
             raise NotFound(f"There is no group of {role} in {region}. There are: {known}.", code="no_group")
 
-        room, why = self._money.room(self._lacking())
-        over = room is not None and room < 1
-        if over and not over_budget:
-            raise Conflict(
-                f"No {role} was added: {why}. {REMEDY}.",
-                code="over_budget",
-                title="It would be over the budget",
-            )
-        costs = self._money.add_words(1) + (", over the budget" if over else "")
-
         async def work(change: Change) -> Node:
-            group = await change.tx.group(role, region)
+            group = await change.tx.group(role, region)  # ours from here on: of two who add one waits
             assert group is not None
+            unseen = sum(1 for node in await change.tx.nodes() if node.id not in self._board.nodes)
+            room, why = self._money.room(self._lacking() + unseen)
+            over = room is not None and room < 1
+            if over and not over_budget:
+                raise Conflict(
+                    f"No {role} was added: {why}. {REMEDY}.",
+                    code="over_budget",
+                    title="It would be over the budget",
+                )
+            costs = self._money.add_words(1) + (", over the budget" if over else "")
             group = replace(group, desired=group.desired + 1, faults_from=change.now, scaled_up_at=change.now)
             await change.note(
                 "fleet.add",

@@ -98,8 +98,8 @@ class Reconciler:
                 await self._end_orphan(instance)  # not by its name, so it is ended by what it is
             else:
                 await self._losses.end(node.id)
-        elif node.state is NodeState.CREATING:
-            await self._adopt(launch, instance)
+        elif node.state is NodeState.CREATING or launch.outcome is None:
+            await self._adopt(launch, instance)  # also one that has enrolled before its launch was answered
 
     async def _adopt(self, launch: Act, instance: Instance) -> None:
         adopted = await self._provisioner.adopt(instance.node, instance.pid, instance.start_time)
@@ -124,7 +124,7 @@ class Reconciler:
             await self._books.change(Change.end_act, act, "gone")
             return True
         if any(it.retry in ("", act.retry) for it in there):
-            return False  # it could not be adopted, or is told to end: it is looked at again
+            return False  # it is told to end, or could not be adopted: it is looked at again
         if not listing.complete:
             return False
 

@@ -5,14 +5,21 @@ ended, a stream changed its state. Everything else stays on the board.
 
 The database and the node are compared both ways: a session the node does not know (twice running, and not
 brand new) has ended; one that the database does not know is a stray and is ordered to end.
+
+What cannot be is refused whole, and the journal says what it was: the node counts as silent from then on, and
+its last good figures grow old. So a lie starts nothing, ends nothing and costs nothing. A clock that is wrong
+is only told of, as nothing here goes by it.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controlplane.domain.nodes.model import Node
+from controlplane.domain.nodes.rules import clock_off, implausible
 from controlplane.domain.nodes.states import GONE, LEAVING, REPORTING
 from controlplane.domain.streams.model import EndReason, Session, StreamState
+from controlplane.errors import BadRequest
 from controlplane.ports.store import Transaction
 from controlplane.services.board import Board, Heard
 from controlplane.services.books import Books, Change
@@ -29,6 +36,8 @@ from controlplane.wire.nodes import (
 )
 
 SETTLED_S = 10.0  # a session younger than this may not be in a report yet
+SAY_EVERY_S = 60.0  # how often the journal is told that a node's reports are refused
+CLOCK_EVERY_S = 3600.0  # and that its clock is wrong
 
 
 @dataclass(slots=True)
@@ -56,11 +65,14 @@ class Reports:
         self._board: Board = books.board
         self._clock = books.clock
         self._streams = streams
+        self._told: dict[tuple[str, str], float] = {}  # node and what is wrong with it: when, monotonic
 
     async def report(self, node: Node, report: NodeReport) -> ReportAnswer:
+        """Raises BadRequest where what is said cannot be."""
         if node.state in GONE:
             order = NodeOrder(kind="terminate", reason=f"{node.id} was given up: {node.state_reason}")
             return ReportAnswer(orders=[order])
+        await self._check(node, report)
         before = self._board.heard.get(node.id)
         if before is not None and before.report is not None and report.seq < before.report.seq:
             return ReportAnswer(metrics_sha256=self._metrics_sha256)  # overtaken on the way
@@ -76,6 +88,34 @@ class Reports:
             metrics_sha256=self._metrics_sha256,
             managers=self._managers(),
         )
+
+    async def _check(self, node: Node, report: NodeReport) -> None:
+        if found := implausible(report, node.capacity):
+            what = "; ".join(found[:3])
+            text = f"A report of {node.id} was refused: {what}. Until it is right it counts as silent."
+            self._board.refused[node.id] = self._clock.monotonic(), what
+            await self._flag(node, "node.refused", text, SAY_EVERY_S)
+            raise BadRequest(
+                f"The report of {node.id} cannot be: {what}. Nothing of it was taken.",
+                code="implausible_report",
+                title="The report cannot be",
+                status=422,
+            )
+        if (off := clock_off(report, self._clock.now())) is not None:
+            way = "ahead of" if off > 0 else "behind"
+            text = (
+                f"The clock of {node.id} is {min(abs(off), 1e9):,.0f} s {way} this stream manager's. Nothing "
+                f"goes by it but its own logs; set it right (chrony, ntpd)."
+            )
+            await self._flag(node, "node.clock", text, CLOCK_EVERY_S)
+
+    async def _flag(self, node: Node, kind: str, text: str, every_s: float) -> None:
+        """Told to the journal, not more often than `every_s`."""
+        now = self._clock.monotonic()
+        self._told = {key: at for key, at in self._told.items() if key[0] in self._board.nodes}
+        if now - self._told.get((node.id, kind), -math.inf) >= every_s:
+            self._told[node.id, kind] = now
+            await self._books.change_together(Change.note, kind, node.id, text)
 
     def _heard(self, report: NodeReport, before: Heard | None) -> Heard:
         """A report with the sessions that it tells of, or else with those of an earlier one."""

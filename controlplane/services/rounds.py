@@ -7,6 +7,7 @@ the one stream manager that leads, and is done in the name of its lease.
 
 import asyncio
 import contextlib
+import math
 from collections import Counter
 
 import structlog
@@ -129,7 +130,7 @@ class Rounds:
                 faulty_after_s=config.faulty_after_s,
             )
             if after is NodeState.FAULTY:
-                await self._losses.lost(node.id, f"silent for {age:.0f} s", gone=False)
+                await self._losses.lost(node.id, self._silent(node.id, age), gone=False)
             elif after is NodeState.SUSPECT and node.state is NodeState.IN_SERVICE:
                 await self._suspect(node.id, age)
             elif node.state is NodeState.DRAINING:
@@ -171,9 +172,15 @@ class Rounds:
         async def work(change: Change) -> None:
             node = await change.tx.node(node_id)
             if node is not None and node.state is NodeState.IN_SERVICE:
-                await change.move_node(node, NodeState.SUSPECT, f"silent for {age:.0f} s")
+                await change.move_node(node, NodeState.SUSPECT, self._silent(node_id, age))
 
         await self._books.change(work)
+
+    def _silent(self, node_id: str, age: float) -> str:
+        """Why it was not heard, where that is known."""
+        at, what = self._board.refused.get(node_id, (-math.inf, ""))
+        refused = self._clock.monotonic() - at < self._config.suspect_after_s
+        return f"its reports are refused: {what}" if refused else f"silent for {age:.0f} s"
 
     async def _draining(self, node: Node, now: float) -> None:
         seats = self._board.seats_on(node.id)

@@ -21,6 +21,7 @@ from controlplane.domain.events.model import Event
 from controlplane.domain.fleet.policy import faults
 from controlplane.domain.fleet.prestage import floor, nodes_for
 from controlplane.domain.nodes.model import Group, Node
+from controlplane.domain.nodes.moving import largest_party
 from controlplane.domain.nodes.rules import missing
 from controlplane.domain.nodes.states import LAUNCHING
 from controlplane.errors import BadRequest, NotFound
@@ -378,6 +379,7 @@ class Scaling:
             kept=not node.managed or any(it.origin == node.id for it in self._board.streams.values()),
             age_s=self._clock.now() - node.created_at,
             room=node.capacity - seats,
+            party=largest_party(self._board.sessions_on(node.id)),
         )
 
     def _around(self, group: Group, policy: Policy) -> Around:

@@ -6,6 +6,7 @@ most PARTY_MOST: the word is anybody's to say, and a node keeps no more of one p
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from controlplane.domain.nodes.rules import Room, roomiest_first
@@ -32,6 +33,12 @@ def parties(viewers: Iterable[Session]) -> list[list[Session]]:
             found.append(party)
         party.append(viewer)
     return sorted(found, key=lambda party: -len(party))
+
+
+def largest_party(sessions: Iterable[Session]) -> int:
+    """How many of them are moved together at most: what the first of `parties` has. At least 1."""
+    sizes = Counter((it.channel, it.party) for it in sessions if it.party is not None)
+    return min(PARTY_MOST, max(sizes.values(), default=1))
 
 
 def order_for(

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import COUNTED, REPORTING
-from controlplane.wire.nodes import NodeState
+from controlplane.wire.nodes import NodeReport, NodeState
+
+MOST_BPS = 400e9  # what a node can send or receive: no network card of today is faster
+CLOCK_OFF_S = 60.0  # from so much on, a node's clock is said to be wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +70,31 @@ def stopped_by_faults(
 def drain_is_over(node: Node, connections: int, now: float) -> bool:
     """Whether a draining node can end: nobody is on it, or its deadline has passed."""
     return connections == 0 or (node.drain_deadline is not None and now >= node.drain_deadline)
+
+
+def implausible(report: NodeReport, capacity: int) -> list[str]:
+    """What a report says that cannot be, each in a few words; empty where all of it can.
+
+    `capacity` is the node's. A connection may outlive its seat for a moment, so twice of it is the limit.
+    """
+    most = 2 * capacity
+    counts = [("connections", report.connections)]
+    counts += [(f"viewers of {it.channel[:64]}", it.viewers) for it in report.streams]
+    found = [f"{name} is {_number(value)}" for name, value in counts if value < 0]
+    found += [f"{name} is {_number(value)}, of at most {most}" for name, value in counts if value > most]
+    rates = [("egress_bps", report.egress_bps), ("ingress_bps", report.ingress_bps)]
+    found += [f"{name} is {_number(value)}" for name, value in rates if not 0 <= value <= MOST_BPS]
+    shares = [("cpu", report.cpu), ("loss", report.loss), ("rtt_ms", report.rtt_ms)]
+    found += [f"{name} is {_number(value)}" for name, value in shares if value is not None and value < 0]
+    return found
+
+
+def _number(value: float) -> str:
+    """Whatever was said, in a few characters."""
+    return f"{value:.6g}" if abs(value) < 1e300 else "beyond any number"
+
+
+def clock_off(report: NodeReport, now: float) -> float | None:
+    """Seconds by which a node's clock is ahead of ours (below zero: behind), where that is worth a word."""
+    off = report.at - now
+    return off if abs(off) >= CLOCK_OFF_S else None

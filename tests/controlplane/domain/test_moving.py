@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.domain.nodes.moving import PARTY_MOST, order_for, pace, parties, time_left, wait_after
+from controlplane.domain.nodes.moving import (
+    PARTY_MOST,
+    largest_party,
+    order_for,
+    pace,
+    parties,
+    time_left,
+    wait_after,
+)
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import Session
 from controlplane.wire.nodes import SessionKind
@@ -33,6 +41,17 @@ def test_the_largest_parties_go_first_and_who_says_none_goes_alone() -> None:
     assert [ids(it) for it in found] == [
         ["main-002", "main-003", "main-005"], ["main-001", "main-004"], ["main-000"], ["main-006"],
     ]  # fmt: skip
+
+
+def test_the_largest_party_is_the_first_that_is_moved() -> None:
+    for some in (
+        viewers(),
+        viewers(None, None),
+        viewers(None, "a", "b", "b", "a", "b"),
+        viewers("a", "a") + viewers("a", channel="side"),
+        viewers(*["crowd"] * 150),
+    ):
+        assert largest_party(some) == max(map(len, parties(some)), default=1)
 
 
 def test_the_same_word_on_another_channel_is_another_party() -> None:

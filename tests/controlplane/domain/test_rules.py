@@ -10,7 +10,9 @@ from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import (
     Room,
     after_silence,
+    clock_off,
     drain_is_over,
+    implausible,
     missing,
     roomiest_first,
     stopped_by_faults,
@@ -25,7 +27,7 @@ from controlplane.domain.streams.rules import (
     post_interval_s,
     shown_on_air,
 )
-from controlplane.wire.nodes import NodeState, Role, StreamReport
+from controlplane.wire.nodes import NodeReport, NodeState, Role, StreamReport
 
 NODE = Node(
     id="edge-1",
@@ -101,6 +103,43 @@ def test_a_drain_is_over_when_empty_or_at_its_deadline() -> None:
     assert drain_is_over(node, 0, 10)
     assert not drain_is_over(node, 1, 49.9)
     assert drain_is_over(node, 1, 50)
+
+
+@given(st.integers(1, 10_000), st.none() | st.floats(0, 1e9), st.floats(0, 1e9))
+def test_nobody_who_is_watching_ends_with_a_drain_before_its_deadline(
+    viewers: int, deadline: float | None, now: float
+) -> None:
+    node = replace(NODE, state=NodeState.DRAINING, drain_deadline=deadline)
+    assert drain_is_over(node, viewers, now) == (deadline is not None and now >= deadline)
+
+
+REPORT = NodeReport(at=1000.0, seq=1, connections=400, egress_bps=2e9, ingress_bps=5e6, cpu=0.9, loss=0.01)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ({}, []),
+        ({"connections": 800}, []),  # those who are moved have two
+        ({"connections": 801}, ["connections is 801, of at most 800"]),
+        ({"connections": -1}, ["connections is -1"]),
+        ({"connections": 10**400}, ["connections is beyond any number, of at most 800"]),
+        ({"egress_bps": -1.0}, ["egress_bps is -1"]),
+        (
+            {"egress_bps": 4.1e11, "ingress_bps": 1e308},
+            ["egress_bps is 4.1e+11", "ingress_bps is beyond any number"],
+        ),
+        ({"cpu": -0.1, "rtt_ms": -5.0}, ["cpu is -0.1", "rtt_ms is -5"]),
+    ],
+)
+def test_what_a_node_cannot_mean_is_named(said: dict[str, float], found: list[str]) -> None:
+    assert implausible(REPORT.model_copy(update=said), 400) == found
+
+
+def test_a_clock_is_wrong_from_a_minute_on() -> None:
+    assert clock_off(REPORT, 1059.0) is None
+    assert clock_off(REPORT, 1300.0) == -300.0
+    assert clock_off(REPORT, 700.0) == 300.0
 
 
 @pytest.mark.parametrize(

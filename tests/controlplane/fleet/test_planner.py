@@ -1,5 +1,6 @@
 """The rule, exactly: what the order says of it, and what no load and no policy may make it do."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -352,6 +353,11 @@ def second_by_second(loads: Sequence[tuple[int, int]]) -> list[int]:
     return [people for lasting, people in loads for _ in range(lasting)]
 
 
+def assert_no_chase(log: Sequence[tuple[int, Decision]]) -> None:
+    kinds = [action.kind for _, decision in log for action in decision.actions]
+    assert "add" not in kinds[kinds.index("drain") :] if "drain" in kinds else True, kinds
+
+
 @settings(max_examples=50, deadline=None)
 @given(POLICIES, LOADS, st.integers(0, 30))
 def test_whatever_comes_the_bounds_are_kept_and_nothing_flaps(
@@ -374,10 +380,13 @@ def test_whatever_comes_the_bounds_are_kept_and_nothing_flaps(
                 if last_up is not None and fleet.now - 1 - last_up < policy.up_cooldown_s:
                     assert fleet.counted <= policy.min, "in a cooldown only what is lacking is launched"
                 last_up = last_change = fleet.now - 1
-    # A load that stays is answered once, and then there is peace.
+    # A load that stays is answered once, and then there is peace. What was added for it is not ended and
+    # added again: after the first that is ended nothing is launched any more.
+    fleet.log.clear()
     for _ in range(int(policy.max * (policy.down_cooldown_s + policy.down_periods + boot_s + 90) + 200)):
         fleet.second(people)
     assert all(not decision.actions for _, decision in fleet.log[-60:])
+    assert_no_chase(fleet.log)
     if policy.spend_cap is None:
         assert fleet.counted >= policy.min
 
@@ -425,3 +434,132 @@ def test_who_is_moved_off_and_finds_no_room_brings_another_node() -> None:
     assert (waits.held_by, waits.actions) == ("room", ()), "one is coming, and none is ended meanwhile"
     assert decide(group(100, around=homeless), max=1).held_by == "max"
     assert "1 who is moved off finds no room" in decide(group(100, around=Around(unplaced=1))).because
+
+
+class Parties:
+    """Small nodes and large parties: each is on one node as a whole, and moved so where there is room."""
+
+    def __init__(self, policy: Policy, sizes: Sequence[int], seed: int) -> None:
+        self.policy = policy
+        self.chance = random.Random(seed)
+        self.nodes: dict[str, Figures] = {}
+        self.on: dict[str, list[int]] = {}
+        self.past = Past()
+        self.now = 0
+        self.log: list[tuple[int, Decision]] = []
+        for size in sizes:
+            node = self._with_room_for(size) or self._new(NodeState.IN_SERVICE)
+            self.on[node].append(size)
+
+    def _new(self, state: NodeState) -> str:
+        name = f"edge-{len(self.on) + 1}"
+        self.nodes[name] = Figures(node=name, state=state, reported=state is NodeState.IN_SERVICE)
+        self.on[name] = []
+        return name
+
+    def _room(self, name: str) -> int:
+        return self.policy.capacity - sum(self.on[name])
+
+    def _with_room_for(self, size: int) -> str | None:
+        """Any of them: others may have come in between."""
+        fit = [
+            name
+            for name, node in self.nodes.items()
+            if node.state is NodeState.IN_SERVICE and self._room(name) >= size
+        ]
+        return self.chance.choice(fit) if fit else None
+
+    def second(self) -> None:
+        unplaced = 0
+        for name, node in list(self.nodes.items()):
+            if node.state is NodeState.BOOTING:
+                self.nodes[name] = replace(node, state=NodeState.IN_SERVICE, reported=True)
+            elif node.state is NodeState.DRAINING:
+                for size in sorted(self.on[name], reverse=True):
+                    if (to := self._with_room_for(size)) is None:
+                        unplaced += size
+                    else:
+                        self.on[name].remove(size)
+                        self.on[to].append(size)
+                if not self.on[name]:
+                    del self.nodes[name]
+        made = snapshot(
+            [
+                replace(
+                    node,
+                    connections=sum(self.on[name]),
+                    reserved=sum(self.on[name]),
+                    room=self._room(name),
+                    party=max(self.on[name], default=1),
+                )
+                for name, node in self.nodes.items()
+            ],
+            Unit.CONNECTIONS,
+            past=self.past,
+            around=Around(unplaced=unplaced),
+            called="edge",
+        )
+        decision = plan(made, self.policy, float(self.now))
+        self.past = decision.after
+        for action in decision.actions:
+            if action.kind == "add":
+                for _ in range(action.count):
+                    self._new(NodeState.BOOTING)
+            else:
+                assert action.node is not None
+                self.nodes[action.node] = replace(self.nodes[action.node], state=NodeState.DRAINING)
+        self.log.append((self.now, decision))
+        self.now += 1
+
+
+SMALL = st.integers(2, 12).flatmap(
+    lambda capacity: st.tuples(
+        st.builds(
+            lambda alarm, **rest: Policy(
+                capacity=capacity, max=50, alarm=alarm, in_fraction=alarm * Decimal("0.98"), **rest
+            ),
+            st.decimals("0.5", "1", places=2),
+            increment=st.integers(1, 3),
+            up_periods=st.just(1),
+            down_periods=st.integers(1, 3),
+            down_cooldown_s=st.integers(0, 5).map(float),
+            launches=st.just(5),
+        ),
+        st.lists(st.integers(1, capacity), min_size=1, max_size=10),
+    )
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SMALL, st.integers(0, 1000))
+def test_large_parties_on_small_nodes_are_not_chased_from_one_to_the_next(
+    given_with: tuple[Policy, list[int]], seed: int
+) -> None:
+    """Nobody comes and nobody goes. If one is ended whose parties fit nowhere as a whole, one must be added
+    for them, and the next is ended, for ever."""
+    policy, sizes = given_with
+    fleet = Parties(policy, sizes, seed)
+    for _ in range(60 + 40 * int(policy.down_periods + policy.down_cooldown_s)):
+        fleet.second()
+    assert all(not decision.actions for _, decision in fleet.log[-40:])
+    assert_no_chase(fleet.log)
+    assert sorted(size for name in fleet.nodes for size in fleet.on[name]) == sorted(sizes)
+
+
+def test_a_party_that_may_fit_nowhere_as_a_whole_keeps_its_node() -> None:
+    """Three of ten with a party of six each: eight seats are free on the others, and never six on one."""
+    policy = {"capacity": 10, "alarm": 0.95, "in_fraction": 0.92}
+
+    def three(party: int, *rooms: int) -> Snapshot:
+        nodes = [
+            Figures(node=f"edge-{n}", connections=10 - room, reserved=10 - room, room=room, party=party)
+            for n, room in enumerate(rooms, 1)
+        ]
+        return snapshot(nodes, Unit.CONNECTIONS, past=LONG, called="edge")
+
+    decision = decide(three(6, 4, 4, 4), **policy)
+    assert (decision.outcome, decision.held_by) == ("held", "room")
+    assert "held: the party of 6 on edge-1 may fit on no other as a whole" in decision.because
+    assert decide(three(1, 4, 4, 4), **policy).actions, "one by one they fit"
+    assert decide(three(4, 4, 4, 4), **policy).held_by == "room", "the two others may sit down on either"
+    assert decide(three(3, 4, 4, 4), **policy).actions, "wherever the three others go, there are three"

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -16,9 +16,10 @@ from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.config import ManagerConfig
 from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.states import GONE
+from controlplane.ports.provisioner import LaunchSpec, Listing
 from controlplane.services.background import Background
 from controlplane.services.board import Board
-from controlplane.services.books import Books, LeaseLost
+from controlplane.services.books import Books, Change, LeaseLost
 from controlplane.services.fleet import Fleet
 from controlplane.services.launches import Launches
 from controlplane.services.lease import Leading
@@ -32,10 +33,17 @@ from controlplane.services.streams import Streams
 from controlplane.services.waiting import Waiting
 from controlplane.wire.nodes import NodeState
 from tests.controlplane.clock import VirtualClock
-from tests.controlplane.services.cloud import ON_ITS_WAY, Cloud, CloudProvisioner, Fuse, MortalStore
+from tests.controlplane.services.cloud import (
+    ON_ITS_WAY,
+    Cloud,
+    CloudProvisioner,
+    Fuse,
+    MortalStore,
+    no_answer,
+)
 
 NODES = 20
-SETTINGS = ManagerConfig.model_validate({"fleet": {"origins": 0, "edges": NODES, "boot_timeout_s": 600.0}})
+SETTINGS = ManagerConfig.model_validate({"fleet": {"origins": 0, "edges": NODES, "boot_timeout_s": 3600.0}})
 
 
 class NothingExpected:
@@ -238,4 +246,68 @@ async def test_stopped_for_two_leases_nothing_is_done_twice(database: Path, seed
         for _ in range(2):
             with second.lease.acting():
                 await second.reconciler.reconcile()
+        await exactly_as_wanted(cloud, second)
+
+
+class Unheard(Cloud):
+    """A cloud that launches, and never says so."""
+
+    def launch(self, spec: LaunchSpec) -> NoReturn:
+        super().launch(spec)
+        no_answer("the launch")
+
+
+async def test_a_node_that_enrols_while_nobody_knows_of_its_launch_is_adopted_and_the_act_has_an_end(
+    database: Path,
+) -> None:
+    """The answer of its launch is lost, and it has come into service before the provider was asked."""
+    clock, cloud = VirtualClock(), Unheard()
+    async with life(database, clock, cloud, "a") as it:
+        await it.lead(at_start=True)
+        cloud.list, everything = (lambda: Listing((), complete=False)), cloud.list  # type: ignore[method-assign]
+        await it.looks(1)
+        cloud.list = everything  # type: ignore[method-assign]
+        nodes = await it.rows()
+        assert {node.state for node in nodes} == {NodeState.CREATING}
+        for node in nodes:
+            booting = await it.books.change(Change.move_node, node, NodeState.BOOTING, "it has enrolled")
+            await it.books.change(Change.move_node, booting, NodeState.IN_SERVICE, "it reports")
+        await it.looks(3)
+        with it.lease.acting():
+            assert await it.reconciler.reconcile(), "nothing is open"
+        rows = {node.id: node for node in await it.rows()}
+        assert {node.state for node in rows.values()} == {NodeState.IN_SERVICE}
+        assert {it.node: it.pid for it in cloud.instances} == {name: node.pid for name, node in rows.items()}
+        assert await it.file.read(lambda tx: tx.open_acts()) == []
+
+
+@pytest.mark.parametrize("kind", [Cloud, Unheard])
+@pytest.mark.parametrize("listing", ["partial", "failing"])
+async def test_what_a_partial_or_failing_listing_lacks_is_not_absent(
+    database: Path, listing: str, kind: type[Cloud]
+) -> None:
+    """For half an hour the provider shows nothing of what runs, also to a manager that has just started."""
+    clock, cloud = VirtualClock(), kind()
+    everything = cloud.list
+
+    def nothing() -> Listing:
+        if listing == "failing":
+            no_answer("the listing")
+        return Listing((), complete=False)
+
+    async with life(database, clock, cloud, "a") as first:
+        await first.lead(at_start=True)
+        cloud.list = nothing  # type: ignore[method-assign]
+        await first.looks(3)
+        before = await first.rows()
+    async with life(database, clock, cloud, "a") as second:
+        await second.lead(at_start=True)
+        for _ in range(30):
+            await second.looks(1)
+            clock.advance(60.0)
+        assert await second.rows() == before
+        assert {node.state for node in before} <= {NodeState.CREATING, NodeState.BOOTING}
+        assert (len(cloud.launched), cloud.ended) == (NODES, 0)
+        cloud.list = everything  # type: ignore[method-assign]
+        await second.looks(3)
         await exactly_as_wanted(cloud, second)

@@ -12,10 +12,13 @@ from controlplane.adapters.store import migrate
 from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.domain.managers.model import ActKind, Lease
 from controlplane.domain.managers.rules import is_fenced_off, may_take
+from controlplane.ports.store import StoreAway
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change, LeaseLost
 from controlplane.services.lease import Leading
 from tests.controlplane.clock import VirtualClock
+from tests.controlplane.stage import running
+from tests.controlplane.stage import settings as config
 
 LENGTH_S = 6.0
 
@@ -208,3 +211,27 @@ async def test_a_busy_database_does_not_lose_the_lease_of_who_is_alone(
     assert not a.held
     assert await a.look()
     assert a.held
+
+
+@pytest.mark.parametrize("why", ["busy", "over"])
+async def test_a_manager_that_cannot_know_at_its_start_whether_it_leads_serves_and_leads_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """The holder was stopped in the middle of a write, and nobody gets at the row; or it took so long to get
+    at it that the lease was over by then."""
+    looks: list[float] = []
+    look = Leading.look
+
+    async def at_first(self: Leading) -> bool:
+        looks.append(0.0)
+        if len(looks) == 1 and why == "busy":
+            raise StoreAway("nobody answers")
+        taken = await look(self)
+        if len(looks) == 1:
+            self._until = float("-inf")
+        return taken
+
+    monkeypatch.setattr(Leading, "look", at_first)
+    async with running(tmp_path, config(lease={"length_s": 1.0}), manager="b") as show:
+        await show.until({"origin-1": "in_service", "edge-1": "in_service"})
+        assert show.stage.lease.acts

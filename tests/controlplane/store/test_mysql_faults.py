@@ -13,6 +13,7 @@ from controlplane.adapters.store.mysql import connections, faults
 from controlplane.adapters.store.mysql import store as mysql_store
 from controlplane.adapters.store.mysql.address import Address
 from controlplane.adapters.store.mysql.faults import Fault
+from controlplane.config import LeaseConfig
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import Session
 from controlplane.ports.store import Store, StoreAway, StoreBusy, StoreUnknown, Transaction
@@ -466,12 +467,13 @@ async def test_what_a_writer_has_is_what_it_was_told(database: Address, opened: 
 
     async def look(tx: Any) -> list[Any]:
         words = "@@innodb_lock_wait_timeout, @@wait_timeout, @@tx_isolation, @@tx_read_only"
-        words += ", @@collation_connection"
+        words += ", @@collation_connection, @@idle_transaction_timeout"
         found = await tx._c.connection.exec_driver_sql(f"SELECT {words}, @@max_statement_time + 0.0")
         return list(found.one())
 
-    lock_s, wait_s, isolation, read_only, collation, statement_s = await store.write(look)
+    lock_s, wait_s, isolation, read_only, collation, held_s, statement_s = await store.write(look)
     assert (lock_s, wait_s) == (connections.LOCK_WAIT_S, connections.IDLE_S)
+    assert held_s == connections.HELD_S < LeaseConfig().length_s, "or nobody could lead for longer"
     assert (isolation, read_only) == ("READ-COMMITTED", 0)
     assert collation.startswith("utf8mb4")
     assert float(statement_s) == connections.STATEMENT_S

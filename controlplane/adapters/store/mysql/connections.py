@@ -5,8 +5,11 @@ What a connection is told when it is made holds for all of its transactions:
 - READ COMMITTED where it writes. Under REPEATABLE READ a locking read of a row that is not there keeps others
   from inserting beside it, and nearly every two that then insert end in a deadlock.
 - REPEATABLE READ and READ ONLY where it reads: one consistent view from its first statement on, no locks.
-- A lock is waited for LOCK_WAIT_S, a statement may take STATEMENT_S, and a transaction whose client has
-  vanished without a word is undone after IDLE_S: longer than that nobody waits for its locks.
+- A lock is waited for LOCK_WAIT_S, a statement may take STATEMENT_S, and a transaction that writes and whose
+  client says nothing any more (it was stopped, or its machine has lost its power) is undone after HELD_S:
+  longer than that nobody waits for its locks, and one of them is that of the lease. MySQL only knows such a
+  limit for a connection: there that is cut; one that writes is never idle for so long, as the lease is looked
+  at each second. Any other connection is let go after IDLE_S.
 - The strict mode, whatever the server's own is: what does not fit is refused and never cut.
 
 No connection is asked whether it still lives before it is used. One that does not is found out by its next
@@ -24,6 +27,7 @@ from controlplane.adapters.store.mysql.address import Address
 CONNECT_S = 5
 LOCK_WAIT_S = 2
 STATEMENT_S = 5
+HELD_S = 4  # less than a lease is long
 IDLE_S = 30
 STRICT = "TRADITIONAL"  # strict for all tables, no division by zero, no dates that are none
 
@@ -47,15 +51,16 @@ def is_too_old(version: str) -> bool:
 def settings(maria: bool, *, writes: bool) -> list[str]:
     """What a new connection says first."""
     level = "READ COMMITTED" if writes else "REPEATABLE READ"
+    held = HELD_S if writes else IDLE_S
     return [
         f"SET SESSION TRANSACTION ISOLATION LEVEL {level}",
         f"SET SESSION TRANSACTION READ {'WRITE' if writes else 'ONLY'}",
         f"SET SESSION sql_mode = '{STRICT}', innodb_lock_wait_timeout = {LOCK_WAIT_S}, "
-        f"lock_wait_timeout = {LOCK_WAIT_S}, wait_timeout = {IDLE_S}, time_zone = '+00:00', "
+        f"lock_wait_timeout = {LOCK_WAIT_S}, time_zone = '+00:00', "
         + (
-            f"max_statement_time = {STATEMENT_S}, idle_transaction_timeout = {IDLE_S}"
+            f"max_statement_time = {STATEMENT_S}, wait_timeout = {IDLE_S}, idle_transaction_timeout = {held}"
             if maria
-            else f"max_execution_time = {STATEMENT_S * 1000}"
+            else f"max_execution_time = {STATEMENT_S * 1000}, wait_timeout = {held}"
         ),
     ]
 
