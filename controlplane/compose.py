@@ -223,7 +223,7 @@ async def compose(
             expecting,
             bitrates,
             config.ice.servers,
-            node_price=money.prices.node_hour,
+            money=money,
         ),
         signaling=Signaling(
             books, control, streams, losses, Joining(board, clock, config.viewers), waiting, tokens

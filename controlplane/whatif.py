@@ -19,6 +19,7 @@ from controlplane.wire.base import Problem
 from controlplane.wire.fleet import (
     NOTHING_RECORDED,
     Course,
+    Expected,
     MomentView,
     Policy,
     RecordedCrowd,
@@ -37,23 +38,27 @@ class NoHistory(BadHistory):
 
 def answer(question: WhatIfQuestion) -> Tried:
     """Raises BadHistory."""
+    policies = list(zip(question.policies, question.expected, strict=True))
     if question.past is None:
         people = curve([(point.at_s, point.people) for point in question.crowd])
         return Tried(
             courses=[
-                _course(policy, _simulation(question, policy).run(people)) for policy in question.policies
+                _course(policy, _simulation(question, policy, expected).run(people))
+                for policy, expected in policies
             ]
         )
     courses: list[Course] = []
     recorded = _read(question.past)
     first: Replay | None = None
-    for policy in question.policies:
+    for policy, expected in policies:
         found = _replay(question.past, recorded, policy.unit)
         first = first or found
         nodes = found.nodes
         if courses or not question.today:
             nodes = settled(policy, next(load for load in found.people if load is not None), nodes)
-        simulation = _simulation(question, policy, found.coverage.first, nodes, question.past.called)
+        simulation = _simulation(
+            question, policy, expected, found.coverage.first, nodes, question.past.called
+        )
         courses.append(_course(policy, simulation.run(found.people)))
     assert first is not None
     return Tried(courses=courses, recorded=first.coverage)
@@ -70,6 +75,7 @@ def view(past: RecordedCrowd) -> HistoryView:
 def _simulation(
     question: WhatIfQuestion,
     policy: Policy,
+    expected: list[Expected],
     began: float | None = None,
     at_first: int | None = None,
     called: str = "edge",
@@ -82,7 +88,7 @@ def _simulation(
         began=question.began if began is None else began,
         at_first=at_first,
         called=called,
-        expected=question.expected,
+        expected=expected,
     )
 
 

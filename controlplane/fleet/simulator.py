@@ -91,7 +91,7 @@ class Simulation:
         self._round: deque[_Node] = deque()  # from whom somebody leaves next; some may be gone
         self._past = Past()
         self._told: dict[str, int] = {}  # what held something back: when that was last told
-        self._prestaged = floor(policy, began, expected, boot_s)
+        self._prestaged = self._floor()
         if at_first is None:
             at_first = min(max(policy.min, self._prestaged[0]), policy.max)
         for _ in range(at_first):
@@ -251,9 +251,15 @@ class Simulation:
             node.ends = self._now + self.policy.drain_deadline_s
             self._leaving[name] = node
 
+    def _floor(self) -> tuple[int, str]:
+        """As the policy sees it at this moment: also of the past it knows no more than was known then."""
+        at = self._began + self._now
+        known = [it for it in self._expected if it.known_at(at)]
+        return floor(self.policy, at, known, self._boot_s)
+
     def _snapshot(self) -> Snapshot:
         if self._now % MINUTE == 0:
-            self._prestaged = floor(self.policy, self._began + self._now, self._expected, self._boot_s)
+            self._prestaged = self._floor()
         number, because = self._prestaged
         # Who could be ended is only looked up when somebody may be: for hundreds of nodes it takes a while.
         past, policy = self._past, self.policy

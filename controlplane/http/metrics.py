@@ -133,7 +133,11 @@ def _route(scope: Scope) -> str:
 
 #: of each node that reports: name -> (help, what of its view, by what it is divided)
 _OF_NODES: dict[str, tuple[str, str, float]] = {
-    "node_connections": ("Publishers and viewers that are connected to the node.", "connections", 1),
+    "node_connections": (
+        "Publishers and viewers that are connected to the node; whoever is being moved is to two of them.",
+        "connections",
+        1,
+    ),
     "node_connections_limit": ("Connections the node takes at most.", "capacity", 1),
     "node_egress_bytes_per_second": ("What the node sends.", "egress_bps", 8),
     "node_ingress_bytes_per_second": ("What the node receives.", "ingress_bps", 8),

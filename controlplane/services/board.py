@@ -7,7 +7,7 @@ on it is decided here. Ages are measured on the monotonic clock.
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -93,6 +93,9 @@ class Board:
     _kept: dict[str, None] = field(default_factory=dict)  # sessions that are reserved, and nobody's yet
     _moving: dict[str, None] = field(default_factory=dict)  # sessions whose viewers have both, oldest first
     _parties: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)  # channel, party -> on nodes
+    _moved: Counter[str] = field(
+        default_factory=Counter
+    )  # channel -> sessions that somebody is moved to, or was
 
     # what books puts here after a commit
 
@@ -137,6 +140,7 @@ class Board:
             else:
                 self._kept.pop(session.id, None)
             if session.moved_from is not None:
+                self._moved[session.channel] += new
                 self._successors[session.moved_from] = session.id
                 if session.moved_from in self.sessions:
                     self._moving[session.moved_from] = None
@@ -154,6 +158,10 @@ class Board:
         if session.moved_from is not None and self._successors.get(session.moved_from) == session.id:
             del self._successors[session.moved_from]
             self._moving.pop(session.moved_from, None)
+        if session.moved_from is not None and known is not None:
+            self._moved[session.channel] -= 1
+            if not self._moved[session.channel]:
+                del self._moved[session.channel]
         if session.party is not None and known is not None:
             on_nodes = self._parties[session.channel, session.party]
             on_nodes[session.node] -= 1
@@ -253,8 +261,51 @@ class Board:
         """WHEP sessions in all, those included that have not connected yet."""
         return sum(len(sessions) for sessions in self._watching.values())
 
+    def watchers(self, channel: str | None = None) -> int:
+        """Viewers of a channel, or all, by their rows, whether they have connected yet or not; whoever is
+        being moved counts once."""
+        rows = self.sessions_watching() if channel is None else len(self._watching.get(channel, ()))
+        return rows - sum(1 for it in self._second_sessions() if channel in (None, it.channel))
+
+    def is_second(self, session: Session) -> bool:
+        """Whether its viewer has another one, which it is moved from, or nobody has come to it."""
+        return session.move_until is not None or session.moved_from in self.sessions
+
+    def _second_sessions(self) -> list[Session]:
+        """As in `is_second`."""
+        found = dict(self._kept)
+        found.update((self._successors[old], None) for old in self._moving)
+        return [self.sessions[name] for name in found]
+
     def viewers(self, channel: str) -> int:
-        """Who watches a channel, as the edges count them: whoever has no connection does not."""
+        """Who watches a channel, as the edges count them: whoever has no connection does not, and whoever is
+        being moved, and has two for a moment, counts once."""
+        counted = self._connected_to(channel)
+        if not self._moved[channel]:
+            return counted
+        return counted - min(self._moved[channel], max(0, counted - self.watchers(channel)))
+
+    def connections(self, nodes: Sequence[str]) -> int:
+        """Publishers and viewers of some nodes, as these count them. Who is moved from one of them to another
+        has two connections for a moment, and counts once.
+
+        As in `viewers`, what counts twice is what there is beyond the rows, and no more of it than there are
+        moves: a report is up to a second old, and so may be the rows of other managers.
+        """
+        counted = sum(report.connections for it in nodes if (report := self.report_of(it)) is not None)
+        if not self._moved:
+            return counted
+        within = set(nodes)
+        rows = sum(self.seats_on(it) for it in nodes)
+        for new in self._second_sessions():
+            old = self.sessions.get(new.moved_from or "")
+            if new.node in within and (
+                new.move_until is not None or (old is not None and old.node in within)
+            ):
+                rows -= 1
+        return counted - min(self._moved.total(), max(0, counted - rows))
+
+    def _connected_to(self, channel: str) -> int:
         return sum(
             said.viewers
             for node in self.reporting()

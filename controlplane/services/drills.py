@@ -176,7 +176,9 @@ class Drills:
     def _of_node(self, kind: DrillKind, node: Node) -> Blast:
         board = self._board
         sessions = board.sessions_on(node.id)
-        watched = Counter(it.channel for it in sessions if it.kind is SessionKind.WHEP)
+        watched = Counter(
+            it.channel for it in sessions if it.kind is SessionKind.WHEP and not board.is_second(it)
+        )
         published = {it.channel for it in sessions if it.kind is SessionKind.WHIP}
         others = sorted(
             (
@@ -190,7 +192,7 @@ class Drills:
         if kind is DrillKind.KILL_EDGE:
             channels, number = dict(watched), sum(watched.values())
         else:
-            channels, number = {it: len(board.watching(it)) for it in published}, len(published)
+            channels, number = {it: board.watchers(it) for it in published}, len(published)
         return Blast(
             viewers=sum(watched.values()),
             publishers=len(published),
@@ -204,9 +206,9 @@ class Drills:
 
     def _of_manager(self) -> Blast:
         board = self._board
-        channels = {it: len(board.watching(it)) for it in board.streams}
+        channels = {it: board.watchers(it) for it in board.streams}
         return Blast(
-            viewers=board.sessions_watching(),
+            viewers=board.watchers(),
             publishers=sum(1 for it in board.sessions.values() if it.kind is SessionKind.WHIP),
             channels=rules.struck(channels, self._live()),
         )

@@ -58,6 +58,18 @@ class Events:
         now = self._clock.now()
         return [(it, max(it.expected, came)) for it, came in self._due if it.is_due(now)]
 
+    async def during(self, start: float, end: float) -> list[tuple[Event, int]]:
+        """What was known of in a time that has passed, whether it was on, to come, or cancelled meanwhile.
+
+        Each with its crowd as it was said last: what is over is not edited. Raises StoreBusy.
+        """
+        rows = await self._books.store.read(lambda tx: tx.events(start))
+        events = [
+            it for it in rows if it.created_at < end and (it.cancelled_at is None or it.cancelled_at > start)
+        ]
+        counts = await self.registrations.count([it.id for it in events])
+        return [(it, max(it.expected, counts.get(it.id, 0))) for it in events]
+
     # what changes them
 
     async def add(self, asked: EventRequest, actor: str) -> EventView:

@@ -31,6 +31,18 @@ class Expecting:
         """What each event that is not over brings to the group."""
         return [self.one(event, crowd, group, policy) for event, crowd in self._events.due()]
 
+    async def during(self, group: Group, policy: Policy, start: float, end: float) -> list[Expected]:
+        """What events brought to the group in a time that has passed, as far as was known then.
+
+        The group is as it is now. Raises StoreBusy.
+        """
+        return [
+            self.one(event, crowd, group, policy).model_copy(
+                update={"known_from": event.created_at, "known_until": event.cancelled_at}
+            )
+            for event, crowd in await self._events.during(start, end)
+        ]
+
     def one(self, event: Event, crowd: int, group: Group, policy: Policy) -> Expected:
         share = self._share(crowd, group)
         return Expected(

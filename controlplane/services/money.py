@@ -23,6 +23,8 @@ import structlog
 from controlplane.config import BudgetConfig, FleetConfig, PricesConfig
 from controlplane.domain.money.model import GB, HOUR_MS, TB, Budget, HourUsed, Prices, Used
 from controlplane.domain.money.rules import (
+    Running,
+    Takes,
     ahead,
     by_hours,
     day,
@@ -34,6 +36,7 @@ from controlplane.domain.money.rules import (
     months,
     node_cost,
     room,
+    takes,
     total,
 )
 from controlplane.domain.nodes.model import Node
@@ -394,6 +397,21 @@ class Money:
                 f"If as many nodes run ({nodes}) and as much is sent as now until {what}: "
                 f"{money(nodes_cost, self.prices.sign)} for nodes and {beyond} for egress are to come."
             ),
+        )
+
+    def takes(self, starts: float, ends: float, *, nodes: int, egress_s: int) -> Takes:
+        """What an event costs that is not over: so many nodes run while it is on, and so many bytes a second
+        are sent; until then all stays as it is now."""
+        spent, sent = self._spent()
+        return takes(
+            self._clock.now(),
+            starts,
+            ends,
+            before=Running(len(self._paid_for()), self._egress_s()),
+            during=Running(nodes, egress_s),
+            spent=spent,
+            sent=sent,
+            prices=self.prices,
         )
 
     def _event_forecast(self, event: Planned, so_far: Decimal, now: float) -> Forecast:

@@ -3,9 +3,8 @@
 A viewer is not among it: whoever asks sends one, through the door that viewers come through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from decimal import Decimal
 
 from controlplane.config import IceServer
 from controlplane.domain.events.model import Event
@@ -17,6 +16,7 @@ from controlplane.domain.events.preflight import (
     is_go,
     nodes_check,
     publisher_check,
+    stage_budget_check,
     unset,
 )
 from controlplane.domain.fleet.prestage import asked_for
@@ -28,6 +28,7 @@ from controlplane.services.books import Books, Change
 from controlplane.services.events import Events
 from controlplane.services.expecting import Expecting
 from controlplane.services.fleet import Fleet
+from controlplane.services.money import Money
 from controlplane.services.scaling import Scaling
 from controlplane.wire.events import CheckView, EventView, PreflightView
 from controlplane.wire.nodes import NodeState, Role
@@ -44,9 +45,8 @@ class Preflight:
         bitrates: Bitrates,
         ice_servers: Sequence[IceServer],
         *,
-        node_price: Decimal,
+        money: Money,
     ) -> None:
-        """`node_price` in dollars an hour."""
         self._books = books
         self._board = books.board
         self._clock = books.clock
@@ -56,7 +56,7 @@ class Preflight:
         self._expecting = expecting
         self._bitrates = bitrates
         self._turn = any(it.url.startswith("turn") for it in ice_servers)
-        self._price = node_price
+        self._money = money
 
     async def check(self, name: str) -> PreflightView:
         """Raises NotFound, Conflict (several are meant), StoreBusy where not even reading is possible."""
@@ -75,7 +75,8 @@ class Preflight:
                 event, now, None if stream is None else stream.state.value, self._bitrates.of(event.channel)
             ),
             database,
-            *(budget_check(crew, event) for crew in crews),
+            *(budget_check(crew, event, self._money.budget) for crew in crews),
+            *self._stage_budget(crews, event, view.crowd, now),
             *self._unset(),
         ]
         regions = sorted({group.region for group in groups if group.role is Role.EDGE})
@@ -132,8 +133,39 @@ class Preflight:
             stopped=self._fleet.stopped_by_faults(group),
             most=policy.max if group.policy is not None else None,
             launch_words=launch.words(),
-            price=self._price,
+            least=group.desired if group.policy is None else policy.min,
+            price=self._money.prices.node_hour,
+            sign=self._money.prices.sign,
             cap=None if group.policy is None else group.policy.spend_cap,
+        )
+
+    def _stage_budget(
+        self, crews: Sequence[Crew], event: Event, crowd: int, now: float
+    ) -> Iterator[CheckView]:
+        """Nothing about an event that is over."""
+        if not event.is_due(now):
+            return
+        together = [(event, crowd)] + [
+            (it, people)
+            for it, people in self._events.due()
+            if it.id != event.id and it.starts_at <= event.starts_at < it.ends_at
+        ]
+        mbps = sum(self._expecting.mbps(it) * people for it, people in together)
+        takes = self._money.takes(
+            event.starts_at,
+            event.ends_at,
+            nodes=sum(max(it.needed, it.least) for it in crews),
+            egress_s=int(mbps * 125_000),
+        )
+        due = [it for it in crews if it.asked_at is not None and it.asked_at <= now]
+        lacking = sum(max(0, it.needed - it.serving - it.coming) for it in due)
+        room, why = self._money.room(sum(self._scaling.lacking(it) for it in self._board.groups.values()))
+        yield stage_budget_check(
+            takes,
+            self._money.budget,
+            event,
+            sign=self._money.prices.sign,
+            held=why if room is not None and room < lacking else "",
         )
 
     @staticmethod

@@ -412,6 +412,10 @@ class Scaling:
         policy = self.usual(group).model_copy(update={"unit": Unit.CONNECTIONS.value})
         return [it.model_copy(update={"load": None}) for it in self._expecting.of(group, policy)]
 
+    async def expected_during(self, group: Group, policy: Policy, start: float, end: float) -> list[Expected]:
+        """What they brought to it in a time that has passed, in the policy's unit. Raises StoreBusy."""
+        return await self._expecting.during(group, policy, start, end)
+
 
 def merged(before: Policy, changes: Policy) -> Policy:
     """What of `changes` was said (its fields that are set) is changed; so also within what is prestaged."""

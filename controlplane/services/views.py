@@ -20,7 +20,7 @@ from controlplane.wire.api import (
     Snapshot,
     StreamDetail,
 )
-from controlplane.wire.nodes import NodeReport, NodeState, Role
+from controlplane.wire.nodes import NodeReport, NodeState
 
 LATENCY_KEPT_S = 10.0  # a post is part of the figure for this long after the newest one
 
@@ -129,7 +129,7 @@ class Views:
             region=group.region,
             desired=group.desired,
             in_service=sum(1 for node, _ in pairs if node.state is NodeState.IN_SERVICE),
-            connections=sum(report.connections for report in known),
+            connections=self._board.connections([node.id for node, _ in pairs]),
             capacity=sum(node.capacity for node, _ in pairs if node.state is NodeState.IN_SERVICE),
             egress_bps=sum(report.egress_bps for report in known) if known or not pairs else None,
         )
@@ -184,15 +184,13 @@ class Views:
     def history_now(self) -> list[HistoryPoint]:
         """One point a role, of this moment."""
         at = self._clock.now()
-        totals: dict[Role, tuple[int, int]] = {}
-        for group in self._board.groups.values():
-            view = self.group(group)
-            connections, capacity = totals.get(group.role, (0, 0))
-            totals[group.role] = (connections + view.connections, capacity + view.capacity)
-        return [
-            HistoryPoint(at=at, role=role, connections=connections, capacity=capacity)
-            for role, (connections, capacity) in sorted(totals.items())
-        ]
+        points = []
+        for role in sorted({group.role for group in self._board.groups.values()}):
+            nodes = [it for it in self._board.reporting() if it.role is role]
+            capacity = sum(it.capacity for it in nodes if it.state is NodeState.IN_SERVICE)
+            connections = self._board.connections([it.id for it in nodes])
+            points.append(HistoryPoint(at=at, role=role, connections=connections, capacity=capacity))
+        return points
 
     def snapshot(self) -> Snapshot:
         return Snapshot(

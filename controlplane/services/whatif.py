@@ -35,7 +35,7 @@ class Rehearsing:
 
     async def what_if(self, group_id: str, question: WhatIf, now: float) -> WhatIfView:
         """Raises NotFound, BadRequest for a crowd or policy with faults and where nothing is recorded,
-        TooMany, Unavailable."""
+        TooMany, Unavailable, StoreBusy."""
         _check(question)
         group = self._scaling.group(group_id)
         policies = [] if group.policy is None else [group.policy]
@@ -47,16 +47,19 @@ class Rehearsing:
         boot_s = self._scaling.launch_time(group).seconds if question.boot_s is None else question.boot_s
         if question.crowd is not None:
             policies = [it.model_copy(update={"unit": Unit.CONNECTIONS.value}) for it in policies]
+        past = await self._past(group, question, now)
         told = WhatIfQuestion(
             policies=policies,
             crowd=question.crowd or [],
-            past=await self._past(group, question, now),
+            past=past,
             today=group.policy is not None,
             party=question.party,
             boot_s=boot_s,
             price=self._price,
             began=now if question.began is None else question.began,
-            expected=self._scaling.crowds(group),
+            expected=[self._scaling.crowds(group)] * len(policies)
+            if past is None
+            else [await self._scaling.expected_during(group, it, past.start, past.end) for it in policies],
         )
         tried = await self._ask(self._simulator.simulate(told))
         return WhatIfView(

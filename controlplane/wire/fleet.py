@@ -135,6 +135,12 @@ class Expected(Message):
     crowd: int  # people who will watch
     load: Exact | None = None  # in the unit of the group's policy; None: as many as there are people
     zone: str = "UTC"
+    known_from: float | None = None  # nobody knew of it before; None: it was known all the time
+    known_until: float | None = None  # then it was cancelled
+
+    def known_at(self, now: float) -> bool:
+        since, until = self.known_from, self.known_until
+        return (since is None or since <= now) and (until is None or now < until)
 
     @property
     def weight(self) -> Decimal:
@@ -238,7 +244,7 @@ class WhatIfQuestion(Message):
     boot_s: float
     price: float
     began: float
-    expected: list[Expected] = []
+    expected: list[list[Expected]]  # for each policy
 
 
 NOTHING_RECORDED = 3  # the exit code with which it answers a Problem, for want of a history

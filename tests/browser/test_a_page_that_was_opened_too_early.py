@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.chromium import OpenPage, WatchPage
 from tests.support.figures import Figure
+from tests.support.show import viewers
 from tests.support.stage import Stage
 from tests.support.wait import wait_for
 
@@ -28,12 +29,8 @@ async def test_it_waits_and_plays_each_show_by_itself(
     for shows in (1, 2):
         stage.publish_test("main")
         await reaches(watch, "playing", 5)
-        assert stage.json("streams")[0]["state"] == "live"
-
-        async def counted() -> bool:
-            return [stream["viewers"] for stream in stage.json("streams")] == [1]
-
-        await wait_for(counted, 5, "the viewer is counted")
+        assert stage.get("streams")[0]["state"] == "live"
+        await wait_for(lambda: viewers(stage) == [1], 5, "the viewer is counted")
         facts = await watch.facts()
         assert facts["sessions"] == shows
         stage.stop("main")

@@ -5,6 +5,7 @@ import functools
 import socket
 import sqlite3
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
@@ -220,3 +221,24 @@ async def running(
                 if own and nodes is None:
                     for fake in list(fakes.values()):
                         await asyncio.to_thread(fake.stop)
+
+
+@contextmanager
+def on_thread(folder: Path) -> Iterator[str]:
+    """A manager without nodes, on a thread of its own: whoever asks has this one. Its URL."""
+    ready, ending, urls = threading.Event(), threading.Event(), []
+
+    async def serve() -> None:
+        async with running(folder, launches=False) as show:
+            urls.append(show.url)
+            ready.set()
+            await asyncio.to_thread(ending.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield urls[0]
+    finally:
+        ending.set()
+        thread.join(20)

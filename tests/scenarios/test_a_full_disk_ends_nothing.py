@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.need import need, need_root
+from tests.support.show import in_service
 from tests.support.stage import Stage, _end_by_force
 from tests.support.wait import wait_until
 
@@ -40,7 +41,7 @@ def fill(path: Path) -> None:
 
 
 def live(stage: Stage, channel: str) -> bool:
-    streams = stage.json("streams")
+    streams = stage.get("streams")
     return any(s["channel"] == channel and s["state"] == "live" and s["bitrate_bps"] for s in streams)
 
 
@@ -73,7 +74,7 @@ def test_the_disk_of_the_home_fills_up_and_is_freed_again() -> None:
             (disk / "filling").unlink()
             assert stage.json("fleet", "add", "edge")["state"] == "requested"
             wait_until(
-                lambda: sum(node["state"] == "in_service" for node in stage.json("nodes")) == 3,
+                lambda: in_service(stage) == ["edge", "edge", "origin"],
                 PATIENCE_S,
                 "the new edge serves",
             )

@@ -61,6 +61,27 @@ def test_nodes_that_never_serve_are_told_and_not_waited_for(home: Stage) -> None
     assert "showcaller logs" in words
 
 
+@pytest.mark.stage
+def test_a_budget_that_is_spent_is_told_and_an_edge_is_added_all_the_same(home: Stage) -> None:
+    settings = home.home / "config" / "manager.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[budget]\nper_hour = 0.04\n")  # of $0.031 a node: for the origin alone
+    try:
+        done = home.run("stage", "up", "--port", "0", timeout=PATIENCE_S, check=False)
+        assert done.returncode == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        assert (
+            "there is no edge, and nothing more is launched: 1 node and the egress are $0.031 an hour, and "
+            "one more would be over the budget of $0.04. Raise [budget] in the manager's" in done.stderr
+        )
+        assert "showcaller fleet add ROLE --over-budget" in done.stderr
+        home.run("fleet", "add", "edge", "--over-budget")
+        home.up()
+    finally:
+        home.down()
+    home.leaves_nothing()
+
+
 def test_addresses_and_homes_that_cannot_be(home: Stage, tmp_path: Path) -> None:
     assert "'bogus' is not the IP address of a machine" in refused(home, "--announce", "bogus", code=2)
     assert "not an address of this machine" in refused(home, "--listen", "203.0.113.9")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.chromium import OpenPage
 from tests.support.pictures import record, seen
-from tests.support.show import PATIENCE_S, node_state, plays_on
+from tests.support.show import PATIENCE_S, node_state, plays_on, viewers
 from tests.support.stage import Stage, command_line, environment
 from tests.support.wait import wait_for
 
@@ -34,7 +34,7 @@ async def test_nobody_sees_that_his_edge_goes(stage: Stage, watch_page: OpenPage
         page = await watch_page(f"{stage.watch}/main")
         await plays_on(page, "opening the page")
         everybody = VIEWERS + 1
-        await wait_for(lambda: stage.json("streams")[0]["viewers"] == everybody, PATIENCE_S, "all watch")
+        await wait_for(lambda: viewers(stage) == [everybody], PATIENCE_S, "all watch")
         stage.json("fleet", "add", "edge", "--wait")
         await record(page.page)
         done = stage.run("fleet", "drain", "edge-1", "--deadline", "60s", "--yes", "--wait")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.chromium import OpenPage
-from tests.support.show import PATIENCE_S, mark, never_reloaded, node_state, plays_on
+from tests.support.show import PATIENCE_S, mark, never_reloaded, node_state, plays_on, viewers
 from tests.support.stage import Stage
 from tests.support.wait import wait_for
 
@@ -34,8 +34,7 @@ async def test_a_new_viewer_lands_on_an_added_edge_and_a_drain_moves_the_others_
     assert await never_reloaded(first)
     assert "reconnecting" not in [state for state, _ in await first.history()], "the move was seen"
     assert (await second.facts())["sessions"] == 1
-    (stream,) = stage.json("streams")
-    assert stream["viewers"] == 2
+    assert viewers(stage) == [2]
 
 
 async def test_the_only_edge_is_drained_under_its_viewer_who_waits_for_the_next(

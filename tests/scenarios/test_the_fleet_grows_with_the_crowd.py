@@ -45,7 +45,7 @@ def test_an_edge_comes_with_the_crowd_and_goes_with_it(stage: Stage) -> None:
         crowd.wait(20)
 
     def shrunk() -> bool:
-        (edge,) = [group for group in stage.json("fleet", "groups") if group["id"] == "edge@local"]
+        (edge,) = [group for group in stage.get("groups") if group["id"] == "edge@local"]
         return (edge["desired"], edge["in_service"]) == (1, 1)
 
     wait_until(shrunk, 30)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.support.show import nodes, viewers
 from tests.support.stage import Stage
 from tests.support.wait import wait_until
 
@@ -22,9 +23,8 @@ def test_viewers_who_vanish_are_counted_out(stage: Stage) -> None:
     )
 
     def counted() -> tuple[int, int]:
-        (edge,) = [node for node in stage.json("nodes") if node["role"] == "edge"]
-        (stream,) = stage.json("streams")
-        return stream["viewers"], edge["connections"]
+        (watching,) = viewers(stage)
+        return watching, nodes(stage)["edge-1"]["connections"]
 
     try:
         wait_until(lambda: counted() == (1, 1), 20, "the viewer is counted")

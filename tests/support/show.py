@@ -2,6 +2,9 @@
 
 import os
 import signal
+from typing import Any
+
+import httpx
 
 from controlplane.wire.processes import ProcessRecord, alive
 from tests.support.chromium import WatchPage
@@ -30,14 +33,31 @@ async def plays_on(watch: WatchPage, what: str) -> None:
     await wait_for(more, PATIENCE_S, f"the page plays on after {what}")
 
 
+# These ask the API, and not a command: a command takes a second to begin, and they are asked again and again.
+
+
+def nodes(stage: Stage) -> dict[str, dict[str, Any]]:
+    """By name; none while the stream manager does not answer."""
+    try:
+        return {str(node["id"]): node for node in stage.get("nodes")}
+    except httpx.TransportError:
+        return {}
+
+
 def in_service(stage: Stage) -> list[str]:
     """The roles of the nodes in service, sorted."""
-    return sorted(node["role"] for node in stage.json("nodes") if node["state"] == "in_service")
+    return sorted(node["role"] for node in nodes(stage).values() if node["state"] == "in_service")
 
 
 def node_state(stage: Stage, node: str) -> str:
     """The state of a node; "gone" when it is not listed any more."""
-    return next((str(row["state"]) for row in stage.json("nodes") if row["id"] == node), "gone")
+    found = {str(it["id"]): str(it["state"]) for it in stage.get("nodes")}
+    return found.get(node, "gone")
+
+
+def viewers(stage: Stage) -> list[int]:
+    """Of each stream that is on air."""
+    return [stream["viewers"] for stream in stage.get("streams")]
 
 
 async def mark(watch: WatchPage) -> None:

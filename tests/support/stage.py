@@ -107,6 +107,7 @@ class Stage:
             trust_env=False,
         )
         answer.raise_for_status()
+        self.look()
         return answer.json()
 
     def down(self) -> None:

@@ -40,12 +40,16 @@ class NodesKeepEnding(StageError):
     """The stream manager has given up launching nodes for a while."""
 
 
+class HeldByBudget(StageError):
+    """The stream manager launches nothing more: the budget of the stage is not there for it."""
+
+
 async def up(options: StageOptions, *, report: Report = silent, timeout_s: float = 60.0) -> StageView:
     """Make sure the stage runs, and return when one origin and one edge are in service.
 
     Idempotent: a stage that is up already is left as it is; a stage whose supervisor has died gets a new one,
     which adopts what lives. Raises StageError (with the last lines of the log that explains it) when it does
-    not come up, and TimedOut when it takes longer than `timeout_s`.
+    not come up, HeldByBudget when nothing may be launched, TimedOut when it takes longer than `timeout_s`.
     """
     require_linux()
     deadline = time.monotonic() + timeout_s
@@ -401,11 +405,20 @@ def _supervisor_ended(home: Home) -> StageError:
 
 
 async def _check_launches(client: Client, home: Home, role: Role) -> None:
-    """None of a role is there: NodesKeepEnding when the manager has stopped launching them."""
+    """None of a role is there: NodesKeepEnding when the manager has stopped launching them, HeldByBudget when
+    it may not launch any.
+
+    The latter leaves the manager running: what the stage costs can be looked at, and a node be added all the
+    same.
+    """
     try:
-        entries = await client.journal(limit=50)
+        entries, now = await client.journal(limit=50), await client.snapshot()
     except ApiError:
         return
+    # the warning is no younger than the nodes beside it: it may be there because of one that has just begun
+    if now.money is not None and now.money.warning and not any(node.role == role for node in now.nodes):
+        held, _, remedy = now.money.warning.partition(". ")
+        raise HeldByBudget(f"there is no {role}, and {held[:1].lower()}{held[1:]}", remedy)
     of_role = [entry for entry in entries if entry.subject.startswith(f"{role} ")]
     if not of_role or of_role[-1].kind != "fleet.stopped":
         return

@@ -3,7 +3,7 @@
 All ages are counted on the manager's clock (`now`), so a console whose clock is wrong shows right ages.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from console.core.live import Link, LinkState
@@ -102,18 +102,27 @@ class View:
         return [role for role in (Role.ORIGIN, Role.TRANSCODER, Role.EDGE) if role in present]
 
     def load(self, role: Role | None = None) -> Load:
-        """Of one role, or of all nodes. A draining node's viewers count, its room does not."""
+        """Of one role, or of all nodes. A draining node's viewers count, its room does not; who is moved off
+        it has two connections for a moment and counts once, as the groups count."""
         nodes = [n for n in self.state.nodes.values() if role is None or n.role == role]
         serving = [n for n in nodes if n.state in SERVING]
         egress = [n.egress_bps for n in serving if n.egress_bps is not None]
         return Load(
-            connections=sum(n.connections or 0 for n in serving),
+            connections=self._connections(role, serving),
             capacity=sum(n.capacity for n in serving if n.state != NodeState.DRAINING),
             egress_bps=sum(egress) if egress else None,
             loss=mean_loss(serving),
             in_service=sum(n.state == NodeState.IN_SERVICE for n in nodes),
             coming=sum(n.state in COMING for n in nodes),
             draining=sum(n.state == NodeState.DRAINING for n in nodes),
+        )
+
+    def _connections(self, role: Role | None, serving: Sequence[NodeDetail]) -> int:
+        counted = sum(n.connections or 0 for n in serving)
+        if not any(n.drain is not None and n.drain.moving for n in serving):
+            return counted
+        return min(
+            counted, sum(g.connections for (r, _), g in self.state.groups.items() if role in (None, r))
         )
 
     def loss_to_viewers(self, stream: StreamDetail) -> float | None:

@@ -1,6 +1,10 @@
-"""A write in line, on whatever database: what it is to do, whom to tell, and how it ended."""
+"""The line that writes wait in, on whatever database: what each is to do, whom to tell, and how it ended.
+
+One task runs while somebody is in line, and takes those at its head into one transaction after the other.
+"""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -36,3 +40,32 @@ class Waiting(Generic[T]):
     def fail(self, error: BaseException) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
+
+
+W = TypeVar("W", bound=Waiting[Any])
+
+
+class Line(Generic[W]):
+    def __init__(self, kind: Callable[..., W], transaction: Callable[[], Awaitable[None]]) -> None:
+        """`kind` makes one who waits; `transaction` takes some from the head of the line, at least one, and
+        tells each of them how it ended."""
+        self.waiting: deque[W] = deque()
+        self.runner: asyncio.Task[None] | None = None
+        self._kind = kind
+        self._transaction = transaction
+
+    async def write(self, work: Work[T], after: Callable[[T], None] | None, first: bool) -> T:
+        """Wait until it was done, and committed. As ports.store.Store.write."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        self.waiting.append(self._kind(work, after, first, loop.time(), answer))
+        if self.runner is None:
+            self.runner = loop.create_task(self._run(), name="store")
+        return await answer
+
+    async def _run(self) -> None:
+        try:
+            while self.waiting:
+                await self._transaction()
+        finally:
+            self.runner = None

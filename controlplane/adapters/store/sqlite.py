@@ -27,7 +27,6 @@ import functools
 import sqlite3
 import time
 import types
-from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -38,7 +37,7 @@ from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from controlplane.adapters.store.line import Waiting
+from controlplane.adapters.store.line import Line, Waiting
 from controlplane.adapters.store.sql import SqlTransaction
 from controlplane.ports.store import StoreBusy, StoreFull
 
@@ -162,8 +161,7 @@ class SqliteStore:
         self._thread = _Thread()
         self._writer: _Direct | None = None
         self._reader: _Direct | None = None
-        self._line: deque[_Waiting[Any]] = deque()
-        self._runner: asyncio.Task[None] | None = None
+        self._line: Line[_Waiting[Any]] = Line(_Waiting, self._transaction)
         self._closed = False
 
     async def read(self, work: Callable[[SqlTransaction], Awaitable[T]]) -> T:
@@ -191,19 +189,14 @@ class SqliteStore:
         first: bool = False,
     ) -> T:
         self._check_open()
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
-        self._line.append(_Waiting(work, after, first, loop.time(), answer))
-        if self._runner is None:
-            self._runner = loop.create_task(self._run(), name="store")
-        return await answer
+        return await self._line.write(work, after, first)
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._runner is not None:
-            await asyncio.wait({self._runner})  # whoever is in line has his turn
+        if self._line.runner is not None:
+            await asyncio.wait({self._line.runner})  # whoever is in line has his turn
         await self._thread.run(int)  # and whoever is just opening it has done so
         await self._disconnect()
         self._thread.end()
@@ -245,13 +238,6 @@ class SqliteStore:
 
     # the line
 
-    async def _run(self) -> None:
-        try:
-            while self._line:
-                await self._transaction()
-        finally:
-            self._runner = None
-
     async def _transaction(self) -> None:
         """Those at the head of the line, in one transaction."""
         taken: list[_Waiting[Any]] = []
@@ -266,8 +252,8 @@ class SqliteStore:
                 self._writer.raw.execute("ROLLBACK")
         except Exception as error:  # whatever it is: they wait for an answer
             if not taken:  # it could not even begin: what is true of the first is true of all
-                taken.extend(self._line)
-                self._line.clear()
+                taken.extend(self._line.waiting)
+                self._line.waiting.clear()
             try:
                 await self._undo()
             finally:
@@ -296,16 +282,18 @@ class SqliteStore:
                 if _code(error) not in _BUSY:
                     raise
                 now = loop.time()
-                while self._line and now - max(began, self._line[0].since) >= self._busy_s:
-                    self._line.popleft().fail(error)
-                if not self._line:
+                while self._line.waiting and now - max(began, self._line.waiting[0].since) >= self._busy_s:
+                    self._line.waiting.popleft().fail(error)
+                if not self._line.waiting:
                     return False
             await asyncio.sleep(_pause(tries))
             tries += 1
 
     async def _perform(self, writer: _Direct, taken: list[_Waiting[Any]]) -> None:
-        while self._line and (not taken or not self._line[0].first) and writer.ran < STATEMENTS:
-            waiting = self._line.popleft()
+        while (
+            self._line.waiting and (not taken or not self._line.waiting[0].first) and writer.ran < STATEMENTS
+        ):
+            waiting = self._line.waiting.popleft()
             taken.append(waiting)
             writer.raw.execute("SAVEPOINT work")
             await _drive(waiting, writer)

@@ -6,19 +6,23 @@ or is not due yet. Only red is a no-go.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, Decimal
 from statistics import median
 from zoneinfo import ZoneInfo
 
 from controlplane.domain.events.model import Event
 from controlplane.domain.events.times import place, spoken
+from controlplane.domain.money.model import Budget
+from controlplane.domain.money.rules import Takes
 from controlplane.wire.events import CheckView, EventState, Verdict
+from controlplane.wire.money import money
 
 SOON_S = 300.0  # before the start: from then on the broadcast has to be on air
 SAMPLES = 3  # of a bitrate, a second apart: fewer say nothing
 LOWEST, HIGHEST = 0.5, 2.0  # of the median: a bitrate within is steady
 QUICK_S, SLOW_S = 0.25, 1.0  # a write of the database
+STAGE = "the stage"  # the subject of a line that is about all of its groups
 
 GREEN, AMBER, RED = Verdict.GREEN, Verdict.AMBER, Verdict.RED
 
@@ -40,8 +44,10 @@ class Crew:
     stopped: bool = False  # so many failed that none are launched
     most: int | None = None
     launch_words: str = ""
-    price: Decimal = Decimal(0)  # of a node, dollars an hour
-    cap: Decimal | None = None  # dollars an hour
+    least: int = 0  # that run in any case
+    price: Decimal = Decimal(0)  # of a node, an hour
+    sign: str = "$"  # of the currency
+    cap: Decimal | None = None  # an hour
 
     def nodes(self, number: int) -> str:
         return f"{number:,} {self.role}{'' if number == 1 else 's'}"
@@ -105,18 +111,63 @@ def nodes_check(crew: Crew, event: Event, now: float) -> CheckView:
     return _red("nodes", crew.group, f"{by}, after the start", _later(event))
 
 
-def budget_check(crew: Crew, event: Event) -> CheckView:
-    """Whether the policy's cap pays for what the crowd needs."""
+def budget_check(crew: Crew, event: Event, budget: Budget) -> CheckView:
+    """Whether the policy's cap pays for what the crowd needs. What it may cost without one, `budget` says."""
     an_hour = crew.price * crew.needed
     whole = an_hour * Decimal(event.ends_at - event.starts_at) / 3600
-    cost = f"{crew.nodes(crew.needed)} at ${crew.price:g} cost ${an_hour:,.2f} an hour, ${whole:,.2f} in all"
+    price, hourly, all_of_it = (money(it, crew.sign) for it in (crew.price, an_hour, whole))
+    cost = f"{crew.nodes(crew.needed)} at {price} cost {hourly} an hour, {all_of_it} in all"
     change = f"showcaller fleet policy set {crew.group} --spend-cap"
     if crew.cap is None:
+        if budget.is_set:
+            return _green("budget", crew.group, f"{cost}; no spend cap is set beside the stage's budget")
         return _amber("budget", crew.group, f"{cost}; no spend cap is set", f"{change} DOLLARS")
+    cap = money(crew.cap, crew.sign)
     if an_hour > crew.cap:
-        short = f"{cost}: over the cap of ${crew.cap:,.2f} an hour"
+        short = f"{cost}: over the cap of {cap} an hour"
         return _red("budget", crew.group, short, f"{change} {an_hour.quantize(Decimal('0.01')) + 1}")
-    return _green("budget", crew.group, f"{cost}, within the cap of ${crew.cap:,.2f} an hour")
+    return _green("budget", crew.group, f"{cost}, within the cap of {cap} an hour")
+
+
+def stage_budget_check(takes: Takes, budget: Budget, event: Event, *, sign: str, held: str = "") -> CheckView:
+    """Whether the budget of the stage pays for the nodes and the egress of an event that is not over.
+
+    `held`: why nodes that have to be launched now cannot be, by the budget; empty: they can.
+    """
+    an_hour, whole = money(takes.hour, sign), money(takes.whole, sign)
+    cost = f"nodes and egress cost up to {an_hour} an hour, {whole} in all"
+    if not budget.is_set:
+        step = "[budget] per_hour and per_month in the manager's settings"
+        return _amber("budget", STAGE, f"{cost}; the stage has no budget", step)
+    within, over, raised = [], [], []
+    if budget.per_hour is not None:
+        limit = f"the budget of {money(budget.per_hour, sign)} an hour"
+        if takes.hour > budget.per_hour:
+            over.append(limit)
+            raised.append(f"per_hour to {_enough(takes.hour)}")
+        else:
+            within.append(limit)
+    if budget.per_month is not None:
+        for start, spent in takes.months:
+            name = f"{datetime.fromtimestamp(start, UTC):%B}"
+            limit = f"the {money(budget.per_month, sign)} of {name}, which comes to {money(spent, sign)}"
+            (over if spent > budget.per_month else within).append(limit)
+        if dear := [spent for _, spent in takes.months if spent > budget.per_month]:
+            raised.append(f"per_month to {_enough(max(dear))}")
+    if over:
+        step = f"raise [budget] {' and '.join(raised)} in the manager's settings, or make it smaller: "
+        step += f"showcaller event edit {event.name} --expected PEOPLE"
+        return _red("budget", STAGE, f"{cost}: over {' and '.join(over)}", step)
+    if held:
+        step = "raise [budget] in the manager's settings, or drain what is not needed: "
+        step += "showcaller fleet drain NODE"
+        return _red("budget", STAGE, f"{cost}, but nothing is launched now: {held}", step)
+    return _green("budget", STAGE, f"{cost}, within {' and '.join(within)}")
+
+
+def _enough(amount: Decimal) -> str:
+    """A number for the settings that `amount` is within."""
+    return f"{amount.quantize(Decimal('0.01'), ROUND_CEILING)}"
 
 
 def publisher_check(

@@ -6,8 +6,9 @@ What was counted up to one moment is never counted again: the next count begins 
 how often, or by how many lives of a manager, it is counted; the sum is the integral.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal
 
@@ -90,11 +91,68 @@ def ahead(
     """
     nodes_cost = egress = Decimal(0)
     for start, end in months(now, until):
-        nodes_cost += node_cost(int((end - start) * 1000) * nodes, prices)
-        coming = int((end - start) * egress_s)
-        egress += egress_cost(sent, coming, prices)
+        for_nodes, for_egress = _part(end - start, Running(nodes, egress_s), sent, prices)
+        nodes_cost += for_nodes
+        egress += for_egress
         sent = 0
     return nodes_cost, egress
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How much runs, and is sent."""
+
+    nodes: int
+    egress_s: int  # bytes a second
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """What an event costs, and what the months come to with it."""
+
+    hour: Decimal  # the dearest of it, whole
+    whole: Decimal  # from now, or from its start, to its end
+    months: tuple[tuple[int, Decimal], ...]  # each that it touches: its start, and what is spent by then
+
+
+def takes(
+    now: float,
+    starts: float,
+    ends: float,
+    *,
+    before: Running,
+    during: Running,
+    spent: Decimal,
+    sent: int,
+    prices: Prices,
+) -> Takes:
+    """What an event that is not over takes, where until its start all stays as it is (`before`).
+
+    `spent` and `sent` (bytes) are those of this month so far. Of a month that it touches for less than an
+    hour a whole one counts: a budget has to pay for the next hour before anything is launched (see `room`).
+    """
+    this = month(now)[0]
+    spents, sents = defaultdict(Decimal, {this: spent}), Counter({this: sent})
+    for start, end in months(now, starts):
+        name = month(start)[0]
+        spents[name] += sum(_part(end - start, before, sents[name], prices), Decimal(0))
+        sents[name] += int((end - start) * before.egress_s)
+    dearest = whole = Decimal(0)
+    by_month = []
+    for start, end in months(max(now, starts), ends):
+        name = month(start)[0]
+        last = sents[name] + int(max(0.0, end - start - 3600) * during.egress_s)
+        hour = sum(_part(3600, during, last, prices), Decimal(0))
+        cost = sum(_part(end - start, during, sents[name], prices), Decimal(0))
+        by_month.append((name, spents[name] + max(hour, cost)))
+        dearest, whole = max(dearest, hour), whole + cost
+    return Takes(dearest, whole, tuple(by_month))
+
+
+def _part(seconds: float, running: Running, sent: int, prices: Prices) -> tuple[Decimal, Decimal]:
+    """Nodes and egress, of a time within a month of which `sent` bytes went before."""
+    nodes = node_cost(int(seconds * 1000) * running.nodes, prices)
+    return nodes, egress_cost(sent, int(seconds * running.egress_s), prices)
 
 
 def room(

@@ -1,9 +1,7 @@
 """`showcaller event`: the commands as people type them, against a real manager in this process."""
 
-import asyncio
 import json
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,26 +9,14 @@ from typing import Any
 import pytest
 
 from console.cli.main import main
-from tests.controlplane.stage import OPERATOR, running
+from tests.controlplane.stage import OPERATOR, on_thread
 
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A manager without nodes, on a thread of its own: the commands have this one."""
-    ready, ending, urls = threading.Event(), threading.Event(), []
-
-    async def serve() -> None:
-        async with running(tmp_path_factory.mktemp("stage"), launches=False) as show:
-            urls.append(show.url)
-            ready.set()
-            await asyncio.to_thread(ending.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert ready.wait(20)
-    yield urls[0]
-    ending.set()
-    thread.join(20)
+    with on_thread(tmp_path_factory.mktemp("stage")) as url:
+        yield url
 
 
 class Events:

@@ -1,8 +1,6 @@
 """The API keeps its own documentation: schemathesis asks it all kinds of things, bounded and seeded."""
 
-import asyncio
 import re
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.controlplane.stage import AS_OPERATOR, Show, running
+from tests.controlplane.stage import AS_OPERATOR, Show, on_thread
 from tests.support.wait import wait_for
 
 CHECKS = [
@@ -37,20 +35,8 @@ def as_text(_context: Any, value: Any) -> bytes:
 @pytest.fixture(scope="module")
 def stage_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A manager without nodes, on a thread of its own: schemathesis asks from this one."""
-    ready, ending, urls = threading.Event(), threading.Event(), []
-
-    async def serve() -> None:
-        async with running(tmp_path_factory.mktemp("stage"), launches=False) as show:
-            urls.append(show.url)
-            ready.set()
-            await asyncio.to_thread(ending.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert ready.wait(20)
-    yield urls[0]
-    ending.set()
-    thread.join(20)
+    with on_thread(tmp_path_factory.mktemp("stage")) as url:
+        yield url
 
 
 def test_every_answer_is_as_documented(stage_url: str) -> None:

@@ -43,6 +43,7 @@ async def test_from_no_go_to_go(show: Show) -> None:
         "database": "green",
         "budget edge@local": "amber",
         "budget origin@local": "amber",
+        "budget the stage": "amber",
         "settings turn": "amber",
         "settings registrations": "amber",
     }
@@ -81,6 +82,25 @@ async def test_a_deaf_database_a_thin_budget_and_what_is_set_are_told(tmp_path: 
         assert line(view, "database")["says"] == "it cannot be written: database or disk is full"
         assert line(view, "budget edge@local")["verdict"] == "red"
         assert "settings turn" not in lines(view)
+
+
+async def test_the_budget_of_the_stage_has_to_pay_for_nodes_and_egress(tmp_path: Path) -> None:
+    config = settings(budget={"per_hour": 3.0, "per_month": 10_000}, prices={"egress_free_tb": 0})
+    async with running(tmp_path, config) as show:
+        await show.until({"edge-1": "in_service", "origin-1": "in_service"})
+        await add(show, start="+30s", expected=150)  # 303.75 GB an hour at 4.5 Mbps
+        found = line(await ask(show), "budget the stage")
+        assert found["verdict"] == "green", found
+        assert "cost up to $2.64 an hour" in found["says"], "two nodes, and 303.75 GB at $0.0085"
+        assert "within the budget of $3.00 an hour and the $10,000.00 of" in found["says"]
+        status, _ = await send(show, "PATCH", "/cup", expected=200)
+        assert status == 200
+        found = line(view := await ask(show), "budget the stage")
+        assert (found["verdict"], view["go"]) == ("red", False)
+        assert "over the budget of $3.00 an hour" in found["says"]
+        assert found["next"].startswith("raise [budget] per_hour to 3.51 in the manager's settings")
+        await send(show, "POST", "/cup/cancel")
+        assert "budget the stage" not in lines(await ask(show)), "it takes nothing more"
 
 
 async def test_what_comes_later_is_not_red_yet(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import errno
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controlplane.adapters.history import FileHistory, read_days
+from controlplane.domain.events.model import Event
 from controlplane.ports.history import HistoryUnwritable
 from controlplane.services.recording import Recording
 from controlplane.wire.history import HistoryLine, header, written
@@ -128,6 +130,46 @@ async def test_the_units_of_the_policies_are_replayed_each_in_its_own(show: Show
     assert view["today"]["minutes"][-1]["people"] == 300
     assert view["changed"]["minutes"][-1]["people"] == 1900
     assert view["changed"]["minutes"][-1]["in_service"] == 4
+
+
+async def test_the_events_of_the_time_are_seen_as_they_were_then(show: Show, tmp_path: Path) -> None:
+    """An hour with hardly anybody in it; 1,500 were expected from half past on."""
+    keep(tmp_path, [minute(NOON + 60 * number, [10]) for number in range(60)])
+    await set_policy(show, capacity=400, max=20)
+    event = Event(
+        id=0,
+        title="Cup final",
+        starts_at=NOON + 1800.0,
+        ends_at=NOON + 9000.0,
+        zone="UTC",
+        channel="main",
+        expected=1500,
+        created_at=NOON + 600.0,
+    )
+    later = replace(event, title="Next day", starts_at=NOON + 86_400.0, ends_at=NOON + 90_000.0)
+    saved = await show.stage.manager.books.store.write(lambda tx: tx.add_event(event))
+    await show.stage.manager.books.store.write(lambda tx: tx.add_event(later))
+    changes = {"prestage": {"events": True}}
+
+    async def nodes(**more: Any) -> list[int]:
+        body = {"on": {"start": NOON, "end": NOON + 3600}, "changes": changes | more, "boot_s": 30}
+        status, view = await what_if(show, **body)
+        assert status == 200, view
+        return [it["in_service"] for it in view["changed"]["minutes"]]
+
+    found = await nodes(launches=7)
+    assert (found[27], found[30], found[59]) == (1, 7, 7)
+    assert (await nodes(launches=1))[27] > 1, "earlier, where fewer are launched at once"
+    await show.stage.manager.books.store.write(
+        lambda tx: tx.save_event(replace(saved, cancelled_at=NOON + 2400.0))
+    )
+    found = await nodes(launches=7, down_cooldown_s=0, drain_deadline_s=0)
+    assert (found[30], found[39], found[59]) == (7, 7, 1), "then it was taken back, and they went"
+    await show.stage.manager.books.store.write(
+        lambda tx: tx.save_event(replace(saved, created_at=NOON + 2400.0))
+    )
+    found = await nodes(launches=7)
+    assert (found[39], found[42]) == (1, 7), "nobody knew of it as it began"
 
 
 async def test_lines_that_are_sent_along_are_replayed_like_those_that_are_kept(

@@ -44,7 +44,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.adapters.store import tables as t
-from controlplane.adapters.store.line import Waiting, Work
+from controlplane.adapters.store.line import Line, Waiting, Work
 from controlplane.adapters.store.mysql import connections, faults
 from controlplane.adapters.store.mysql.address import Address
 from controlplane.adapters.store.mysql.direct import KEPT, Direct
@@ -151,8 +151,7 @@ class MysqlStore:
         self._reading = connections.engine(address, writes=False, connections=READERS)
         self._readers = asyncio.Semaphore(READERS)  # first come, first served; the pool's own queue is not
         self._session: _Session | None = None
-        self._line: deque[_Waiting[Any]] = deque()
-        self._runner: asyncio.Task[None] | None = None
+        self._line: Line[_Waiting[Any]] = Line(_Waiting, self._transaction)
         self._reads: set[asyncio.Task[Any]] = set()
         self._away_since: float | None = None
         self._closed = False
@@ -168,24 +167,20 @@ class MysqlStore:
         self, work: Work[T], *, after: Callable[[T], None] | None = None, first: bool = False
     ) -> T:
         self._check_open()
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
-        self._line.append(_Waiting(work, after, first, loop.time(), answer))
-        if self._runner is None:
-            self._runner = loop.create_task(self._run(), name="store")
-        return await answer
+        return await self._line.write(work, after, first)
 
     async def close(self) -> None:
         """Whoever is in line has his turn, if the database is there."""
         self._closed = True
-        running = {*self._reads, *({self._runner} if self._runner is not None else ())}
+        runner = self._line.runner
+        running = {*self._reads, *({runner} if runner is not None else ())}
         if running:
             _, late = await asyncio.wait(running, timeout=CLOSE_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         while self._line:
-            self._line.popleft().fail(_ending())
+            self._line.waiting.popleft().fail(_ending())
         await self._drop()
         await self._writing.dispose()
         await self._reading.dispose()
@@ -218,22 +213,16 @@ class MysqlStore:
 
     # writes
 
-    async def _run(self) -> None:
-        try:
-            while self._line:
-                await self._transaction(self._next())
-        finally:
-            self._runner = None
-
     def _next(self) -> list[_Waiting[Any]]:
         """Those at the head of the line who go together."""
-        batch = [self._line.popleft()]
-        while self._line and len(batch) < self._together and not self._line[0].first:
-            batch.append(self._line.popleft())
+        batch = [self._line.waiting.popleft()]
+        while self._line.waiting and len(batch) < self._together and not self._line.waiting[0].first:
+            batch.append(self._line.waiting.popleft())
         return batch
 
-    async def _transaction(self, batch: list[_Waiting[Any]]) -> None:
-        """Run and commit them; however it ends, each of them is told."""
+    async def _transaction(self) -> None:
+        """Run and commit those at the head of the line; however it ends, each of them is told."""
+        batch = self._next()
         try:
             while batch and not await self._try(batch):
                 pass
@@ -348,11 +337,11 @@ class MysqlStore:
         """Tell those who have waited for too long, here and in line. Where there is no room, waiting is in
         vain: those who tried are told at once."""
         now = asyncio.get_running_loop().time()
-        for waiting in (*batch, *self._line):
+        for waiting in (*batch, *self._line.waiting):
             if self._is_late(waiting, now) or (fault is Fault.FULL and waiting in batch):
                 waiting.fail(self._as_said(fault, error))
         batch[:] = [waiting for waiting in batch if not waiting.told]
-        self._line = deque(waiting for waiting in self._line if not waiting.told)
+        self._line.waiting = deque(it for it in self._line.waiting if not it.told)
 
     def _is_late(self, waiting: _Waiting[Any], now: float) -> bool:
         return self._closed or now - waiting.since >= self._held_s

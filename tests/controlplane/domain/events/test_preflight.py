@@ -14,8 +14,11 @@ from controlplane.domain.events.preflight import (
     is_go,
     nodes_check,
     publisher_check,
+    stage_budget_check,
     unset,
 )
+from controlplane.domain.money.model import Budget
+from controlplane.domain.money.rules import Takes
 from controlplane.wire.events import CheckView, Verdict
 from tests.controlplane.domain.events.test_rules import EVENT, NOW
 
@@ -73,18 +76,81 @@ def test_the_nodes_of_a_group(changes: dict[str, Any], verdict: str, says: str, 
 
 
 def test_what_the_crowd_costs_against_the_cap() -> None:
+    def check(cap: str | None, budget: Budget = NO_BUDGET) -> tuple[str, str, str]:
+        return read(budget_check(replace(CREW, cap=None if cap is None else Decimal(cap)), EVENT, budget))
+
     cost = "34 edges at $0.031 cost $1.05 an hour, $2.11 in all"  # two hours
-    assert read(budget_check(CREW, EVENT)) == ("green", f"{cost}, within the cap of $2.00 an hour", "")
-    tight = read(budget_check(replace(CREW, cap=Decimal("1.05")), EVENT))  # of 1.054
+    assert check("2") == ("green", f"{cost}, within the cap of $2.00 an hour", "")
+    tight = check("1.05")  # of 1.054
     assert tight[0] == "red"
     assert tight[2] == "showcaller fleet policy set edge@local --spend-cap 2.05"
-    assert read(budget_check(replace(CREW, cap=Decimal("1.054")), EVENT))[0] == "green"
-    none = read(budget_check(replace(CREW, cap=None), EVENT))
-    assert none == (
-        "amber",
-        f"{cost}; no spend cap is set",
-        "showcaller fleet policy set edge@local --spend-cap DOLLARS",
+    assert check("1.054")[0] == "green"
+    step = "showcaller fleet policy set edge@local --spend-cap DOLLARS"
+    assert check(None) == ("amber", f"{cost}; no spend cap is set", step)
+    held = check(None, Budget(per_hour=Decimal(1)))
+    assert held == ("green", f"{cost}; no spend cap is set beside the stage's budget", "")
+    in_marks = budget_check(replace(CREW, sign="DM"), EVENT, NO_BUDGET)
+    assert "DM 1.05 an hour" in in_marks.says
+
+
+NO_BUDGET = Budget()
+NOVEMBER, DECEMBER = 1_793_491_200, 1_796_083_200  # their starts, in 2026
+TAKES = Takes(
+    Decimal("20.404"), Decimal("40.80"), ((NOVEMBER, Decimal("290.009")), (DECEMBER, Decimal("20.404")))
+)
+COST = "nodes and egress cost up to $20.40 an hour, $40.80 in all"
+
+
+@pytest.mark.parametrize(
+    ("per_hour", "per_month", "verdict", "says", "step"),
+    [
+        (None, None, "amber", "; the stage has no budget", "[budget] per_hour and per_month in"),
+        ("20.404", None, "green", ", within the budget of $20.40 an hour", ""),
+        ("20.403", None, "red", ": over the budget of $20.40 an hour", "raise [budget] per_hour to 20.41 in"),
+        (
+            "30",
+            "290.009",
+            "green",
+            ", within the budget of $30.00 an hour and the $290.01 of November, which comes to $290.01 "
+            "and the $290.01 of December, which comes to $20.40",
+            "",
+        ),
+        (
+            "30",
+            "290",
+            "red",
+            ": over the $290.00 of November, which comes to $290.01",
+            "raise [budget] per_month to 290.01 in",
+        ),
+        (
+            "10",
+            "20",
+            "red",
+            ": over the budget of $10.00 an hour and the $20.00 of November, which comes to $290.01 "
+            "and the $20.00 of December, which comes to $20.40",
+            "raise [budget] per_hour to 20.41 and per_month to 290.01 in the manager's settings, or make it "
+            "smaller: showcaller event edit ev-7 --expected PEOPLE",
+        ),
+    ],
+)
+def test_what_the_event_costs_against_the_stages_budget(
+    per_hour: str | None, per_month: str | None, verdict: str, says: str, step: str
+) -> None:
+    budget = Budget(
+        per_hour=None if per_hour is None else Decimal(per_hour),
+        per_month=None if per_month is None else Decimal(per_month),
     )
+    found = read(stage_budget_check(TAKES, budget, EVENT, sign="$"))
+    assert found[:2] == (verdict, f"{COST}{says}")
+    assert step in found[2]
+    assert bool(found[2]) == (verdict != "green"), "what is not green says what to do"
+
+
+def test_what_fits_the_event_and_is_spent_on_others_now_is_told() -> None:
+    budget = Budget(per_hour=Decimal(30))
+    found = read(stage_budget_check(TAKES, budget, EVENT, sign="$", held="9 nodes are $29.00 an hour"))
+    assert found[:2] == ("red", f"{COST}, but nothing is launched now: 9 nodes are $29.00 an hour")
+    assert "drain" in found[2]
 
 
 @pytest.mark.parametrize(

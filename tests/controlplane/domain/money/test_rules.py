@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from controlplane.domain.money.model import GB, HOUR_MS, TB, Budget, Prices
 from controlplane.domain.money.rules import (
+    Running,
+    Takes,
     ahead,
     by_hours,
     day,
@@ -20,6 +22,7 @@ from controlplane.domain.money.rules import (
     months,
     node_cost,
     room,
+    takes,
 )
 from controlplane.wire.money import hourly, money
 from controlplane.wire.nodes import NodeState
@@ -74,6 +77,39 @@ def test_what_is_to_come_begins_anew_with_what_is_free_at_the_turn_of_a_month() 
     assert nodes == Decimal("0.124")
     assert egress == egress_cost(10 * TB, a_second * 3600, PRICES), "in December the first are free"
     assert ahead(until, now, nodes=2, egress_s=a_second, sent=0, prices=PRICES) == (0, 0), "it is over"
+
+
+def test_what_an_event_takes_of_the_hour_and_of_the_months_it_touches() -> None:
+    def found(now: str, starts: str, ends: str, sent: int = 10 * TB) -> Takes:
+        return takes(
+            at(now),
+            at(starts),
+            at(ends),
+            before=Running(nodes=2, egress_s=0),
+            during=Running(nodes=10, egress_s=GB),
+            spent=Decimal(7),
+            sent=sent,
+            prices=PRICES,
+        )
+
+    november, december = month(at("2026-11-30T00:00"))
+    hour = Decimal("0.31") + Decimal("0.0085") * 3600
+    before = Decimal("0.062")  # of two nodes, an hour
+    one = found("2026-11-30T10:00", "2026-11-30T12:00", "2026-11-30T15:00")
+    assert one == Takes(hour, 3 * hour, ((november, 7 + 2 * before + 3 * hour),))
+    on = found("2026-11-30T10:00", "2026-11-30T09:00", "2026-11-30T11:00")
+    assert on == Takes(hour, hour, ((november, 7 + hour),)), "what it took so far is spent"
+    short = found("2026-11-30T10:00", "2026-11-30T10:00", "2026-11-30T10:30")
+    assert short == Takes(hour, hour / 2, ((november, 7 + hour),)), "an hour has to be paid for"
+    both = found("2026-11-30T22:00", "2026-11-30T23:00", "2026-12-01T02:00")
+    free = Decimal("0.31")  # of December's egress the first ten terabytes cost nothing: 7.2 are sent
+    assert both == Takes(hour, hour + 2 * free, ((november, 7 + before + hour), (december, 2 * free)))
+    later = found("2026-11-30T22:00", "2026-12-02T00:00", "2026-12-02T04:00")
+    beyond = Decimal("0.0085") * (4 * 3600 - 10_000)  # of 14.4 TB
+    assert later.hour == hour, "the last hour: nothing of it is free any more"
+    assert later.whole == 4 * free + beyond
+    assert later.months == ((december, 24 * before + 4 * free + beyond),), "of November nothing"
+    assert found("2026-11-30T10:00", "2026-11-30T12:00", "2026-11-30T13:00", sent=0).whole == free
 
 
 @pytest.mark.parametrize(
