@@ -73,7 +73,7 @@ ROOMS = {
     ),
     "controlplane.http":       Room(
         "asyncio time urllib",
-        "fastapi orjson prometheus_client starlette structlog",
+        "fastapi orjson prometheus_client pydantic starlette structlog",
         "controlplane.config controlplane.domain controlplane.errors controlplane.ports "
         "controlplane.services controlplane.wire",
     ),
