@@ -73,7 +73,7 @@ ROOMS = {
     ),
     "controlplane.http":       Room(
         "asyncio time urllib",
-        "fastapi orjson prometheus_client starlette structlog",
+        "fastapi orjson prometheus_client pydantic starlette structlog",
         "controlplane.config controlplane.domain controlplane.errors controlplane.ports "
         "controlplane.services controlplane.wire",
     ),
@@ -81,8 +81,8 @@ ROOMS = {
     # Vendors' libraries, each in its own adapter.
     "controlplane.adapters.clock":      Room("time"),
     "controlplane.adapters.control":    Room(
-        "ssl urllib weakref",
-        "aiohttp orjson pydantic",
+        "asyncio ssl urllib weakref",
+        "httptools orjson pydantic",
         "controlplane.domain controlplane.ports controlplane.wire",
     ),
     "controlplane.adapters.history":    Room(
@@ -152,7 +152,13 @@ ROOMS = {
         ANY, "aiortc av httpx numpy pydantic structlog", "controlplane.wire media.timecode"
     ),
     "media.swarm":             Room(
-        ANY, "aiortc httpx numpy orjson rich", "media.core media.drive media.publisher media.timecode"
+        ANY, "aiortc httpx numpy orjson rich", "media.core media.drive media.publisher media.timecode",
+        used="media.drive.loop media.swarm.signalling",
+    ),
+    # Both sides of the signalling without media: the nodes as their managers see them, and who joins them.
+    "media.swarm.signalling":  Room(
+        ANY, "httptools orjson psutil rich",
+        "controlplane.wire media.core media.node media.publisher media.swarm",
     ),
 
     # The console: it speaks HTTP and WebSocket, and its core alone does.

@@ -25,6 +25,7 @@ from console.cli import (
     publish,
     stage,
     streams,
+    swarm,
     token,
 )
 from console.cli.context import Announce, Json, Listen, Port, TlsCert, TlsKey
@@ -55,7 +56,7 @@ app.command("logs")(logs.logs)
 app.command("serve")(processes.serve)
 app.add_typer(node.app, name="node")
 app.command("probe")(processes.probe)
-app.command("swarm")(processes.swarm)
+app.add_typer(swarm.app, name="swarm")
 app.command("doctor")(doctor.doctor)
 
 # typer keeps its own copy of click; the base of its usage errors is reached without naming that copy.

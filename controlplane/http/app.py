@@ -17,6 +17,7 @@ from controlplane.http import (
     nodes,
     planned_events,
     problems,
+    quick,
     signaling,
     streams,
     watch_events,
@@ -74,6 +75,7 @@ def build(
     app.include_router(docs.routes(app))
     if pages is not None:
         app.include_router(pages)
+    quick.install(app)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 

@@ -1,5 +1,5 @@
-"""`python -m media.swarm probe | crowd | watch`: watch as one viewer that measures, as a crowd, or as one
-that comes back whatever dies."""
+"""`python -m media.swarm probe | crowd | watch | signalling`: watch as one viewer that measures, as a crowd,
+or as one that comes back whatever dies; or join as a crowd without media, on nodes without media."""
 
 import argparse
 import asyncio
@@ -33,6 +33,19 @@ def _parser() -> argparse.ArgumentParser:
     part = commands.add_parser("part", help="one process of a crowd; started by it")
     watch = commands.add_parser("watch", help="one viewer that comes back; started by a drill")
     watch.add_argument("--edge", help="where it would like to be at first; needs SHOWCALLER_TOKEN")
+    storm = commands.add_parser("signalling", help="a simulated fleet, and a crowd that joins it")
+    storm.add_argument("--api", action="append", required=True, metavar="URL", help="of a stream manager")
+    storm.add_argument("--channel", default="signalling", metavar="NAME")
+    storm.add_argument("--nodes", type=int, default=170)
+    storm.add_argument("--joins", type=int, default=50_000)
+    storm.add_argument("--party-size", type=int, default=8)
+    storm.add_argument("--over", type=float, default=60.0, metavar="SECONDS")
+    storm.add_argument("--even", action="store_true", help="one after the other, instead of by chance")
+    storm.add_argument("--stay", type=float, metavar="SECONDS", help="each leaves after so long")
+    storm.add_argument("--control-listen", default="127.0.0.1", metavar="ADDRESS", help="of the nodes")
+    storm.add_argument("--seed", type=int, default=1, help="of chance")
+    storm.add_argument("--abandon", action="store_true", help="end without taking leave")
+    storm.add_argument("--json", action="store_true", help="print one JSON object at the end")
     for each in (probe, crowd, part, watch):
         each.add_argument("--whep", required=True, metavar="URL", help="WHEP address of the channel")
     for each in (probe, crowd):
@@ -70,6 +83,8 @@ def main(argv: list[str]) -> int:
         if hasattr(signal, "pthread_sigmask"):  # a command that became us holds it back until here
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         args = _parser().parse_args(argv)
+        if args.command == "signalling":
+            return _signalling(args)
         whep = parse_url(args.whep, "--whep")
         if args.command == "part":
             return _part(whep, args)
@@ -116,6 +131,24 @@ def _watch(whep: str, args: argparse.Namespace) -> int:
 
     asyncio.run(watcher.run(whep, os.environ.pop("SHOWCALLER_TOKEN", "").strip(), args.edge))
     return 0
+
+
+def _signalling(args: argparse.Namespace) -> int:
+    from media.drive.loop import new_loop
+    from media.swarm.signalling import joins, run, show
+
+    apis = [parse_url(url, "--api").rstrip("/") for url in dict.fromkeys(args.api)]
+    crowd = joins.Crowd(args.channel, args.joins, args.party_size, args.over, args.even, args.stay)
+    token = os.environ.pop("SHOWCALLER_TOKEN", "").strip()
+    plan = run.Plan(apis, token, args.nodes, crowd, args.control_listen, args.seed, args.abandon)
+    with show.Display(crowd.joins) as display, asyncio.Runner(loop_factory=new_loop) as runner:
+        try:
+            figures = runner.run(run.run(plan, display))
+        except asyncio.CancelledError:  # before anybody has come
+            return 130
+    print(json.dumps(figures) if args.json else show.for_people(figures))
+    whole = figures["joins"]["seated"] and not figures["joins"]["lost"] and not figures["nodes"]["overfilled"]
+    return 0 if whole else 1
 
 
 def _crowd(whep: str, args: argparse.Namespace) -> int:

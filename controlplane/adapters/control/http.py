@@ -1,12 +1,7 @@
 """A node's control endpoint over HTTPS: its certificate is pinned, the secret of its enrolment our bearer.
 
-Connections are kept while a node is spoken with: a handshake costs more than all the rest of a join. They are
-few, as each costs a node 256 KiB of buffers for TLS, and what a node is asked takes it milliseconds. The pool
-keeps those of one TLS context apart from those of another, so no connection leads from one node's certificate
-to another's address.
-
-aiohttp and not httpx, which the console and the publishers speak with: a request and its answer cost a fifth
-here (docs/decisions/0025), and a join asks twice.
+Connections are kept while a node is spoken with (`kept`): a handshake costs more than all the rest of a join.
+They are few, as each costs a node 256 KiB of buffers for TLS, and what a node is asked takes it milliseconds.
 """
 
 import ssl
@@ -15,10 +10,11 @@ from typing import TypeVar
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-import aiohttp
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from controlplane.adapters.control.kept import Answer as Raw
+from controlplane.adapters.control.kept import KeptConnections
 from controlplane.adapters.control.pinned import PinnedContext
 from controlplane.domain.nodes.model import Node
 from controlplane.ports.control import NodeRefused, NodeUnreachable
@@ -27,9 +23,9 @@ from controlplane.wire.inside import SessionInside
 from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest, SessionsEnd
 
 CONNECT_S = 1.0
-TIMEOUT = aiohttp.ClientTimeout(total=5.0, sock_connect=CONNECT_S)
-ASKED = aiohttp.ClientTimeout(total=3.0, sock_connect=CONNECT_S)  # somebody waits for what the node knows
-QUICK = aiohttp.ClientTimeout(total=1.0)
+TIMEOUT_S = 5.0
+ASKED_S = 3.0  # somebody waits for what the node knows
+QUICK_S = 1.0
 AT_ONCE = 8  # connections to one node; who needs one waits for it as for an answer
 IDLE_S = 30.0  # a connection that nobody needed for so long is not used again, and soon closed
 JSON = {"Content-Type": "application/json"}
@@ -44,12 +40,7 @@ class HttpNodeControl:
         """`idle` is in seconds."""
         self._secret_of = secret_of
         self._contexts: WeakValueDictionary[str, PinnedContext] = WeakValueDictionary()  # by fingerprint
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=AT_ONCE, keepalive_timeout=idle),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,  # nodes are never behind the proxy of somebody's shell
-            timeout=TIMEOUT,
-        )
+        self._nodes = KeptConnections(at_once=AT_ONCE, connect_s=CONNECT_S, idle_s=idle)
 
     async def create_session(self, node: Node, request: SessionRequest) -> SessionAnswer:
         _, answer = await self._call(
@@ -92,11 +83,11 @@ class HttpNodeControl:
 
     async def inspect(self, node: Node, session: str) -> SessionInside:
         path = f"/v1/sessions/{quote(session, safe='')}"
-        _, answer = await self._call(node, "GET", path, timeout=ASKED)
+        _, answer = await self._call(node, "GET", path, within=ASKED_S)
         return _read(node, SessionInside, answer)
 
     async def metrics(self, node: Node) -> bytes:
-        _, answer = await self._call(node, "GET", "/metrics", timeout=ASKED)
+        _, answer = await self._call(node, "GET", "/metrics", within=ASKED_S)
         return answer
 
     async def terminate(self, node: Node) -> None:
@@ -104,7 +95,7 @@ class HttpNodeControl:
 
     async def refuses(self, node: Node) -> bool:
         try:
-            await self._call(node, "GET", "/v1/health", timeout=QUICK)
+            await self._call(node, "GET", "/v1/health", within=QUICK_S)
         except NodeUnreachable as error:
             return error.refused
         except NodeRefused:
@@ -112,7 +103,7 @@ class HttpNodeControl:
         return False
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._nodes.close()
 
     async def _call(
         self,
@@ -120,29 +111,28 @@ class HttpNodeControl:
         method: str,
         path: str,
         *,
-        body: bytes | None = None,
+        body: bytes = b"",
         headers: dict[str, str] | None = None,
-        timeout: aiohttp.ClientTimeout = TIMEOUT,
+        within: float = TIMEOUT_S,
     ) -> tuple[int, bytes]:
         """Status and body of the answer."""
         if node.control_url is None:
             raise NodeUnreachable(node.id, "it has not enrolled yet", refused=False)
         try:
-            async with self._session.request(
+            answer = await self._nodes.ask(
                 method,
-                node.control_url + path,
-                data=body,
-                headers={"Authorization": f"Bearer {self._secret_of(node)}"} | (headers or {}),
-                timeout=timeout,
-                ssl=self._context(node),
-                allow_redirects=False,  # what we ask is for this node alone
-            ) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that cannot be one
+                node.control_url,
+                path,
+                self._context(node),
+                {"Authorization": f"Bearer {self._secret_of(node)}"} | (headers or {}),
+                body,
+                within,
+            )
+        except (OSError, ValueError) as error:  # ValueError: a name that cannot be one
             raise _unreachable(node, error) from error
-        if response.status >= 300:
-            raise NodeRefused(node.id, _problem(response, answer))
-        return response.status, answer
+        if answer.status >= 300:  # a redirect too: what we ask is for this node alone
+            raise NodeRefused(node.id, _problem(answer))
+        return answer.status, answer.body
 
     def _context(self, node: Node) -> PinnedContext:
         """One for each certificate: what is kept with it is kept under it."""
@@ -173,18 +163,17 @@ def _unreachable(node: Node, error: Exception) -> NodeUnreachable:
         if isinstance(cause, ssl.SSLError):
             return NodeUnreachable(node.id, cause.strerror or str(cause), refused=False)
         cause = cause.__cause__ or cause.__context__
-    said = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return NodeUnreachable(node.id, str(said) or type(said).__name__, refused=False)
+    return NodeUnreachable(node.id, str(error) or type(error).__name__, refused=False)
 
 
-def _problem(response: aiohttp.ClientResponse, answer: bytes) -> Problem:
+def _problem(answer: Raw) -> Problem:
     """The node's own words; a status alone where there are none."""
     try:
-        return Problem.model_validate_json(answer)
+        return Problem.model_validate_json(answer.body)
     except ValidationError:
         return Problem(
             code="node_error",
             title="The node did not take it",
-            detail=f"It answered {response.status} {response.reason}.",
-            status=response.status,
+            detail=f"It answered {answer.status}.",
+            status=answer.status,
         )

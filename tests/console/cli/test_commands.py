@@ -367,6 +367,13 @@ def test_a_swarm_watches_a_channel_by_its_name(stage: Stage) -> None:
     assert any("nothing is on air" in reason for reason in json.loads(nothing.stdout)["reasons"])
 
 
+def test_a_simulated_fleet_comes_to_real_nodes_only_when_that_is_meant(stage: Stage) -> None:
+    asked = stage.run("swarm", "signalling", "--nodes", "2", "--joins", "16", check=False)
+    assert asked.returncode == 2
+    assert "the stage has real nodes (" in asked.stderr
+    assert "2 simulated edges and 16 viewers" in asked.stderr
+
+
 def test_a_node_started_by_hand_joins_and_leaves(stage: Stage) -> None:
     def others() -> set[str]:
         return {node["id"] for node in stage.json("nodes") if node["state"] == "in_service"}

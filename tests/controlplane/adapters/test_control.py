@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-import aiohttp
 import pytest
 import uvloop
 
@@ -240,7 +239,7 @@ async def test_only_a_refused_connection_says_that_a_node_has_gone(control: Http
 
 @pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNRESET, errno.EMFILE])
 def test_a_network_that_is_away_says_nothing_of_a_node(number: int) -> None:
-    error = aiohttp.ClientConnectionError("all connection attempts failed")
+    error = ConnectionError("all connection attempts failed")
     error.__cause__ = OSError(number, "as the system says")
     assert not _unreachable(node(1), error).refused
     error.__cause__ = OSError(errno.ECONNREFUSED, "as the system says")

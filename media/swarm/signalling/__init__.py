@@ -1,0 +1,1 @@
+"""A fleet that is simulated, and the crowd that joins it: `python -m media.swarm signalling`."""
