@@ -48,6 +48,8 @@ def build(
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # It would look at the environment at each request whether anybody traces it. metrics.py measures.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.manager = manager
     app.state.metrics = measures
