@@ -31,8 +31,6 @@ TITLE = "50,000 joins in 6,250 parties within 60 s, two stream managers on Maria
 
 NODES, JOINS, PARTY, OVER_S = 170, 50_000, 8, 60
 QUIET_CORES = 0.10  # that everything else may take for the limit to hold
-# So many are joining at once where somebody joins each 1.2 ms and is known to be connected 2 s later.
-SETTINGS = "[viewers]\njoining = 10000\n"
 
 
 async def storm(managers: Managers) -> dict[str, Any]:
@@ -82,5 +80,5 @@ async def run() -> list[Figure]:
         raise NotRun("no MariaDB here: apt-get install mariadb-server-core")
     with mariadb.running() as server, tempfile.TemporaryDirectory() as folder:
         database = server.url(server.fresh())
-        with running_managers(Path(folder), 2, database, mariadb.PASSWORD, SETTINGS) as managers:
+        with running_managers(Path(folder), 2, database, mariadb.PASSWORD) as managers:
             return figures(await storm(managers))

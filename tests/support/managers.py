@@ -13,7 +13,7 @@ from controlplane.services.tokens import sha256
 from tests.support.stage import environment
 
 OPERATOR = "the-operator-of-these-managers"
-END_S = 10.0
+END_S = 20.0  # its last word to a database that is busy may take half of it
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,19 @@ def running_managers(
     finally:
         for process in started:
             process.terminate()
-        for process in started:
-            with process:
-                process.wait(END_S)
+        late = [process.pid for process in started if not _ended(process)]
+        assert not late, f"stream managers that did not end within {END_S:g} s and were killed: {late}"
+
+
+def _ended(process: "subprocess.Popen[str]") -> bool:
+    """Whether it ended by itself; it has ended in any case."""
+    with process:
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return False
+    return True
 
 
 def swarm_environment(managers: Managers) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The simulated fleet: brought into service by the operator's API, with one broadcast on air; and its end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import orjson
@@ -18,7 +18,7 @@ INVITED_S = 120  # a node that is not started by then is forgotten
 SERVICE_S = 60.0
 LIVE_S = 15.0
 LEAVE_S = 20.0
-AT_ONCE = 4  # that enrol
+AT_ONCE = 4  # that enrol, or are drained
 LOOK_S = 0.1
 
 
@@ -117,18 +117,22 @@ class Fleet:
                 await self._servers[0].ask(b"DELETE", resource, headers=bearer, within=LEAVE_S)
             except Away:
                 pass  # it ends when its origin has gone
-        for node in self.nodes:
-            try:
-                drain = {"deadline_s": 0, "channels": [self._channel]}
-                await self._operate(b"POST", f"/api/v1/nodes/{node.name}/drain", drain)
-            except PublishError:
-                continue  # gone already, or never come into service: its manager forgets it by itself
+        nodes = iter(self.nodes)
+        await asyncio.gather(*(self._drain(nodes) for _ in range(AT_ONCE)))
         try:
             async with asyncio.timeout(LEAVE_S):
                 await asyncio.gather(*(node.over.wait() for node in self.nodes))
         except TimeoutError:
             pass
         await self.stop()
+
+    async def _drain(self, nodes: Iterator[SimulatedNode]) -> None:
+        for node in nodes:
+            try:
+                drain = {"deadline_s": 0, "channels": [self._channel]}
+                await self._operate(b"POST", f"/api/v1/nodes/{node.name}/drain", drain)
+            except PublishError:
+                continue  # gone already, or never come into service: its manager forgets it by itself
 
     async def stop(self) -> None:
         """Gone, without a word."""
