@@ -110,7 +110,7 @@ class _Session:
                 if self.kept:
                     await self.driver.query("SAVEPOINT work")  # type: ignore[no-untyped-call]
                     self.saved = True
-            if statement in KEPT and not isinstance(parameters, Sequence):
+            if statement in KEPT:
                 answer = await self.direct.execute(statement, parameters or {})
                 return cast(CursorResult[Any], answer)
             return await self.connection.execute(statement, parameters)
