@@ -117,7 +117,8 @@ class Seating:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        for asked in (*self._joining, *self._leaving):
+        waiting: list[_Asked[Any]] = [*self._joining, *self._leaving]
+        for asked in waiting:
             asked.say(_ending())
 
     # batches
