@@ -50,6 +50,7 @@ from controlplane.services.recording import Recording
 from controlplane.services.reports import Reports
 from controlplane.services.rounds import Rounds
 from controlplane.services.scaling import Scaling
+from controlplane.services.seating import Seating
 from controlplane.services.sharing import Sharing
 from controlplane.services.signaling import Signaling
 from controlplane.services.streams import Streams
@@ -182,6 +183,8 @@ async def compose(
         lease,
         launches=launches,
     )
+    seating = Seating(books, config.viewers, config.stage.region)
+    closers.push_async_callback(seating.close)
     waiting = Waiting(clock)
     launched = Launches(config.fleet.launch_s)
     events = Events(books, NoRegistrations())
@@ -226,7 +229,14 @@ async def compose(
             money=money,
         ),
         signaling=Signaling(
-            books, control, streams, losses, Joining(board, clock, config.viewers), waiting, tokens
+            books,
+            control,
+            streams,
+            losses,
+            seating,
+            Joining(board, clock, config.viewers),
+            waiting,
+            tokens,
         ),
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams, tokens.metrics_sha256, sharing.addresses),
@@ -248,7 +258,7 @@ async def compose(
         reconciler,
     )
     mover = Mover(books, pages, streams, losses, config.fleet, lease)
-    housekeeping = Housekeeping(books, streams, pages, bitrates, config.journal, lease)
+    housekeeping = Housekeeping(books, streams, pages, bitrates, seating, config.journal, lease)
 
     following = Following(books, manager_id, losses, streams)
 

@@ -75,6 +75,8 @@ class ViewersConfig(_Section):
     latency_posts_per_s: float = Field(200.0, gt=0)
     joining: int = Field(2000, ge=1)
     joining_per_address: int = Field(100, ge=1)
+    party_size: int = Field(8, ge=1, le=32)
+    party_kept_s: float = Field(60.0, gt=0, le=3600)
 
 
 class IceServer(_Section):

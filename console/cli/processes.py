@@ -69,6 +69,9 @@ def swarm(
         "--follow-moves/--no-follow-moves",
         help="Go where a drain moves them. Default: up to 500 viewers.",
     ),
+    party: int | None = typer.Option(
+        None, "--party", metavar="N", min=1, max=32, help="So many come together, and want to be on one edge."
+    ),
     processes: int | None = typer.Option(
         None, "--processes", min=1, help="How many (one a 500 viewers).", metavar="N"
     ),
@@ -83,6 +86,8 @@ def swarm(
         words += ["--stay", f"{stay:g}"]
     if follow_moves is not None:
         words.append("--follow-moves" if follow_moves else "--no-follow-moves")
+    if party is not None:
+        words += ["--party", str(party)]
     if processes is not None:
         words += ["--processes", str(processes)]
     return context.become("media.swarm", [*words, "--json"] if json else words, {})

@@ -20,10 +20,13 @@ from controlplane.http import nodes, signaling
 from controlplane.http.auth import bearer
 from controlplane.http.context import manager_of
 from controlplane.wire.api import CHANNEL_PATTERN
-from controlplane.wire.nodes import PARTY_PATTERN, NodeReport
+from controlplane.wire.nodes import PARTY_PATTERN, PARTY_SIZE_MOST, NodeReport
 
 _CHANNEL, _PARTY = CHANNEL_PATTERN.strip("^$"), PARTY_PATTERN.strip("^$")
-_WHEP = re.compile(rf"/whep/(?P<channel>{_CHANNEL})\?(?:party=(?P<party>{_PARTY})(?:&size=[0-9]{{1,3}})?)?")
+_SIZE = "|".join(map(str, range(1, PARTY_SIZE_MOST + 1)))
+_WHEP = re.compile(
+    rf"/whep/(?P<channel>{_CHANNEL})\?(?:party=(?P<party>{_PARTY})(?:&size=(?P<size>{_SIZE}))?)?"
+)
 _REPORT = re.compile(r"/api/v1/nodes/(?P<id>[^/?]+)/report\?")
 
 
@@ -49,8 +52,9 @@ class _Quick(BaseRoute):
         await response(scope, receive, send)
 
 
-async def _whep(request: Request, channel: str, party: str | None) -> Response:
-    return await signaling.whep(channel, request, manager_of(request), party=party)
+async def _whep(request: Request, channel: str, party: str | None, size: str | None) -> Response:
+    wanted = None if size is None else int(size)
+    return await signaling.whep(channel, request, manager_of(request), party=party, size=wanted)
 
 
 async def _report(request: Request, id: str) -> Response:

@@ -29,7 +29,7 @@ from controlplane.http.cors import CORS, preflight
 from controlplane.http.problems import documented
 from controlplane.http.streams import Channel
 from controlplane.services.event_streams import NAMES
-from controlplane.wire.nodes import PARTY_PATTERN, SessionAnswer, SessionKind, ice_etag
+from controlplane.wire.nodes import PARTY_PATTERN, PARTY_SIZE_MOST, SessionAnswer, SessionKind, ice_etag
 
 routes = APIRouter()
 
@@ -41,6 +41,8 @@ EVENTS_REL = "urn:ietf:params:whep:ext:core:server-sent-events"
 LATENCY_REL = "urn:showcaller:whep:ext:latency"
 
 Party = Annotated[str | None, Query(pattern=PARTY_PATTERN)]
+Size = Annotated[int | None, Query(ge=1, le=PARTY_SIZE_MOST)]
+Region = Annotated[str | None, Query(max_length=64)]
 Edge = Annotated[str | None, Query(max_length=64)]
 Move = Annotated[str | None, Query(max_length=200)]
 Resource = Annotated[str, Path(max_length=128)]  # what is no session is not found
@@ -250,22 +252,34 @@ async def whep_show(channel: Channel) -> Response:
     openapi_extra=described(SDP),
 )
 async def whep(
-    channel: Channel, request: Request, here: Here, party: Party = None, move: Move = None, edge: Edge = None
+    channel: Channel,
+    request: Request,
+    here: Here,
+    party: Party = None,
+    size: Size = None,
+    region: Region = None,
+    move: Move = None,
+    edge: Edge = None,
 ) -> Response:
     """Watch a channel: the body is the SDP offer, the answer's body the SDP answer.
 
-    `party` is a word of the viewers' own choice: those of one node who say the same are served by one worker.
-    It gives no right, and says who watches together to nobody else. `edge` is for who tries an edge out, and
-    needs the operator's token: there, if it has room. `move` is what an event `move` named: the
-    offer goes to the session that is kept for this viewer, once; where that is refused (403, 404, 409 with
-    move_taken) the one it has goes on.
+    `party` is a word of the viewers' own choice: those of a channel who say the same are seated on one edge,
+    and served by one worker of it. It gives no right, and says who watches together to nobody else. `size` is
+    how many they will be: with the first of them room is reserved for all, and kept for a while for those who
+    have not come. Where no edge has so much room they are seated on several; 503 with Retry-After says that
+    there is no seat anywhere. `region` is where the viewer is: edges there are taken first. `edge` is for who
+    tries an edge out, and needs the operator's token: there, if it has room. `move` is what an event `move`
+    named: the offer goes to the session that is kept for this viewer, once; where that is refused (403, 404,
+    409 with move_taken) the one it has goes on.
     """
     if edge is not None:
         check_operator(request)
     offer = await read_text(request, SDP, SDP_LIMIT)
     address = request.client.host if request.client else ""
     if move is None:
-        answer = await here.signaling.view(channel, offer, address, party, edge)
+        answer = await here.signaling.view(
+            channel, offer, address, party=party, size=size, region=region, edge=edge
+        )
     else:
         answer = await here.signaling.follow(channel, move, offer)
     here.pages.event_streams.answered(answer.id, answer.answer)

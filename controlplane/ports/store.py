@@ -20,7 +20,7 @@ from controlplane.domain.managers.model import Act, ActKind, ChangeRow, Lease, M
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
-from controlplane.domain.streams.model import EndReason, Session, Stream
+from controlplane.domain.streams.model import EndReason, Party, PartyKey, Session, Stream
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.nodes import Role
 
@@ -83,7 +83,8 @@ class Transaction(Protocol):
         ...
 
     async def recount_reserved(self) -> None:
-        """Set every node's `reserved` to the seats its sessions really hold."""
+        """Set every node's `reserved` to the seats its sessions really hold and those that are kept there,
+        and forget parties that have nobody on their node."""
         ...
 
     async def forget_terminated(self) -> None:
@@ -109,6 +110,11 @@ class Transaction(Protocol):
 
     # streams
     async def stream(self, channel: str) -> Stream | None: ...
+
+    async def streams_to_join(self, channels: Collection[str]) -> list[Stream]:
+        """Those of these channels, also ended ones. They stay as they were read until the write is committed;
+        unlike with `stream`, others may ask for them so meanwhile."""
+        ...
 
     async def streams_on_air(self) -> list[Stream]: ...
 
@@ -139,8 +145,16 @@ class Transaction(Protocol):
 
     async def add_session(self, session: Session) -> None: ...
 
+    async def add_sessions(self, sessions: Sequence[Session]) -> None:
+        """All of them, in one go."""
+        ...
+
     async def end_session(self, session_id: str, at: float, reason: EndReason) -> bool:
         """False if it had ended before."""
+        ...
+
+    async def end_sessions(self, ids: Collection[str], at: float, reason: EndReason) -> set[str]:
+        """Those that had not ended before."""
         ...
 
     async def take_move(self, session_id: str, at: float) -> bool:
@@ -153,6 +167,28 @@ class Transaction(Protocol):
         ...
 
     async def purge_sessions(self, ended_before: float) -> None: ...
+
+    # parties
+    async def begin_parties(self, keys: Collection[PartyKey]) -> list[Party]:
+        """The rows of these parties; of one that had none, a row without a node. In a write alone: nobody
+        else who asks for one of them, or changes it, gets on before this transaction has ended."""
+        ...
+
+    async def parties_among(self, keys: Collection[PartyKey]) -> list[Party]:
+        """Those of these parties that have a row."""
+        ...
+
+    async def parties(self) -> list[Party]: ...
+
+    async def save_parties(self, parties: Sequence[Party]) -> None:
+        """Insert or replace."""
+        ...
+
+    async def forget_parties(self, keys: Collection[PartyKey]) -> None: ...
+
+    async def members(self, keys: Collection[PartyKey]) -> list[tuple[str, str, str, int]]:
+        """How many of these parties are where: channel, party, node, sessions that have not ended."""
+        ...
 
     # events
     async def events(self, ends_after: float) -> list[Event]:

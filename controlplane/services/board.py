@@ -15,7 +15,7 @@ import structlog
 
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import GONE, REPORTING
-from controlplane.domain.streams.model import Session, Stream, StreamState
+from controlplane.domain.streams.model import Party, PartyKey, Session, Stream, StreamState
 from controlplane.wire.api import HistoryPoint, JournalEntry
 from controlplane.wire.money import MoneyNow
 from controlplane.wire.nodes import NodeReport, NodeState, Role, SessionKind, SessionReport, StreamReport
@@ -73,6 +73,7 @@ class Board:
     groups: dict[tuple[Role, str], Group] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)  # on air
     sessions: dict[str, Session] = field(default_factory=dict)  # not ended
+    parties: dict[PartyKey, Party] = field(default_factory=dict)  # that have somebody on their node
     journal: deque[JournalEntry] = field(default_factory=lambda: deque(maxlen=JOURNAL_SHOWN))
     history: deque[HistoryPoint] = field(default_factory=deque)
 
@@ -92,7 +93,8 @@ class Board:
     _successors: dict[str, str] = field(default_factory=dict)  # session -> the one its viewer is moved to
     _kept: dict[str, None] = field(default_factory=dict)  # sessions that are reserved, and nobody's yet
     _moving: dict[str, None] = field(default_factory=dict)  # sessions whose viewers have both, oldest first
-    _parties: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)  # channel, party -> on nodes
+    _room: Counter[str] = field(default_factory=Counter)  # node -> seats that are kept there for parties
+    _parties: dict[PartyKey, Counter[str]] = field(default_factory=dict)  # channel, party -> on nodes
     _moved: Counter[str] = field(
         default_factory=Counter
     )  # channel -> sessions that somebody is moved to, or was
@@ -169,6 +171,16 @@ class Board:
                 del on_nodes[session.node]
             if not on_nodes:
                 del self._parties[session.channel, session.party]
+
+    def put_party(self, party: Party) -> None:
+        before = self.parties.pop(party.key, None)
+        if before is not None:
+            self._room[before.node] -= before.kept
+            if not self._room[before.node]:
+                del self._room[before.node]
+        if party.node:
+            self.parties[party.key] = party
+            self._room[party.node] += party.kept
 
     def add_journal(self, entries: list[JournalEntry]) -> None:
         """In the order of their numbers, though those of another manager may come a little later."""
@@ -249,7 +261,12 @@ class Board:
         return min(there)[1] if there else None
 
     def seats_on(self, node: str) -> int:
+        """Those that sessions have."""
         return sum(1 for session in self.sessions_on(node) if session.seat)
+
+    def reserved_on(self, node: str) -> int:
+        """Those, and the ones that are kept for parties."""
+        return self.seats_on(node) + self._room[node]
 
     def viewers_on(self, node: str) -> int:
         return sum(1 for session in self.sessions_on(node) if session.kind is SessionKind.WHEP)

@@ -21,7 +21,8 @@ What is begun from there, also in a task of its own, carries it too.
 import contextlib
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -30,7 +31,7 @@ from controlplane.domain.managers.model import Act, ActKind
 from controlplane.domain.managers.rules import is_fenced_off
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import MACHINE as NODE
-from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
+from controlplane.domain.streams.model import EndReason, Party, PartyKey, Session, Stream, StreamState
 from controlplane.domain.streams.states import MACHINE as STREAM
 from controlplane.ports.clock import Clock
 from controlplane.ports.store import Store, Transaction
@@ -68,11 +69,13 @@ class Changed:
     groups: list[Group] = field(default_factory=list)
     streams: dict[str, Stream] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
+    parties: dict[PartyKey, Party] = field(default_factory=dict)
     journal: list[JournalEntry] = field(default_factory=list)
     moves: dict[str, str] = field(default_factory=dict)  # sessions whose pages should make another: why
 
     def __bool__(self) -> bool:
-        return bool(self.nodes or self.groups or self.streams or self.sessions or self.journal or self.moves)
+        rows = self.nodes or self.groups or self.streams or self.sessions or self.parties
+        return bool(rows or self.journal or self.moves)
 
     def body(self) -> str:
         """For the other managers: which rows they read."""
@@ -81,6 +84,7 @@ class Changed:
             "groups": bool(self.groups),
             "streams": list(self.streams),
             "sessions": list(self.sessions),
+            "parties": list(self.parties),
             "journal": [entry.id for entry in self.journal],
             "moves": self.moves,
         }
@@ -180,6 +184,22 @@ class Change:
         await self.tx.add_session(session)
         self.done.sessions[session.id] = session
 
+    async def add_sessions(self, sessions: Sequence[Session]) -> None:
+        await self.tx.add_sessions(sessions)
+        self.done.sessions |= {session.id: session for session in sessions}
+
+    async def save_parties(self, parties: Sequence[Party]) -> None:
+        """Write their rows; those of parties without a node go."""
+        await self.tx.save_parties([party for party in parties if party.node])
+        await self.tx.forget_parties([party.key for party in parties if not party.node])
+        self.done.parties |= {party.key: party for party in parties}
+
+    async def give_room_back(self, parties: Sequence[Party]) -> None:
+        """Nothing is kept for them any more. Their rows are as they were just read."""
+        for node, seats in sorted(_kept(parties).items()):
+            await self.tx.release(node, seats)
+        await self.save_parties([replace(party, kept=0) for party in parties])
+
     def replace_session(self, session: Session, **changes: Any) -> Session:
         """A session's row has been written otherwise: what listeners and the board get."""
         changed = replace(session, **changes)
@@ -187,13 +207,44 @@ class Change:
         return changed
 
     async def end_session(self, session: Session, reason: EndReason) -> bool:
-        """End a session and give its seat back; False if that was done before."""
+        """End a session and give its seat back; False if that was done before. See end_sessions."""
         if not await self.tx.end_session(session.id, self.now, reason):
             return False
-        if session.seat:
-            await self.tx.release(session.node)
-        self.done.sessions[session.id] = replace(session, ended_at=self.now, end_reason=reason)
+        await self._ended([session], reason)
         return True
+
+    async def end_sessions(self, sessions: Sequence[Session], reason: EndReason) -> list[Session]:
+        """End sessions and give their seats back: with the last of a party on its node also those that are
+        kept there for it. Which of them had not ended before."""
+        once = {session.id: session for session in sessions}
+        over = await self.tx.end_sessions(once, self.now, reason)
+        ended = [session for name, session in once.items() if name in over]
+        await self._ended(ended, reason)
+        return ended
+
+    async def _ended(self, ended: Sequence[Session], reason: EndReason) -> None:
+        """Their rows say so already. Locks parties by their keys, then nodes by their names."""
+        seats = Counter(session.node for session in ended if session.seat)
+        for party in await self._left([session for session in ended if session.party is not None]):
+            seats[party.node] += party.kept
+            self.done.parties[party.key] = replace(party, node="", kept=0)
+        for node in sorted(seats):
+            await self.tx.release(node, seats[node])
+        for session in ended:
+            self.done.sessions[session.id] = replace(session, ended_at=self.now, end_reason=reason)
+
+    async def _left(self, ended: Sequence[Session]) -> list[Party]:
+        """The parties that have nobody on their node any more. Their rows are gone."""
+        places = {(session.channel, session.party or "", session.node) for session in ended}
+        if not places:
+            return []
+        rows = await self.tx.parties_among({(channel, party) for channel, party, _ in places})
+        rows = [row for row in rows if (*row.key, row.node) in places]
+        members = await self.tx.members([row.key for row in rows]) if rows else []
+        there = {(channel, party, node) for channel, party, node, _ in members}
+        over = [row for row in rows if (*row.key, row.node) not in there]
+        await self.tx.forget_parties([row.key for row in over])
+        return over
 
     def tell_to_move(self, session: str, reason: str) -> None:
         """Its page should make another session while this one still runs, whichever manager it listens to."""
@@ -211,6 +262,14 @@ class Change:
         """A journal entry, in the same transaction as what it tells of."""
         entry = await self.tx.append_journal(self.now, actor, kind, subject, message, data or {})
         self.done.journal.append(entry)
+
+
+def _kept(parties: Sequence[Party]) -> Counter[str]:
+    """By node."""
+    seats: Counter[str] = Counter()
+    for party in parties:
+        seats[party.node] += party.kept
+    return seats
 
 
 class Books:
@@ -272,6 +331,8 @@ class Books:
             self.board.put_stream(stream, now)
         for session in changed.sessions.values():
             self.board.put_session(session)
+        for party in changed.parties.values():
+            self.board.put_party(party)
         self.board.add_journal(changed.journal)
         for listener in self._listeners:
             listener.changed(changed)
@@ -287,5 +348,6 @@ class Books:
             groups=await tx.groups(),
             streams={stream.channel: stream for stream in await tx.streams_on_air()},
             sessions={session.id: session for session in await tx.sessions()},
+            parties={party.key: party for party in await tx.parties()},
             journal=await tx.latest_journal(self.board.journal.maxlen or 200),
         )

@@ -188,7 +188,7 @@ class Drills:
             ),
             key=lambda it: it.created_at,
         )
-        room = sum(max(0, it.capacity - board.seats_on(it.id)) for it in others)
+        room = sum(max(0, it.capacity - board.reserved_on(it.id)) for it in others)
         if kind is DrillKind.KILL_EDGE:
             channels, number = dict(watched), sum(watched.values())
         else:

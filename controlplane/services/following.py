@@ -23,7 +23,7 @@ import structlog
 
 from controlplane.domain.managers.model import ChangeRow
 from controlplane.domain.nodes.model import Node
-from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
+from controlplane.domain.streams.model import EndReason, Party, PartyKey, Session, Stream, StreamState
 from controlplane.ports.store import StoreBusy, Transaction
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Changed
@@ -40,7 +40,7 @@ LOOK_BACK = 1000  # numbers before the one that is begun with, that may be seen 
 MOST_GAPS = 10_000
 RECENT_S = 10.0  # as long as a commit of ours may wait for its answer
 
-Key = tuple[str, str]
+Key = tuple[str, str] | tuple[str, str, str]  # what it is, and its key
 
 
 @dataclass
@@ -51,6 +51,7 @@ class _Named:
     groups: bool = False
     streams: set[str] = field(default_factory=set)
     sessions: set[str] = field(default_factory=set)
+    parties: set[PartyKey] = field(default_factory=set)
     journal: set[int] = field(default_factory=set)
     moves: dict[str, str] = field(default_factory=dict)
 
@@ -60,13 +61,17 @@ class _Named:
         self.groups = self.groups or bool(body.get("groups"))
         self.streams.update(body.get("streams", ()))
         self.sessions.update(body.get("sessions", ()))
+        self.parties.update((channel, party) for channel, party in body.get("parties", ()))
         self.journal.update(body.get("journal", ()))
         self.moves.update(body.get("moves", {}))
 
     def add_keys(self, keys: set[Key]) -> None:
-        for kind, key in keys:
+        for kind, *names in keys:
+            key = names[0]
             if kind == "group":
                 self.groups = True
+            elif kind == "party":
+                self.parties.add((key, names[1]))
             else:
                 {"node": self.nodes, "stream": self.streams, "session": self.sessions}[kind].add(key)
 
@@ -147,9 +152,11 @@ class Following:
         sessions |= {
             name: _over(it, now) for name, it in board.sessions.items() if name not in everything.sessions
         }
+        parties = {key: it for key, it in everything.parties.items() if board.parties.get(key) != it}
+        parties |= {key: _left(it) for key, it in board.parties.items() if key not in everything.parties}
         shown = {entry.id for entry in board.journal}
         journal = [entry for entry in everything.journal if entry.id not in shown]
-        return Changed(nodes, everything.groups, streams, sessions, journal)
+        return Changed(nodes, everything.groups, streams, sessions, parties, journal)
 
     async def look(self) -> bool:
         """Show what others have changed. True when there is more."""
@@ -213,6 +220,11 @@ class Following:
             for name in named.sessions - changed.sessions.keys():
                 if name in self._board.sessions:
                     changed.sessions[name] = _over(self._board.sessions[name], now)
+        if named.parties:
+            changed.parties = {it.key: it for it in await tx.parties_among(named.parties)}
+            for place in named.parties - changed.parties.keys():
+                if place in self._board.parties:
+                    changed.parties[place] = _left(self._board.parties[place])
         if named.journal:
             changed.journal = await tx.journal_among(named.journal)
         return _Seen(changed, reached, {row.id for row in filled}, missing, len(rows) == AT_ONCE)
@@ -224,6 +236,7 @@ class Following:
         changed.sessions = {
             name: it for name, it in changed.sessions.items() if ("session", name) not in during
         }
+        changed.parties = {key: it for key, it in changed.parties.items() if ("party", *key) not in during}
         if ("group", "") in during:
             changed.groups = []
         if not changed:
@@ -248,6 +261,7 @@ def _keys(changed: Changed) -> set[Key]:
         *(("node", name) for name in changed.nodes),
         *(("stream", name) for name in changed.streams),
         *(("session", name) for name in changed.sessions),
+        *(("party", *key) for key in changed.parties),
         *([("group", "")] if changed.groups else []),
     }
 
@@ -258,6 +272,10 @@ def _gone(node: Node) -> Node:
 
 def _off(stream: Stream) -> Stream:
     return replace(stream, state=StreamState.ENDED)
+
+
+def _left(party: Party) -> Party:
+    return replace(party, node="", kept=0)
 
 
 def _over(session: Session, now: float) -> Session:

@@ -1,4 +1,5 @@
-"""What is done by the clock and belongs to nobody else: streams that waited, pages' counts, old rows.
+"""What is done by the clock and belongs to nobody else: streams that waited, room that
+was kept, pages' counts, old rows.
 
 Each stream manager counts for its own pages; the rest is done by the one that leads.
 """
@@ -13,6 +14,7 @@ from controlplane.services.bitrates import Bitrates
 from controlplane.services.books import Books, Change, LeaseLost
 from controlplane.services.lease import Leading
 from controlplane.services.pages import Pages
+from controlplane.services.seating import Seating
 from controlplane.services.streams import Streams
 
 log = structlog.get_logger(__name__)
@@ -34,6 +36,7 @@ class Housekeeping:
         streams: Streams,
         pages: Pages,
         bitrates: Bitrates,
+        seating: Seating,
         journal: JournalConfig,
         lease: Leading,
     ) -> None:
@@ -42,6 +45,7 @@ class Housekeeping:
         self._streams = streams
         self._pages = pages
         self._bitrates = bitrates
+        self._seating = seating
         self._keep = journal.keep
 
     async def run(self) -> None:
@@ -56,6 +60,7 @@ class Housekeeping:
                     continue
                 with self._lease.acting():
                     await self._streams.tick()
+                    await self._seating.give_room_back()
                     if clock.monotonic() - swept >= SWEEP_S:
                         swept = clock.monotonic()
                         await self._books.change(self.sweep)

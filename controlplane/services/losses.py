@@ -16,7 +16,7 @@ import structlog
 from controlplane.domain.managers.model import ActKind
 from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.states import GONE, LEAVING
-from controlplane.domain.streams.model import EndReason
+from controlplane.domain.streams.model import EndReason, Session
 from controlplane.ports.control import NodeControl, NodeRefused, NodeUnreachable
 from controlplane.ports.provisioner import Provisioner, ProvisionUnknown
 from controlplane.services.background import Background
@@ -122,15 +122,17 @@ class Losses:
     async def lose_sessions(self, change: Change, node: Node, reason: str) -> None:
         """Viewers are moved, publishers waited for, relays forgotten. By the rows: the board may lack what
         another manager has just committed."""
+        others: dict[EndReason, list[Session]] = {EndReason.REHOMED: [], EndReason.MOVED: []}
         for session in await change.tx.sessions_on(node.id):
             if session.kind is SessionKind.WHIP:
                 why = f"its origin {node.id} has gone ({reason})"
                 await self._streams.publisher_gone(change, session, why, EndReason.MOVED)
             else:
                 moved = was_moved(self._board, session)
-                await change.end_session(session, EndReason.REHOMED if moved else EndReason.MOVED)
-        for session in await change.tx.relays_to(node.id):
-            await change.end_session(session, EndReason.LEFT)
+                others[EndReason.REHOMED if moved else EndReason.MOVED].append(session)
+        for end, sessions in others.items():
+            await change.end_sessions(sessions, end)
+        await change.end_sessions(await change.tx.relays_to(node.id), EndReason.LEFT)
 
     def after_loss(self, node: Node) -> None:
         """What others are told, after the commit."""

@@ -19,7 +19,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -27,15 +27,15 @@ from controlplane.config import FleetConfig
 from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.moving import order_for, parties, wait_after
 from controlplane.domain.nodes.states import LAUNCHING
-from controlplane.domain.streams.model import EndReason, Session, StreamState
+from controlplane.domain.streams.model import EndReason, Party, Session, StreamState
 from controlplane.ports.store import StoreBusy
 from controlplane.services.board import Board, Drain
 from controlplane.services.books import Books, Change, Changed, LeaseLost
 from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
 from controlplane.services.pages import Pages
+from controlplane.services.placement import new_session_id
 from controlplane.services.rehoming import end_viewer, give_back
-from controlplane.services.signaling import new_session_id
 from controlplane.services.streams import Streams
 from controlplane.services.words import counted
 from controlplane.wire.nodes import NodeState, Role, SessionKind
@@ -250,14 +250,27 @@ class Mover:
         if not party:
             return 0
         size = len(party)
+        row = await self._row_of(change, party[0])
         rooms = await change.tx.rooms(Role.EDGE)
+        if row is not None:  # what is kept for a party is room for it
+            rooms = [
+                replace(it, reserved=it.reserved - row.kept) if it.node == row.node else it for it in rooms
+            ]
         near = {name for name, other in board.nodes.items() if other.region == node.region}
         prefer = board.node_of_party(party[0].channel, party[0].party)
-        order = order_for(rooms, size, near=near, shuffle=self._shuffle, prefer=prefer, avoid=avoid)
-        # One that failed is better than none, where there is nobody else.
-        order += order_for([it for it in rooms if it.node in avoid], size, near=near, shuffle=self._shuffle)
-        for target in order:
-            if await change.tx.reserve(target, size):
+        if row is not None and row.node != node_id:
+            prefer = row.node
+        rest = row.kept if row is not None and row.node == node_id else 0
+        order: list[tuple[str, int]] = []
+        for also in sorted({rest, 0}, reverse=True):  # with room for those who are still to come, or without
+            seats = size + also
+            tried = order_for(rooms, seats, near=near, shuffle=self._shuffle, prefer=prefer, avoid=avoid)
+            # One that failed is better than none, where there is nobody else.
+            failed = [it for it in rooms if it.node in avoid]
+            tried += order_for(failed, seats, near=near, shuffle=self._shuffle)
+            order += [(target, also) for target in tried]
+        for target, also in order:
+            if await _reserve(change, row, node_id, target, size, also):
                 break
         else:
             raise _NoRoom
@@ -275,6 +288,12 @@ class Mover:
                 )
             )
         return size
+
+    async def _row_of(self, change: Change, viewer: Session) -> Party | None:
+        if viewer.party is None:
+            return None
+        rows = await change.tx.parties_among([(viewer.channel, viewer.party)])
+        return rows[0] if rows else None
 
     # words
 
@@ -311,6 +330,25 @@ class Mover:
         data = {"unplaced": drain.unplaced, "left": self._board.viewers_on(node.id)}
         text = f"The drain of {node.id} {drain.waits}."
         await self._books.change(Change.note, "fleet.waiting", node.id, text, data=data)
+
+
+async def _reserve(change: Change, row: Party | None, source: str, target: str, size: int, also: int) -> bool:
+    """Seats for so many of a party on `target`, and `also` for the rest of it where the party goes from
+    `source` with them. False where there is no room."""
+    if row is None or row.node not in (source, target):
+        return await change.tx.reserve(target, size)
+    if row.node == target:
+        taken = min(row.kept, size)
+        if size > taken and not await change.tx.reserve(target, size - taken):
+            return False
+        await change.save_parties([replace(row, kept=row.kept - taken)])
+        return True
+    if not await change.tx.reserve(target, size + also):
+        return False
+    if row.kept:
+        await change.tx.release(source, row.kept)
+    await change.save_parties([replace(row, node=target, kept=also)])
+    return True
 
 
 _NOT_YET = _Tried()

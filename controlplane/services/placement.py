@@ -1,19 +1,42 @@
-"""Takes a seat on a node for a new session, in the database, so that no join storm overfills a node.
+"""Takes seats on nodes for new sessions, in the database, so that no join storm overfills a node.
 
-The order of trying is the domain's (most free room first); taking the seat is a conditional UPDATE that fails
-when somebody was quicker, and then the next node is tried.
+Which node is the domain's to say. Seats are taken by a conditional UPDATE that fails when somebody was
+quicker, and then it is said again, of newer rows.
+
+    a publisher   one seat on the origin with most room
+    viewers       all who join at the same moment, in one go, their parties whole (domain.nodes.seating)
+
+In the transaction of viewers the rows are taken in one order by all managers, so that none of them ever waits
+for one who waits for it: the parties by their keys, the nodes by their names, then the new sessions' own.
 """
 
-from collections.abc import Collection
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from controlplane.domain.nodes.rules import roomiest_first
-from controlplane.errors import Unavailable
+from controlplane.domain.nodes.rules import Room, roomiest_first
+from controlplane.domain.nodes.seating import Draw, Join, Plan, make_plan, unsettled
+from controlplane.domain.streams.model import Party, PartyKey, Session, StreamState
+from controlplane.errors import ControlError, NothingOnAir, Unavailable
 from controlplane.services.books import Change
-from controlplane.wire.nodes import Role
+from controlplane.wire.nodes import Role, SessionKind
+
+ROUNDS = 10  # of plans that somebody else was quicker than, with one batch
+_CHANCE = secrets.SystemRandom()
 
 
 class NoRoom(Unavailable):
     """No node in service has a seat."""
+
+
+def new_session_id() -> str:
+    return secrets.token_hex(20)
+
+
+def two_of(rooms: Sequence[Room]) -> Sequence[Room]:
+    """By chance."""
+    return _CHANCE.sample(rooms, min(2, len(rooms)))
 
 
 async def take_seat(
@@ -28,14 +51,101 @@ async def take_seat(
     for node in order:
         if await change.tx.reserve(node):
             return node
-    if rooms:
-        raise NoRoom(
+    raise no_room(role, any_in_service=bool(rooms))
+
+
+async def seat_viewers(
+    change: Change, joins: Sequence[Join], *, home: str, kept_s: float, draw: Draw = two_of
+) -> list[Session | ControlError]:
+    """A session for each, or why there is none: NothingOnAir, NoRoom. Looks at its transaction alone.
+
+    `home`: the stage's own region; `kept_s`: how long room is kept for those of a party who do not come.
+    """
+    streams = await change.tx.streams_to_join(sorted({join.channel for join in joins}))
+    on_air = {it.channel for it in streams if it.state is not StreamState.ENDED}
+    wanted = [join for join in joins if join.channel in on_air]
+    found = iter(await _seat(change, wanted, home, kept_s, draw)) if wanted else iter(())
+    return [next(found) if join.channel in on_air else NothingOnAir(join.channel) for join in joins]
+
+
+async def _seat(
+    change: Change, joins: Sequence[Join], home: str, kept_s: float, draw: Draw
+) -> list[Session | ControlError]:
+    keys = sorted({join.key for join in joins if join.key is not None})
+    rows = {row.key: row for row in await change.tx.begin_parties(keys)} if keys else {}
+    plan, rooms = await _take(change, joins, rows, home, change.now + kept_s, draw)
+    sessions = [
+        None
+        if node is None
+        else Session(
+            id=new_session_id(),
+            kind=SessionKind.WHEP,
+            channel=join.channel,
+            node=node,
+            created_at=change.now,
+            party=join.party,
+        )
+        for join, node in zip(joins, plan.nodes, strict=True)
+    ]
+    await change.add_sessions([session for session in sessions if session is not None])
+    await change.save_parties([row for row in plan.parties.values() if row.node])
+    await change.tx.forget_parties([key for key, row in plan.parties.items() if not row.node])
+    return [
+        session or no_room(Role.EDGE, any_in_service=not rooms <= join.avoid)
+        for join, session in zip(joins, sessions, strict=True)
+    ]
+
+
+async def _take(
+    change: Change,
+    joins: Sequence[Join],
+    rows: dict[PartyKey, Party],
+    home: str,
+    keep_until: float,
+    draw: Draw,
+) -> tuple[Plan, set[str]]:
+    """A plan whose seats are taken, and the nodes that were in service. Raises NoRoom."""
+    held: Counter[str] = Counter()
+    plan: Plan | None = None
+    for _ in range(ROUNDS):
+        rooms = await change.tx.rooms(Role.EDGE)
+        if held:
+            rooms = [replace(it, reserved=it.reserved - held[it.node]) for it in rooms]
+        nodes = {room.node for room in rooms}
+        members = await members_of(change, unsettled(joins, rows, nodes))
+        plan = make_plan(
+            joins, rows, members, rooms, keep_until=keep_until, home=home, draw=draw, before=plan
+        )
+        for node in sorted(plan.seats.keys() | held.keys()):
+            more = plan.seats[node] - held[node]
+            if more < 0:
+                await change.tx.release(node, -more)
+            elif more and not await change.tx.reserve(node, more):
+                break  # somebody was quicker
+            held[node] = plan.seats[node]
+        else:
+            return plan, nodes
+    raise no_room(Role.EDGE, any_in_service=True)
+
+
+async def members_of(change: Change, keys: Collection[PartyKey]) -> dict[PartyKey, Counter[str]]:
+    """How many of each party are on which node."""
+    found: defaultdict[PartyKey, Counter[str]] = defaultdict(Counter)
+    if keys:
+        for channel, party, node, number in await change.tx.members(sorted(keys)):
+            found[channel, party][node] = number
+    return {key: found[key] for key in keys}
+
+
+def no_room(role: Role, *, any_in_service: bool) -> NoRoom:
+    if any_in_service:
+        return NoRoom(
             f"Every {role} in service is full. Try again shortly, or add one: showcaller fleet add {role}",
             code=f"no_{role}_with_room",
             title=f"No {role} has room",
             retry_after_s=2,
         )
-    raise NoRoom(
+    return NoRoom(
         f"No {role} is in service just now. Try again shortly; showcaller nodes shows what is coming up.",
         code=f"no_{role}_with_room",
         title=f"No {role} has room",

@@ -364,13 +364,13 @@ class Scaling:
     def _figures_of(self, node: Node) -> Figures:
         heard = self._board.heard.get(node.id)
         report = None if heard is None else heard.report
-        seats = self._board.seats_on(node.id)
+        seats, reserved = self._board.seats_on(node.id), self._board.reserved_on(node.id)
         age = math.inf if heard is None else self._clock.monotonic() - heard.said_at
         return Figures(
             node=node.id,
             state=node.state,
             connections=seats if report is None else report.connections,
-            reserved=seats,
+            reserved=reserved,
             moving=self._board.moving_from(node.id),
             relays=sum(1 for it in self._board.sessions_on(node.id) if it.kind is SessionKind.RELAY_OUT),
             mbps=0.0 if report is None else report.egress_bps / 1e6,
@@ -378,7 +378,7 @@ class Scaling:
             reported=node.in_service_at is not None,
             kept=not node.managed or any(it.origin == node.id for it in self._board.streams.values()),
             age_s=self._clock.now() - node.created_at,
-            room=node.capacity - seats,
+            room=node.capacity - reserved,
             party=largest_party(self._board.sessions_on(node.id)),
         )
 

@@ -9,10 +9,11 @@ first and only then the old one dropped, so an offer that fails leaves what is o
 origin is full is the old one dropped first, for its seat.
 """
 
-import secrets
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 
 from controlplane.domain.nodes.model import Node
+from controlplane.domain.nodes.seating import Join
 from controlplane.domain.nodes.states import REPORTING
 from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
 from controlplane.domain.streams.states import FED
@@ -31,8 +32,9 @@ from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
 from controlplane.services.joining import Joining
 from controlplane.services.losses import Losses
-from controlplane.services.placement import NoRoom, take_seat
+from controlplane.services.placement import NoRoom, new_session_id, take_seat
 from controlplane.services.rehoming import end_viewer, was_moved
+from controlplane.services.seating import Seating
 from controlplane.services.streams import Streams, present
 from controlplane.services.tokens import PublishClaims, Tokens
 from controlplane.services.waiting import Waiting
@@ -60,10 +62,6 @@ class _Settled:
     ended: bool = False  # the session was ended while its node was still answering
 
 
-def new_session_id() -> str:
-    return secrets.token_hex(20)
-
-
 class Signaling:
     def __init__(
         self,
@@ -71,6 +69,7 @@ class Signaling:
         control: NodeControl,
         streams: Streams,
         losses: Losses,
+        seating: Seating,
         joining: Joining,
         waiting: Waiting,
         tokens: Tokens,
@@ -81,6 +80,7 @@ class Signaling:
         self._control = control
         self._streams = streams
         self._losses = losses
+        self._seating = seating
         self._joining = joining
         self._waiting = waiting
 
@@ -270,14 +270,27 @@ class Signaling:
     # viewers
 
     async def view(
-        self, channel: str, offer: str, address: str, party: str | None = None, edge: str | None = None
+        self,
+        channel: str,
+        offer: str,
+        address: str,
+        *,
+        party: str | None = None,
+        size: int | None = None,
+        region: str | None = None,
+        edge: str | None = None,
     ) -> SessionAnswer:
-        """A WHEP POST from this address. `party`: whom it watches with, for the node to keep together.
-        `edge`: where it would like to be. Raises NothingOnAir, NoRoom, what the node said of the offer, or
-        TooMany and Unavailable when too many are joining."""
+        """A WHEP POST from this address. `party`: whom it watches with, in its own word, and `size`: how many
+        they will be, as far as it is known. `region` and `edge`: where it would like to be.
+
+        Raises NothingOnAir, NoRoom, what the node said of the offer, or TooMany and Unavailable when too many
+        are joining.
+        """
+        wanted = 1 if party is None else size or self._seating.party_size
+        join = Join(channel=channel, party=party, size=wanted, region=region, edge=edge)
         place = self._joining.enter(address)
         try:
-            answer = await self._view(channel, offer, party, edge)
+            answer = await self._view(join, offer)
         except BaseException as error:
             self._joining.leave(place)
             if isinstance(error, NoRoom):
@@ -320,52 +333,38 @@ class Signaling:
             raise _move_over()
         return change.replace_session(row, created_at=change.now, move_until=None)
 
-    async def _view(self, channel: str, offer: str, party: str | None, edge: str | None) -> SessionAnswer:
-        tried: list[str] = []
+    async def _view(self, join: Join, offer: str) -> SessionAnswer:
         said: ControlError | None = None
         while True:
-            # A hint: the seat is taken in the database.
-            prefer = edge or self._board.node_of_party(channel, party)
             try:
-                session = await self._books.change_together(self._seat, channel, tried, party, prefer)
+                session = await self._seating.seat(join)
             except NoRoom as error:
                 raise said or error from None
-            tried.append(session.node)
+            join = replace(join, avoid=join.avoid | {session.node})
             try:
-                return await self._ask(session, offer, party)
+                return await self._ask(session, offer, join.party)
+            except asyncio.CancelledError:
+                self._seating.give_back(session)
+                self._streams.drop_session(session, "the viewer has gone")
+                raise
             except NodeUnreachable as error:
-                await self._books.change_together(Change.end_session, session, EndReason.REFUSED)
+                await self._seating.end(session, EndReason.REFUSED)
                 await self._losses.unreachable(error)
-                if len(tried) >= TRIES:
+                if len(join.avoid) >= TRIES:
                     raise _no_answer(error) from error
             except ControlError as error:
-                await self._books.change_together(Change.end_session, session, EndReason.REFUSED)
-                if error.status < 500 or len(tried) >= TRIES:
+                await self._seating.end(session, EndReason.REFUSED)
+                if error.status < 500 or len(join.avoid) >= TRIES:
                     raise
                 said = error
-
-    async def _seat(
-        self, change: Change, channel: str, tried: list[str], party: str | None, prefer: str | None
-    ) -> Session:
-        stream = await change.tx.stream(channel)
-        if stream is None or stream.state is StreamState.ENDED:
-            raise NothingOnAir(channel)
-        node = await take_seat(change, Role.EDGE, avoid=tried, prefer=prefer)
-        session = Session(
-            id=new_session_id(),
-            kind=SessionKind.WHEP,
-            channel=channel,
-            node=node,
-            created_at=change.now,
-            party=party,
-        )
-        await change.add_session(session)
-        return session
 
     async def leave(self, channel: str, session_id: str) -> None:
         """A WHEP DELETE."""
         session = await self._find(channel, session_id, SessionKind.WHEP)
-        await self._books.change_together(end_viewer, session, moved=was_moved(self._board, session))
+        if was_moved(self._board, session):
+            await self._books.change_together(end_viewer, session, moved=True)
+        else:
+            await self._seating.end(session, EndReason.LEFT)
         self._streams.drop_session(session, "the viewer left")
 
     # relays

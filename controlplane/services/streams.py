@@ -68,9 +68,10 @@ class Streams:
     async def end(self, change: Change, stream: Stream, why: str, *, actor: str = MANAGER) -> list[Session]:
         """End a stream and every session of its channel. Hand the result to `tell_nodes` after the commit."""
         sessions = await change.tx.sessions_of(stream.channel)
-        for session in sessions:
-            viewer = session.kind is SessionKind.WHEP
-            await change.end_session(session, EndReason.STREAM_ENDED if viewer else EndReason.LEFT)
+        viewers = [session for session in sessions if session.kind is SessionKind.WHEP]
+        await change.end_sessions(viewers, EndReason.STREAM_ENDED)
+        others = [session for session in sessions if session.kind is not SessionKind.WHEP]
+        await change.end_sessions(others, EndReason.LEFT)
         await change.move_stream(stream, StreamState.ENDED, why, actor=actor)
         return sessions
 

@@ -69,7 +69,7 @@ class Views:
             gso=None if report is None else report.gso,
             version=node.version,
             pid=node.pid,
-            reserved=board.seats_on(node.id),
+            reserved=board.reserved_on(node.id),
             drain_deadline=node.drain_deadline,
             drain=self._drain(node),
             launch_s=None if node.in_service_at is None else round(node.in_service_at - node.created_at, 3),

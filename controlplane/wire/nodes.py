@@ -18,6 +18,7 @@ from pydantic import Field
 from controlplane.wire.base import Message
 
 MOST_ENDED = 500  # sessions in one SessionsEnd
+PARTY_SIZE_MOST = 32  # seats that are reserved together
 PARTY_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 
 

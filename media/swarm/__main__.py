@@ -16,6 +16,7 @@ from media.publisher.options import parse_url
 
 VIEWERS_A_PROCESS = 500  # about half a core
 MOST_VIEWERS = 20_000
+MOST_OF_A_PARTY = 32
 LATE_MS = 150.0  # of a frame
 FOLLOWERS = 500  # viewers that follow moves without being told to
 
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"go where the server moves a viewer to, by a connection each (up to {FOLLOWERS} viewers: yes)",
     )
     part.add_argument("--follow-moves", action="store_true")
+    for each in (crowd, part):
+        each.add_argument("--party", type=int, help="so many come together, and want to be on one edge")
     crowd.add_argument("--processes", type=int, help=f"how many (one a {VIEWERS_A_PROCESS} viewers)")
     for each in (crowd, part):
         each.add_argument("--viewers", type=int, default=100, help="how many (100)")
@@ -118,7 +121,7 @@ def _part(whep: str, args: argparse.Namespace) -> int:
     from media.swarm.whep import WhepDoor
 
     async def run() -> None:
-        door, late_after = WhepDoor(whep), args.late / 1000
+        door, late_after = WhepDoor(whep, party=args.party), args.late / 1000
         moves = door if args.follow_moves else None
         await part.run(door, args.viewers, args.ramp, stay=args.stay, late_after=late_after, moves=moves)
 
@@ -158,6 +161,8 @@ def _crowd(whep: str, args: argparse.Namespace) -> int:
         raise UsageError("--ramp must be above 0 and at most 1000 a second", "Give one such as 20.")
     if not 0 < args.late <= 60_000:
         raise UsageError("--late must be above 0 and at most 60000 ms", f"Give one such as {LATE_MS:g}.")
+    if args.party is not None and not 0 < args.party <= MOST_OF_A_PARTY:
+        raise UsageError(f"--party must be 1 to {MOST_OF_A_PARTY}", "Give one such as 8.")
     least = args.viewers / args.ramp
     if args.stay is not None and not least <= args.stay <= 86_400:
         raise UsageError(
@@ -176,6 +181,7 @@ def _crowd(whep: str, args: argparse.Namespace) -> int:
         stay=args.stay,
         late_after=args.late / 1000,
         follow_moves=args.viewers <= FOLLOWERS if args.follow_moves is None else args.follow_moves,
+        party=args.party,
     )
     with show.Display(plan) as display:
         tally = asyncio.run(load.run(plan, display))

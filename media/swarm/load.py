@@ -32,6 +32,7 @@ class Plan:
     stay: float | None = None  # seconds after which each viewer leaves and another one comes
     late_after: float = LATE_S  # seconds
     follow_moves: bool = False
+    party: int | None = None  # viewers who come together
 
     def parts(self) -> list[tuple[int, float]]:
         """Viewers and ramp of each process."""
@@ -59,6 +60,8 @@ class _Part:
             words += ["--stay", f"{plan.stay!r}"]
         if plan.follow_moves:
             words.append("--follow-moves")
+        if plan.party is not None:
+            words += ["--party", str(plan.party)]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             sys.executable, *words, stdin=pipe, stdout=pipe, limit=MAX_LINE, start_new_session=True

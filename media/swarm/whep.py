@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import secrets
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -57,15 +58,27 @@ async def leave(http: httpx.AsyncClient, resource: str) -> None:
 class WhepDoor:
     """Where a crowd comes in: media.swarm.crowd.Door by WHEP."""
 
-    def __init__(self, url: str, token: str = "") -> None:
-        """`token` is the operator's, for who asks for more than watching."""
+    def __init__(self, url: str, token: str = "", party: int | None = None) -> None:
+        """`token` is the operator's, for who asks for more than watching. `party`: so many who come one after
+        the other say one word of their own, and how many they are."""
         self.url = url
+        self._party = party
+        self._word = secrets.token_hex(4)
+        self._came = 0
         self._http = http_client(url, token)
         self._listening = http_client(url, token, most=None)  # an event stream a viewer
 
     async def enter(self, local: LocalDescription) -> tuple[Agreed, str]:
         """What was agreed, and the resource to leave by. Raises PublishError."""
-        return await self._enter(self.url, local)
+        return await self._enter(self._address(), local)
+
+    def _address(self) -> str:
+        """For the next who comes."""
+        if self._party is None:
+            return self.url
+        word = f"{self._word}-{self._came // self._party}"
+        self._came += 1
+        return str(httpx.URL(self.url).copy_merge_params({"party": word, "size": self._party}))
 
     async def _enter(self, url: str, local: LocalDescription) -> tuple[Agreed, str]:
         answered = await ask(self._http, url, make_relay_offer(local))

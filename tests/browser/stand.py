@@ -102,6 +102,7 @@ class Stand:
         self.made: list[str] = []
         self.deleted: list[str] = []
         self.offers: list[str] = []
+        self.asked: list[str] = []  # the query of each POST
         self.moves: list[str] = []  # tokens that were come with
         self.over: set[str] = set()  # of moves that are refused
         self.cut_answers = 0  # so many answers break off in the middle
@@ -235,6 +236,7 @@ class Stand:
 
         @app.post("/whep/{channel}")
         async def whep(channel: str, request: Request) -> Response:
+            self.asked.append(request.url.query)
             move = request.query_params.get("move")
             if move is not None:
                 self.moves.append(move)

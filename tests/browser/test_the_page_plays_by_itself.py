@@ -121,6 +121,22 @@ async def test_a_seat_that_is_kept_elsewhere_is_taken_and_left_for_no_other(
     assert (await watch.facts())["frozenMs"] - frozen < 700
 
 
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("?party=us&size=5&other=1", "party=us&size=5"),
+        ("?size=33&party=us", "party=us"),
+        ("?party=a%20b&size=5", ""),
+    ],
+)
+async def test_whom_it_watches_with_is_in_its_address_and_nothing_else_is_handed_on(
+    stand: Stand, watch_page: OpenPage, said: str, asked: str
+) -> None:
+    await watch_page(stand.watch + said)
+    await wait_for(lambda: stand.asked, 10, "it asks for a session")
+    assert stand.asked[0] == asked
+
+
 async def test_a_move_that_is_refused_leaves_the_page_where_it_is_until_the_next(
     stand: Stand, watch_page: OpenPage
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sqlalchemy import (
     Double,
     Executable,
+    Insert,
     Integer,
     Table,
     and_,
@@ -34,7 +35,7 @@ from controlplane.domain.managers.model import Act, ActKind, ChangeRow, Lease, M
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
-from controlplane.domain.streams.model import EndReason, Session, Stream, StreamState
+from controlplane.domain.streams.model import EndReason, Party, PartyKey, Session, Stream, StreamState
 from controlplane.ports.store import DECISIONS, Taken
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.fleet import Policy
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 _NODE_COLUMNS = [column for column in t.nodes.c if column.name != "reserved"]
+_SESSION_COLUMNS = [column.name for column in t.sessions.c]
 _SEATED = (SessionKind.WHIP.value, SessionKind.WHEP.value)
 _TERMINATED = NodeState.TERMINATED.value
 _IN_SERVICE = NodeState.IN_SERVICE.value
@@ -72,11 +74,57 @@ def _of_mysql(element: object, compiler: object, **words: Any) -> str:
     return "UNIX_TIMESTAMP(SYSDATE(6))"
 
 
+class insert_or(Insert):
+    """An INSERT of rows of which some may exist: `or_keep` leaves those as they are, `or_replace` does not.
+
+    Either way they are locked, and exclusively so: with MySQL's INSERT IGNORE two who then write a row that
+    was there would wait for each other.
+    """
+
+    inherit_cache = True
+
+
+class or_keep(insert_or):
+    inherit_cache = True
+
+
+class or_replace(insert_or):
+    inherit_cache = True
+
+
+@compiles(or_keep, "sqlite")
+def _keep_of_sqlite(element: or_keep, compiler: Any, **words: Any) -> str:
+    return f"{compiler.visit_insert(element, **words)} ON CONFLICT DO NOTHING"
+
+
+@compiles(or_keep, "mysql", "mariadb")
+def _keep_of_mysql(element: or_keep, compiler: Any, **words: Any) -> str:
+    column = next(iter(element.table.primary_key)).name
+    return f"{compiler.visit_insert(element, **words)} ON DUPLICATE KEY UPDATE {column} = {column}"
+
+
+@compiles(or_replace, "sqlite")
+def _replace_of_sqlite(element: or_replace, compiler: Any, **words: Any) -> str:
+    keys = ", ".join(column.name for column in element.table.primary_key)
+    values = ", ".join(f"{name} = excluded.{name}" for name in _replaced(element))
+    return f"{compiler.visit_insert(element, **words)} ON CONFLICT ({keys}) DO UPDATE SET {values}"
+
+
+@compiles(or_replace, "mysql", "mariadb")
+def _replace_of_mysql(element: or_replace, compiler: Any, **words: Any) -> str:
+    values = ", ".join(f"{name} = VALUES({name})" for name in _replaced(element))
+    return f"{compiler.visit_insert(element, **words)} ON DUPLICATE KEY UPDATE {values}"
+
+
+def _replaced(element: or_replace) -> list[str]:
+    return [column.name for column in element.table.c if not column.primary_key]
+
+
 # Parameters of a WHERE are called of_...: the names of columns are taken, by what is SET.
 _NODE = select(*_NODE_COLUMNS).where(t.nodes.c.id == bindparam("of_id"))
 _LOCKED_NODE = _NODE.with_for_update()
 _SAVE_NODE = update(t.nodes).where(t.nodes.c.id == bindparam("of_id"))
-_ROOMS = select(t.nodes.c.id, t.nodes.c.capacity, t.nodes.c.reserved).where(
+_ROOMS = select(t.nodes.c.id, t.nodes.c.capacity, t.nodes.c.reserved, t.nodes.c.region).where(
     t.nodes.c.role == bindparam("of_role"), t.nodes.c.state == _IN_SERVICE
 )
 _RESERVE = (
@@ -95,6 +143,8 @@ _RELEASE = (
 )
 _STREAM = select(t.streams).where(t.streams.c.channel == bindparam("of_channel"))
 _LOCKED_STREAM = _STREAM.with_for_update()
+_STREAMS = select(t.streams).where(t.streams.c.channel.in_(bindparam("of_channels", expanding=True)))
+_STREAMS_TO_JOIN = _STREAMS.order_by(t.streams.c.channel).with_for_update(read=True)
 _SAVE_STREAM = update(t.streams).where(t.streams.c.channel == bindparam("of_channel"))
 _SESSION = select(t.sessions).where(t.sessions.c.id == bindparam("of_id"))
 _LOCKED_SESSION = _SESSION.with_for_update()
@@ -105,6 +155,31 @@ _RELAYS_TO = _PRESENT.where(t.sessions.c.peer == bindparam("of_peer"))
 _ADD_SESSION = insert(t.sessions)
 _END_SESSION = update(t.sessions).where(
     t.sessions.c.id == bindparam("of_id"), t.sessions.c.ended_at.is_(None)
+)
+_AMONG = t.sessions.c.id.in_(bindparam("of_ids", expanding=True))
+_NOT_ENDED = select(t.sessions.c.id).where(_AMONG, t.sessions.c.ended_at.is_(None)).order_by(t.sessions.c.id)
+_LOCKED_NOT_ENDED = _NOT_ENDED.with_for_update()
+_END_SESSIONS = update(t.sessions).where(_AMONG)
+# Of parties all that have one of the channels and one of the words: a few too many, where there are several
+# channels, and nothing that an index cannot find in either database.
+_PARTIES = (
+    select(t.parties)
+    .where(
+        t.parties.c.channel.in_(bindparam("of_channels", expanding=True)),
+        t.parties.c.party.in_(bindparam("of_parties", expanding=True)),
+    )
+    .order_by(t.parties.c.channel, t.parties.c.party)
+)
+_LOCKED_PARTIES = _PARTIES.with_for_update()
+_BEGIN_PARTIES = or_keep(t.parties)
+_SAVE_PARTIES = or_replace(t.parties)
+_FORGET_PARTIES = delete(t.parties).where(
+    t.parties.c.channel == bindparam("of_channel"), t.parties.c.party == bindparam("of_party")
+)
+_MEMBERS = (
+    select(t.sessions.c.channel, t.sessions.c.party, t.sessions.c.node, func.count().label("number"))
+    .where(t.sessions.c.party.in_(bindparam("of_parties", expanding=True)), t.sessions.c.ended_at.is_(None))
+    .group_by(t.sessions.c.channel, t.sessions.c.party, t.sessions.c.node)
 )
 _APPEND_JOURNAL = insert(t.journal)
 _TIME = select(database_now().label("now"))
@@ -131,7 +206,9 @@ class Executes(Protocol):
     """What a transaction needs of its connection."""
 
     async def execute(
-        self, statement: Executable, parameters: Mapping[str, Any] | None = None
+        self,
+        statement: Executable,
+        parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> CursorResult[Any]: ...
 
 
@@ -165,6 +242,10 @@ def _as_session(row: Row[Any]) -> Session:
         **values
         | {"kind": SessionKind(values["kind"]), "end_reason": None if reason is None else EndReason(reason)}
     )
+
+
+def _as_party(row: Row[Any]) -> Party:
+    return Party(**row._mapping)
 
 
 def _as_event(row: Row[Any]) -> Event:
@@ -245,7 +326,8 @@ class SqlTransaction:
 
     async def rooms(self, role: Role) -> list[Room]:
         return [
-            Room(row.id, row.capacity, row.reserved) for row in await self._rows(_ROOMS, of_role=role.value)
+            Room(row.id, row.capacity, row.reserved, row.region)
+            for row in await self._rows(_ROOMS, of_role=role.value)
         ]
 
     async def reserve(self, node_id: str, seats: int = 1) -> bool:
@@ -255,14 +337,19 @@ class SqlTransaction:
         await self._changed(_RELEASE, of_id=node_id, seats=seats)
 
     async def recount_reserved(self) -> None:
-        s = t.sessions.c
+        s, p = t.sessions.c, t.parties.c
+        there = select(s.id).where(
+            s.channel == p.channel, s.party == p.party, s.node == p.node, s.ended_at.is_(None)
+        )
+        await self._c.execute(delete(t.parties).where(~there.exists()))
         held = (
             select(func.count())
             .select_from(t.sessions)
             .where(s.node == t.nodes.c.id, s.ended_at.is_(None), s.kind.in_(_SEATED))
             .scalar_subquery()
         )
-        await self._c.execute(update(t.nodes).values(reserved=held))
+        kept = select(func.coalesce(func.sum(p.kept), 0)).where(p.node == t.nodes.c.id).scalar_subquery()
+        await self._c.execute(update(t.nodes).values(reserved=held + kept))
 
     async def forget_terminated(self) -> None:
         await self._c.execute(delete(t.nodes).where(t.nodes.c.state == _TERMINATED))
@@ -307,6 +394,10 @@ class SqlTransaction:
         row = await self._one(_LOCKED_STREAM if self._locks else _STREAM, of_channel=channel)
         return None if row is None else _as_stream(row)
 
+    async def streams_to_join(self, channels: Collection[str]) -> list[Stream]:
+        statement = _STREAMS_TO_JOIN if self._locks else _STREAMS
+        return [_as_stream(row) for row in await self._rows(statement, of_channels=_filled(list(channels)))]
+
     async def streams_on_air(self) -> list[Stream]:
         statement = select(t.streams).where(t.streams.c.state != StreamState.ENDED.value)
         return [_as_stream(row) for row in await self._rows(statement.order_by(t.streams.c.channel))]
@@ -345,11 +436,25 @@ class SqlTransaction:
         return [_as_session(row) for row in await self._rows(_RELAYS_TO, of_peer=node_id)]
 
     async def add_session(self, session: Session) -> None:
-        values = asdict(session) | {"kind": session.kind.value}
-        await self._c.execute(_ADD_SESSION, values)
+        await self._c.execute(_ADD_SESSION, _session_values(session))
+
+    async def add_sessions(self, sessions: Sequence[Session]) -> None:
+        if sessions:
+            await self._c.execute(_ADD_SESSION, [_session_values(session) for session in sessions])
 
     async def end_session(self, session_id: str, at: float, reason: EndReason) -> bool:
         return await self._changed(_END_SESSION, of_id=session_id, ended_at=at, end_reason=reason.value) == 1
+
+    async def end_sessions(self, ids: Collection[str], at: float, reason: EndReason) -> set[str]:
+        found: set[str] = set()
+        statement = _LOCKED_NOT_ENDED if self._locks else _NOT_ENDED
+        for part in _parts(sorted(ids)):
+            present = [row.id for row in await self._rows(statement, of_ids=_filled(part))]
+            if present:
+                values = {"ended_at": at, "end_reason": reason.value}
+                await self._c.execute(_END_SESSIONS, {"of_ids": _filled(present), **values})
+            found.update(present)
+        return found
 
     async def take_move(self, session_id: str, at: float) -> bool:
         s = t.sessions.c
@@ -359,6 +464,42 @@ class SqlTransaction:
 
     async def purge_sessions(self, ended_before: float) -> None:
         await self._c.execute(delete(t.sessions).where(t.sessions.c.ended_at < ended_before))
+
+    # parties
+
+    async def begin_parties(self, keys: Collection[PartyKey]) -> list[Party]:
+        fresh = [asdict(Party(channel=channel, party=party, node="")) for channel, party in sorted(keys)]
+        await self._c.execute(_BEGIN_PARTIES, fresh)
+        return await self.parties_among(keys)
+
+    async def parties_among(self, keys: Collection[PartyKey]) -> list[Party]:
+        statement = _LOCKED_PARTIES if self._locks else _PARTIES
+        wanted = set(keys)
+        found = []
+        for part in _parts(sorted(wanted)):
+            rows = await self._rows(statement, **_words(part))
+            found += [party for party in map(_as_party, rows) if party.key in wanted]
+        return found
+
+    async def parties(self) -> list[Party]:
+        return [_as_party(row) for row in await self._rows(select(t.parties))]
+
+    async def save_parties(self, parties: Sequence[Party]) -> None:
+        if parties:
+            ordered = sorted(parties, key=lambda party: party.key)
+            await self._c.execute(_SAVE_PARTIES, [asdict(party) for party in ordered])
+
+    async def forget_parties(self, keys: Collection[PartyKey]) -> None:
+        for channel, party in sorted(keys):
+            await self._c.execute(_FORGET_PARTIES, {"of_channel": channel, "of_party": party})
+
+    async def members(self, keys: Collection[PartyKey]) -> list[tuple[str, str, str, int]]:
+        wanted = set(keys)
+        found = []
+        for part in _parts(sorted(wanted)):
+            rows = await self._rows(_MEMBERS, of_parties=_words(part)["of_parties"])
+            found += [tuple(row) for row in rows if (row.channel, row.party) in wanted]
+        return found
 
     # events
 
@@ -625,6 +766,27 @@ def _parts(keys: Sequence[T]) -> Iterator[Sequence[T]]:
     """So many at once that no statement is too long for either database."""
     for first in range(0, len(keys), AT_ONCE):
         yield keys[first : first + AT_ONCE]
+
+
+def _filled(keys: Sequence[T]) -> list[T]:
+    """As many of them as a power of two, the last one again and again: so a statement that is kept is put
+    together for ten lengths of its list and not for five hundred."""
+    return [*keys, *([keys[-1]] * ((1 << (len(keys) - 1).bit_length()) - len(keys)))]
+
+
+def _words(keys: Sequence[PartyKey]) -> dict[str, list[str]]:
+    """Of the statements that look for parties."""
+    return {
+        "of_channels": _filled(sorted({channel for channel, _ in keys})),
+        "of_parties": _filled(sorted({party for _, party in keys})),
+    }
+
+
+def _session_values(session: Session) -> dict[str, Any]:
+    """As asdict has them, which costs ten times as much: of every join."""
+    values: dict[str, Any] = {name: getattr(session, name) for name in _SESSION_COLUMNS}
+    values["kind"] = session.kind.value
+    return values
 
 
 def _node_values(node: Node) -> dict[str, Any]:

@@ -109,6 +109,20 @@ sessions = Table(
     Column("moved_from", String(64)),
     Column("move_until", Double),
     Index("ix_sessions_node", "node"),
+    Index("ix_sessions_party", "party"),
+)
+
+# Where each party is that has anybody on a node, and what is reserved there for the rest of it: a part of the
+# node's `reserved`. A row with no node is being placed, and never seen outside its transaction.
+parties = Table(
+    "parties",
+    metadata,
+    Column("channel", String(64), primary_key=True),
+    Column("party", String(64), primary_key=True),
+    Column("node", String(64), nullable=False),
+    Column("kept", Integer, nullable=False),
+    Column("kept_until", Double, nullable=False),
+    CheckConstraint("kept >= 0", name="kept"),
 )
 
 journal = Table(

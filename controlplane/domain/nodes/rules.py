@@ -22,6 +22,7 @@ class Room:
     node: str
     capacity: int
     reserved: int
+    region: str = "local"
 
     @property
     def free(self) -> int:

@@ -70,3 +70,26 @@ class Session:
     def seat(self) -> bool:
         """Whether it takes a place on its node: hops between our own nodes do not."""
         return self.kind in (SessionKind.WHIP, SessionKind.WHEP)
+
+
+PartyKey = tuple[str, str]  # its channel, its word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """Viewers of a channel who say the same word, and the node that has room for all of them.
+
+    `kept` seats are reserved there and nobody's yet: whoever of the party comes takes one of them. The row is
+    there for as long as somebody of the party is on the node. Whoever found no seat there is elsewhere, and
+    no part of it.
+    """
+
+    channel: str
+    party: str
+    node: str  # "": nowhere (any more)
+    kept: int = 0
+    kept_until: float = 0.0  # then they are given back
+
+    @property
+    def key(self) -> PartyKey:
+        return (self.channel, self.party)

@@ -16,10 +16,19 @@ const [theatre, title, hint, pill, soundButton, fullButton, figuresButton, figur
   'theatre', 'notice-title', 'notice-hint', 'pill', 'sound', 'full', 'info', 'figures',
 ].map(find);
 
+/** Whom this viewer watches with, as its own address says, for a WHEP address; nothing where it is no party. */
+function company() {
+  const said = new URLSearchParams(location.search);
+  const [party, size] = [said.get('party') ?? '', said.get('size') ?? ''];
+  if (!/^[A-Za-z0-9_-]{1,64}$/.test(party)) return '';
+  return /^([1-9]|[12]\d|3[0-2])$/.test(size) ? `?party=${party}&size=${size}` : `?party=${party}`;
+}
+
 const meter = new Meter();
 const channelFeed = new URL(`watch/${channel}/events`, base).href;
 const player = new Player({
   endpoint: new URL(`whep/${channel}`, base).href,
+  company: company(),
   feed: channelFeed,
   videos: [find('video-a'), find('video-b')],
   meter,

@@ -29,14 +29,21 @@ from controlplane.adapters.store.tables import metadata
 from controlplane.domain.managers.model import ActKind, Lease, Told
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group
-from controlplane.domain.streams.model import EndReason, Session
+from controlplane.domain.streams.model import EndReason, Party, Session
 from controlplane.wire.nodes import Role, SessionKind
 from tests.controlplane.domain.events.test_rules import EVENT
 from tests.controlplane.domain.test_rules import NODE, STREAM
 
 KEY_LIMIT = 3072  # bytes, of InnoDB's DYNAMIC rows
 UTF8MB4 = 4  # bytes a character at most
-FUNCTIONS = {"count", "max", "min", "sum", "database_now"}  # both databases have them, and they mean the same
+FUNCTIONS = {
+    "count",
+    "max",
+    "min",
+    "sum",
+    "coalesce",
+    "database_now",
+}  # both databases have them, and they mean the same
 
 SESSION = Session(id="s", kind=SessionKind.WHEP, channel="main", node="edge-1", created_at=1.0)
 
@@ -63,6 +70,7 @@ WORK: list[Work] = [
     lambda tx: tx.save_stream(STREAM),
     lambda tx: tx.save_stream(STREAM),
     lambda tx: tx.stream("main"),
+    lambda tx: tx.streams_to_join(["main"]),
     lambda tx: tx.streams_on_air(),
     lambda tx: tx.purge_streams(1.0),
     lambda tx: tx.add_session(SESSION),
@@ -73,6 +81,14 @@ WORK: list[Work] = [
     lambda tx: tx.sessions_of("main"),
     lambda tx: tx.relays_to("edge-1"),
     lambda tx: tx.end_session("s", 2.0, EndReason.LEFT),
+    lambda tx: tx.add_sessions([replace(SESSION, id=name, party="us") for name in ("t", "u")]),
+    lambda tx: tx.begin_parties([("main", "us"), ("main", "them")]),
+    lambda tx: tx.save_parties([Party(channel="main", party="us", node="edge-1")]),
+    lambda tx: tx.parties_among([("main", "us")]),
+    lambda tx: tx.parties(),
+    lambda tx: tx.members([("main", "us")]),
+    lambda tx: tx.forget_parties([("main", "them")]),
+    lambda tx: tx.end_sessions(["t", "u"], 2.0, EndReason.LEFT),
     lambda tx: tx.purge_sessions(3.0),
     lambda tx: tx.add_event(EVENT),
     lambda tx: tx.save_event(replace(EVENT, id=1)),

@@ -1,7 +1,8 @@
-"""Any mix of parties, rooms, comings and goings while edges drain and are taken back: what may never happen.
+"""Any mix of parties, rooms, comings and goings while edges drain, are taken back and die: what may never be.
 
-No seat is given twice and none is lost, a party that is moved comes to one node, and whoever has two sessions
-counts once. The services and the database are real; the nodes take every offer, and time is the test's own.
+No seat is given twice and none is lost, those that are kept for parties included; a party that is moved comes
+to one node, and whoever has two sessions counts once. The services and the database are real; the nodes take
+every offer, and time is the test's own.
 """
 
 import asyncio
@@ -39,11 +40,12 @@ from controlplane.services.money import Money
 from controlplane.services.moving import Mover
 from controlplane.services.pages import Pages
 from controlplane.services.placement import NoRoom
+from controlplane.services.seating import Seating
 from controlplane.services.signaling import Signaling
 from controlplane.services.streams import Streams
 from controlplane.services.tokens import Tokens
 from controlplane.services.waiting import Waiting
-from controlplane.wire.nodes import NodeState, Role, SessionAnswer, SessionRequest
+from controlplane.wire.nodes import NodeState, SessionAnswer, SessionRequest
 from tests.controlplane.domain.test_rules import NODE, STREAM
 from tests.controlplane.stage import fresh_database
 
@@ -94,7 +96,11 @@ class House:
             launches=False,
         )
         joining = Joining(self.board, self.clock, viewers)
-        self.signaling = Signaling(self.books, nodes, streams, losses, joining, Waiting(self.clock), tokens)
+        self.seating = Seating(self.books, viewers, "local")
+        self.signaling = Signaling(
+            *(self.books, nodes, streams, losses, self.seating, joining, Waiting(self.clock), tokens)
+        )
+        self.losses = losses
         self.mover = Mover(self.books, pages, streams, losses, config, lease)
         self.tokens = tokens
         self.books.listen(pages)
@@ -120,6 +126,7 @@ class House:
 
     async def close(self) -> None:
         await self.background.close()
+        await self.seating.close()
         await self.store.close()
 
     @property
@@ -133,9 +140,13 @@ class House:
     async def come(self, word: int) -> None:
         party = None if word % 4 == 0 else f"party-{word % 4}"
         try:
-            await self.signaling.view(STREAM.channel, OFFER, "", party)
+            await self.signaling.view(STREAM.channel, OFFER, "", party=party, size=1 + word % 5)
         except NoRoom:
             pass  # nobody was taken in: `check` sees that
+
+    async def crowd(self, word: int) -> None:
+        """Several at the same moment."""
+        await asyncio.gather(*(self.come(word + number % 3) for number in range(word)))
 
     async def go(self, word: int) -> None:
         if self.viewers:
@@ -197,17 +208,32 @@ class House:
 
     async def wait(self, word: int) -> None:
         self.clock.at += 1 + word % 10
+        await self.seating.give_room_back()
+        late = [it for it in self.board.parties.values() if it.kept and it.kept_until < self.clock.at]
+        assert late == []
+
+    async def lose(self, word: int) -> None:
+        nodes = list(self.board.nodes)
+        if word == 0 and len(nodes) > 2:
+            await self.losses.lost(nodes[-1], "a test", gone=True)
+            assert not [it for it in self.board.parties.values() if it.node == nodes[-1]]
 
     async def check(self, at_once: int) -> None:
         board = self.board
         sizes = Counter(it.party for it in board.sessions.values() if it.party is not None)
         largest = max(sizes.values(), default=1)
-        rooms = {it.node: it for it in await self.store.read(lambda tx: tx.rooms(Role.EDGE))}
+        parties = {it.key: it for it in await self.store.read(lambda tx: tx.parties())}
+        assert parties == board.parties
+        with self.store.engine.connect() as connection:
+            reserved = dict(connection.exec_driver_sql("SELECT id, reserved FROM nodes").all())
         for name, node in board.nodes.items():
-            seats = board.seats_on(name)
+            there = [it for it in parties.values() if it.node == name]
+            seats = board.seats_on(name) + sum(it.kept for it in there)
+            assert seats == reserved[name], f"{name}: seats in the database and who has them differ"
+            assert seats == board.reserved_on(name)
             assert seats <= node.capacity
-            if node.state is NodeState.IN_SERVICE:
-                assert rooms[name].reserved == seats, f"{name}: seats in the database and sessions differ"
+            for party in there:
+                assert any(it.party == party.party for it in board.sessions_on(name)), "kept for nobody"
         stored = await self.store.read(lambda tx: tx.sessions())
         assert {it.id: it for it in stored} == board.sessions
         counted = sum(board.seats_on(name) - board.moving_from(name) for name in board.nodes)
@@ -221,7 +247,9 @@ class House:
 STEPS = (
     "come",
     "come",
+    "crowd",
     "go",
+    "lose",
     "step",
     "step",
     "take",
@@ -257,7 +285,7 @@ async def play(folder: Path, capacities: list[int], at_once: int, story: list[tu
             await house.check(at_once)
         for node in house.board.nodes.values():
             if node.state is NodeState.DRAINING and any(
-                it.state is NodeState.IN_SERVICE and it.capacity - house.board.seats_on(it.id) >= 1
+                it.state is NodeState.IN_SERVICE and it.capacity > house.board.reserved_on(it.id)
                 for it in house.board.nodes.values()
             ):
                 alone = [it for it in house.board.sessions_on(node.id) if it.party is None]

@@ -31,8 +31,8 @@ class Page:
         self._task = asyncio.create_task(self._run())
 
     @classmethod
-    async def open(cls, show: Show, party: str = "", **more: Any) -> "Page":
-        joined = await show.whep(query=f"?party={party}" if party else "")
+    async def open(cls, show: Show, party: str = "", size: int = 4, **more: Any) -> "Page":
+        joined = await show.whep(query=f"?party={party}&size={size}" if party else "")
         assert joined.status_code == 201, joined.text
         page = cls(show, joined.headers["Location"], **more)
         await page.events.until("state")
@@ -157,7 +157,7 @@ async def test_a_party_that_fits_nowhere_whole_waits_and_the_drain_says_what_wou
     tmp_path: Path,
 ) -> None:
     async with two_edges(tmp_path, edge_capacity=5) as show:
-        friends = [await Page.open(show, "us") for _ in range(3)]
+        friends = [await Page.open(show, "us", 3) for _ in range(3)]
         alone = [await Page.open(show, follows=False) for _ in range(4)]
         assert [page.edge for page in alone].count("edge-2") == 3
         await drain(show, "edge-1")

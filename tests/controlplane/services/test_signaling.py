@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from controlplane.services.tokens import sha256
+from controlplane.wire.nodes import Role
 from tests.controlplane.fake_node import OFFER
 from tests.controlplane.stage import AS_OPERATOR, SDP, Show, running, settings
 from tests.support.wait import wait_for
@@ -80,6 +81,48 @@ async def test_a_party_that_is_no_word_is_refused(show: Show, party: str) -> Non
     assert response.status_code == 422
     assert "party" in response.json()["detail"]
     assert show.nodes["edge-1"].sessions == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "what"),
+    [("size=0", "size"), ("size=33", "size"), ("size=many", "size"), (f"region={'x' * 65}", "region")],
+)
+async def test_a_size_or_a_region_that_is_none_is_refused(show: Show, query: str, what: str) -> None:
+    await show.on_air()
+    response = await show.whep(query=f"?party=us&{query}")
+    assert response.status_code == 422
+    assert what in response.json()["detail"]
+
+
+async def test_the_last_seats_are_kept_for_a_party_and_others_are_told_to_wait(tmp_path: Path) -> None:
+    async with running(tmp_path, settings(fleet={"edge_capacity": 3})) as show:
+        await show.until({"origin-1": "in_service", "edge-1": "in_service"})
+        await show.on_air()
+        first = await show.whep(query="?party=us&size=3")
+        assert first.status_code == 201
+        edge = next(node for node in await show.get("/nodes") if node["id"] == "edge-1")
+        assert edge["reserved"] == 3
+        refused = await show.whep()
+        assert (refused.status_code, refused.json()["code"]) == (503, "no_edge_with_room")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert show.stage.manager.scaling.figures(show.board.groups["edge", "local"])[0].seats == 3
+        waiting = show.stage.manager.signaling._waiting
+        assert waiting.people(Role.EDGE) == 1
+        for _ in range(2):
+            assert (await show.whep(query="?party=us&size=3")).status_code == 201
+        assert (await show.whep(query="?party=us&size=3")).status_code == 503
+        assert waiting.people(Role.EDGE) == 1
+        assert (await show.http.delete(first.headers["Location"])).status_code == 200
+        assert (await show.whep()).status_code == 201
+
+
+async def test_a_party_that_does_not_say_its_size_is_as_large_as_the_settings_say(tmp_path: Path) -> None:
+    async with running(tmp_path, settings(viewers={"party_size": 5})) as show:
+        await show.until({"origin-1": "in_service", "edge-1": "in_service"})
+        await show.on_air()
+        assert (await show.whep(query="?party=us")).status_code == 201
+        assert (await show.whep(query="?region=elsewhere")).status_code == 201
+        assert show.board.reserved_on("edge-1") == 6
 
 
 async def test_a_viewer_gets_a_session_with_links_and_leaves(show: Show) -> None:

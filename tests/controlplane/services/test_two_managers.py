@@ -90,6 +90,22 @@ async def test_a_broadcast_on_one_is_watched_through_the_other(pair: Pair) -> No
     await pair.a.until_stream("main", None)
 
 
+async def test_room_that_one_keeps_for_a_party_is_known_to_the_other(pair: Pair) -> None:
+    await pair.a.on_air()
+    await pair.b.until_stream("main", "live")
+    path = (await pair.a.whep(query="?party=us&size=6")).headers["Location"]
+    assert pair.a.board.reserved_on("edge-1") == 6
+    await wait_for(lambda: pair.b.board.reserved_on("edge-1") == 6, 5, "B shows what is kept")
+    other = (await pair.b.whep(query="?party=us&size=6")).headers["Location"]
+    await wait_for(lambda: len(pair.a.board.sessions_on("edge-1")) == 2, 5, "A shows who came by B")
+    assert pair.a.board.reserved_on("edge-1") == pair.b.board.reserved_on("edge-1") == 6
+    for show, left in ((pair.b, path), (pair.a, other)):
+        assert (await show.http.delete(left)).status_code == 200
+    for show in (pair.a, pair.b):
+        await wait_for(lambda it=show: it.board.reserved_on("edge-1") == 0, 5, "and that all have gone")  # type: ignore[misc]
+        assert show.board.parties == {}
+
+
 async def test_what_is_asked_of_one_is_carried_out_by_the_one_that_leads(pair: Pair) -> None:
     added = await pair.b.http.post("/api/v1/fleet", headers=AS_OPERATOR, json={"role": "edge"})
     assert added.json()["node"] == "edge-2"

@@ -14,7 +14,7 @@ from controlplane.domain.managers.model import Act, ActKind, Told
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
-from controlplane.domain.streams.model import EndReason, Session, StreamState
+from controlplane.domain.streams.model import EndReason, Party, Session, StreamState
 from controlplane.ports.store import Store, Taken, Transaction
 from controlplane.wire.fleet import Policy
 from controlplane.wire.nodes import NodeState, Role, SessionKind
@@ -268,6 +268,87 @@ async def test_seats_for_several_are_had_together_or_not_at_all(store: Store) ->
     had = [await store.write(lambda tx, seats=seats: tx.reserve("a", seats)) for seats in (3, 3, 2, 1)]
     assert had == [True, False, True, False]
     assert await store.read(lambda tx: tx.rooms(Role.EDGE)) == [Room("a", 5, 5)]
+
+
+async def test_sessions_are_added_and_ended_together(store: Store) -> None:
+    many = [replace(SESSION, id=f"s{number:04}", party="us") for number in range(1201)]
+    await store.write(lambda tx: tx.add_sessions(many))
+    await store.write(lambda tx: tx.add_sessions([]))
+    assert sorted(it.id for it in await store.read(lambda tx: tx.sessions())) == [it.id for it in many]
+    assert await store.write(lambda tx: tx.end_session("s0007", 4.0, EndReason.MOVED))
+    asked = {it.id for it in many} | {"nobody"}
+    over = await store.write(lambda tx: tx.end_sessions(asked, 5.0, EndReason.LEFT))
+    assert over == asked - {"s0007", "nobody"}
+    assert await store.write(lambda tx: tx.end_sessions(asked, 6.0, EndReason.LEFT)) == set()
+    assert await store.write(lambda tx: tx.end_sessions([], 6.0, EndReason.LEFT)) == set()
+    assert await store.read(lambda tx: tx.session("s0008")) == replace(
+        many[8], ended_at=5.0, end_reason=EndReason.LEFT
+    )
+
+
+async def test_several_sessions_are_added_or_none_is(store: Store) -> None:
+    await store.write(lambda tx: tx.add_session(SESSION))
+    with pytest.raises(Exception, match=r"(?i)unique|duplicate"):
+        await store.write(lambda tx: tx.add_sessions([replace(SESSION, id="a"), SESSION]))
+    assert await store.read(lambda tx: tx.sessions()) == [SESSION]
+
+
+async def test_streams_to_join_are_those_asked_for(store: Store) -> None:
+    ended = replace(STREAM, channel="old", state=StreamState.ENDED)
+    for stream in (STREAM, ended, replace(STREAM, channel="other")):
+        await store.write(lambda tx, stream=stream: tx.save_stream(stream))  # type: ignore[misc]
+    found = await store.write(lambda tx: tx.streams_to_join(["main", "nothing", "old"]))
+    assert sorted(found, key=lambda it: it.channel) == [STREAM, ended]
+
+
+async def test_a_party_has_a_row_from_its_beginning_until_it_is_forgotten(store: Store) -> None:
+    us, them, ours = ("main", "us"), ("main", "Us"), ("side", "us")
+    begun = await store.write(lambda tx: tx.begin_parties([us, them]))
+    assert {it.key: it.node for it in begun} == {us: "", them: ""}
+    there = Party(channel="main", party="us", node="edge-1", kept=3, kept_until=0.1 + 0.2)
+    await store.write(lambda tx: tx.save_parties([there, replace(there, channel="side", kept=5)]))
+    await store.write(lambda tx: tx.save_parties([replace(there, channel="side", kept=4), there]))
+    await store.write(lambda tx: tx.save_parties([]))
+    again = {it.key: it for it in await store.write(lambda tx: tx.begin_parties([ours, us]))}
+    assert again == {us: there, ours: replace(there, channel="side", kept=4)}
+    assert [it.key for it in await store.read(lambda tx: tx.parties_among([them, ("side", "Us")]))] == [them]
+    assert await store.read(lambda tx: tx.parties_among([])) == []
+    await store.write(lambda tx: tx.forget_parties([them, ours, ("main", "nobody")]))
+    assert await store.read(lambda tx: tx.parties()) == [there]
+    with pytest.raises(Exception, match=r"(?i)check|constraint"):
+        await store.write(lambda tx: tx.save_parties([replace(there, kept=-1)]))
+    assert await store.read(lambda tx: tx.parties()) == [there]
+
+
+async def test_the_members_of_a_party_are_counted_where_they_are(store: Store) -> None:
+    places = [("main", "us", "a"), ("main", "us", "a"), ("main", "us", "b"), ("side", "us", "a")]
+    places += [("main", "them", "a"), ("main", "Us", "a"), ("main", "us", "c")]
+
+    async def work(tx: Transaction) -> None:
+        for number, (channel, party, at) in enumerate(places):
+            session = replace(SESSION, id=str(number), channel=channel, party=party, node=at)
+            await tx.add_session(session)
+        await tx.end_session("6", 5.0, EndReason.LEFT)
+
+    await store.write(work)
+    found = await store.read(lambda tx: tx.members([("main", "us"), ("side", "us"), ("side", "them")]))
+    assert sorted(found) == [("main", "us", "a", 2), ("main", "us", "b", 1), ("side", "us", "a", 1)]
+    assert await store.read(lambda tx: tx.members([])) == []
+
+
+async def test_kept_seats_are_counted_anew_for_parties_that_are_there(store: Store) -> None:
+    await add(store, node("a"), node("b"))
+
+    async def work(tx: Transaction) -> None:
+        await tx.add_session(replace(SESSION, node="a", party="us"))
+        for party, at in (("us", "a"), ("gone", "b")):
+            await tx.save_parties([Party(channel="main", party=party, node=at, kept=3)])
+        await tx.recount_reserved()
+
+    await store.write(work)
+    rooms = await store.read(lambda tx: tx.rooms(Role.EDGE))
+    assert {room.node: room.reserved for room in rooms} == {"a": 4, "b": 0}
+    assert [it.party for it in await store.read(lambda tx: tx.parties())] == ["us"]
 
 
 async def test_events_come_back_as_they_were_written_and_get_names_of_their_own(store: Store) -> None:

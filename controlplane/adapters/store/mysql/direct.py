@@ -28,15 +28,19 @@ class Plan:
     """A statement as the driver wants it."""
 
     text: str  # with %s for each value
-    values: tuple[tuple[str, Any, Convert | None], ...]  # name; value if nobody gives one; conversion
+    # Of each: its name, where in a list of that name or None, what it is if nobody gives one, conversion
+    values: tuple[tuple[str, int | None, Any, Convert | None], ...]
     columns: SimpleResultMetaData | None  # of its rows
     conversions: tuple[Convert | None, ...] | None  # of its rows' values; None: there are none
 
     def arguments(self, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(
-            value if convert is None else convert(value)
-            for value, convert in ((parameters.get(name, own), convert) for name, own, convert in self.values)
-        )
+        values = []
+        for name, place, own, convert in self.values:
+            value = parameters.get(name, own)
+            if place is not None:
+                value = value[place]
+            values.append(value if convert is None else convert(value))
+        return tuple(values)
 
 
 class Answer:
@@ -66,14 +70,32 @@ class Answer:
         return next(iter(self.all()), None)
 
 
-def plan(statement: Executable, names: frozenset[str], dialect: Dialect) -> Plan:
-    """Of a statement that is given values of these names."""
-    compiled: Any = statement.compile(dialect=dialect, column_keys=sorted(names))  # type: ignore[attr-defined]
-    own = compiled.construct_params(dict.fromkeys(names))
-    values = tuple(
-        (name, own[name], _impl(compiled.binds[name].type, dialect).bind_processor(dialect))
-        for name in compiled.positiontup
+Shape = frozenset[tuple[str, int | None]]  # the names of values; of one that is a list, how long it is
+
+
+def shape_of(parameters: Mapping[str, Any]) -> Shape:
+    return frozenset(
+        (name, len(value) if isinstance(value, list) else None) for name, value in parameters.items()
     )
+
+
+def plan(statement: Executable, shape: Shape, dialect: Dialect) -> Plan:
+    """Of a statement that is given values of these names."""
+    names = dict(shape)
+    compiled: Any = statement.compile(dialect=dialect, column_keys=sorted(names))  # type: ignore[attr-defined]
+    given = {name: None if length is None else [None] * length for name, length in names.items()}
+    own = compiled.construct_params(given)
+    state = compiled.construct_expanded_state(given)
+    lists = {
+        one: (name, place)
+        for name, ones in state.parameter_expansion.items()
+        for place, one in enumerate(ones)
+    }
+    values = []
+    for one in state.positiontup:
+        name, place = lists.get(one, (one, None))
+        convert = _impl(compiled.binds[name].type, dialect).bind_processor(dialect)
+        values.append((name, place, own[name], convert))
     columns, conversions = None, None
     if isinstance(statement, Select):
         selected = list(statement.selected_columns)
@@ -81,7 +103,7 @@ def plan(statement: Executable, names: frozenset[str], dialect: Dialect) -> Plan
         conversions = tuple(
             _impl(column.type, dialect).result_processor(dialect, None) for column in selected
         )
-    return Plan(str(compiled), values, columns, conversions if any(conversions or ()) else None)
+    return Plan(state.statement, tuple(values), columns, conversions if any(conversions or ()) else None)
 
 
 def _impl(kind: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
@@ -94,15 +116,26 @@ class Direct:
     def __init__(self, driver: Driver, dialect: Dialect) -> None:
         self._cursor = driver.cursor()
         self._dialect = dialect
-        self._plans: dict[tuple[Executable, frozenset[str]], Plan] = {}
+        self._plans: dict[tuple[Executable, Shape], Plan] = {}
 
-    async def execute(self, statement: Executable, parameters: Mapping[str, Any]) -> Answer:
-        key = statement, frozenset(parameters)
-        found = self._plans.get(key)
-        if found is None:
-            found = self._plans[key] = plan(statement, key[1], self._dialect)
+    async def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> Answer:
+        """With several sets of values, all of the same names, an INSERT is one statement of several rows."""
         cursor: Any = self._cursor
-        await cursor.execute(found.text, found.arguments(parameters))
+        if isinstance(parameters, Mapping):
+            found = self._plan(statement, parameters)
+            await cursor.execute(found.text, found.arguments(parameters))
+        else:
+            found = self._plan(statement, parameters[0])
+            await cursor.executemany(found.text, [found.arguments(values) for values in parameters])
         rows = await cursor.fetchall() if found.columns is not None else ()
         inserted = cursor.lastrowid if isinstance(statement, Insert) else None
         return Answer(found, rows, cursor.rowcount, inserted)
+
+    def _plan(self, statement: Executable, parameters: Mapping[str, Any]) -> Plan:
+        key = statement, shape_of(parameters)
+        found = self._plans.get(key)
+        if found is None:
+            found = self._plans[key] = plan(statement, key[1], self._dialect)
+        return found

@@ -110,7 +110,7 @@ class _Session:
                 if self.kept:
                     await self.driver.query("SAVEPOINT work")  # type: ignore[no-untyped-call]
                     self.saved = True
-            if statement in KEPT and not isinstance(parameters, Sequence):
+            if statement in KEPT:
                 answer = await self.direct.execute(statement, parameters or {})
                 return cast(CursorResult[Any], answer)
             return await self.connection.execute(statement, parameters)
@@ -179,7 +179,7 @@ class MysqlStore:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        while self._line:
+        while self._line.waiting:
             self._line.waiting.popleft().fail(_ending())
         await self._drop()
         await self._writing.dispose()
