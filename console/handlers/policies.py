@@ -94,7 +94,7 @@ class PolicyHandlers(Handlers):
 
     def on_try_policy(self, message: TryPolicy) -> None:
         def answered(choice: str | None) -> None:
-            self.workers.cancel_group(self, "whatif")  # the manager ends it when nobody waits any more
+            self.workers.cancel_group(self, "whatif")
             form = self._form(message.group)
             if choice == "save" and form is not None:
                 form.run_worker(form.chosen("save"), exit_on_error=False)

@@ -132,12 +132,13 @@ class PolicyDialog(Dialog[str]):
             unit = self._words.unit
             return Across(UNITS, UNITS.index(unit) if unit in UNITS else 0, id=name)
         if name == "events":
-            return Checkbox("", self._words.events, id=name, compact=True)
+            return Checkbox("yes", self._words.events, id=name, compact=True)
         if name == "on":
             return Across((RECORDED, *CROWDS), id=name)
         if name == "crowd":
             return Field(self._crowds[CROWDS[0]], id=name)
-        return Field(getattr(self._words, name), id=name, placeholder=LABELS[name][1])
+        hint = "none; as in 12 fri,sat 19:30-23:30" if name == "windows" else LABELS[name][1]
+        return Field(getattr(self._words, name), id=name, placeholder=hint)
 
     def on_mount(self) -> None:
         super().on_mount()

@@ -392,12 +392,10 @@ async def test_a_stage_that_comes_up_with_more_edges_than_one_says_why(stand: Op
 
 async def test_another_stream_manager_is_named_when_the_feed_comes_from_there(stand: OpenStand) -> None:
     async with stand(snapshot(), size=(120, 40)) as it:
-        it.feed.send(Link(LinkState.UP, api="http://127.0.0.1:9"))
-        it.feed.send(Link(LinkState.DOWN, attempts=1, error="connection refused", api="http://127.0.0.1:9"))
+        it.feed.down(1)
         await it.until_shown("retry 1")
-        it.feed.send(Link(LinkState.UP, api="http://127.0.0.1:7"))
         it.feed.epoch, it.feed.n = "e2", 0
         it.feed.up(snapshot(api="http://127.0.0.1:7"))
-        await it.until_shown("Now speaking to http://127.0.0.1:7", "http://127.0.0.1:9 does not answer")
+        await it.until_shown("Now speaking to http://127.0.0.1:7", "http://127.0.0.1:8080 does not answer")
         await it.until_shown("local stage   http://127.0.0.1:7")
         assert it.app.client.api == "http://127.0.0.1:7"
