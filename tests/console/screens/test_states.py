@@ -12,7 +12,6 @@ from textual.widgets import Input
 from console.app import ConsoleApp
 from console.commands import PublishWords
 from console.core.errors import Rejected
-from console.core.live import Link, LinkState
 from console.screens.journal.screen import JournalScreen
 from console.screens.shared.dialog import Dialog
 from console.screens.shared.table import Table
