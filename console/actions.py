@@ -131,7 +131,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "add",
         ("plus", "a"),
-        "add an edge",
+        "add",
         "Add an edge (`:add origin` adds an origin)",
         "showcaller fleet add edge",
         ("add",),
@@ -153,9 +153,21 @@ ACTIONS: tuple[Action, ...] = (
         STEER,
     ),
     Action(
+        "policy",
+        ("p",),
+        "policy",
+        "Policy: when the chosen group grows and shrinks; try it on a crowd, save it, remove it",
+        "showcaller fleet policy set GROUP --max 20",
+        ("policy",),
+        "[GROUP]",
+        _on("fleet"),
+        True,
+        STEER,
+    ),
+    Action(
         "undo",
         ("u",),
-        "undo drain",
+        "undo",
         "Undo the drain of the chosen node",
         "showcaller fleet undo NODE",
         ("undo", "undrain"),
@@ -383,7 +395,7 @@ ALWAYS = ("command", "help", "palette", "quit")
 # The next keys of a page, the most wanted first; what does not fit is left out.
 FOOTERS: dict[str, tuple[str, ...]] = {
     "overview": ("start", "open", "add", "stop", "copy"),
-    "fleet": ("add", "drain", "undo", "inside", "why", "filter", "start", "drill"),
+    "fleet": ("add", "drain", "policy", "undo", "inside", "why", "filter", "start", "drill"),
     "broadcast": ("start", "stop", "open", "copy", "token", "reset"),
     "journal": ("filter", "follow", "start"),
     "events": ("plan", "preflight", "edit", "cancel", "filter", "start"),

@@ -34,7 +34,13 @@ from console.core.model import State
 from console.core.stage import Report, keep_supervised, up
 from console.core.target import ConsoleOptions, Target, find_target
 from console.glyphs import Ascii, NoColour, ascii_wanted
-from console.handlers import Handlers
+from console.handlers.broadcasts import BroadcastHandlers
+from console.handlers.drills import DrillHandlers
+from console.handlers.events import EventHandlers
+from console.handlers.fleet import FleetHandlers
+from console.handlers.looking import LookingHandlers
+from console.handlers.own import OwnHandlers
+from console.handlers.policies import PolicyHandlers
 from console.messages import (
     Act,
     EventsArrived,
@@ -64,6 +70,7 @@ from themes import MONOCHROME, PALETTES, Palette
 DRAW_S = 0.2  # what arrives is on screen that soon, and no more often
 TICK_S = 0.5  # for what only the clock changes: ages, and a feed that says nothing
 INSIDE_S = 1.0
+NEWS_S = 120.0  # what happened longer ago than this is for the journal alone
 JUST_UP_S = 60.0  # a stage younger than this has just come up
 REFUSED_RETRY_S = 3.0
 
@@ -131,7 +138,16 @@ def _variables(palette: Palette) -> dict[str, str]:
     }
 
 
-class ConsoleApp(Handlers, inherit_bindings=False):
+class ConsoleApp(
+    LookingHandlers,
+    FleetHandlers,
+    PolicyHandlers,
+    DrillHandlers,
+    EventHandlers,
+    BroadcastHandlers,
+    OwnHandlers,
+    inherit_bindings=False,
+):
     TITLE = "showcaller"
     CSS_PATH = "console.tcss"
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
@@ -178,6 +194,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
         self._link = Link(LinkState.CONNECTING)
         self._heard_at: float | None = None  # when the newest message came
         self._refused = ""
+        self._spoke_to = ""  # the manager whose feed is followed
         self._drawn_at = 0.0
         self._draw_due = False
         self._inside_at = self._events_at = 0.0
@@ -264,7 +281,7 @@ class ConsoleApp(Handlers, inherit_bindings=False):
     async def _aim(self, target: Target) -> None:
         """Speak to this manager from now on."""
         old, self.client = self.client, target.client()
-        self._target, self._refused = target, ""
+        self._target, self._refused, self._spoke_to = target, "", ""
         if old is not None:
             await old.aclose()
         self._follow(target)
@@ -289,8 +306,9 @@ class ConsoleApp(Handlers, inherit_bindings=False):
             del self.pending[channel]  # it is on air after all, from elsewhere
         self._heard_at = self._clock()
         self._marks = self._marks.follow(self._state.streams.values(), self._state.at)
-        for entry in message.item.journal:  # of a delta: what a snapshot tells of happened earlier
-            if entry.kind == "stream.ended" and entry.actor == "publisher":  # by itself, not by anybody here
+        for entry in self._state.news:  # also of a snapshot that is not the first: it happened meanwhile
+            late = self._state.at - entry.at > NEWS_S
+            if entry.kind == "stream.ended" and entry.actor == "publisher" and not late:  # by itself
                 self.say(f"{entry.subject} ended: {why_ended(entry)}")
         wait = self._drawn_at + DRAW_S - time.monotonic()
         if wait <= 0:
@@ -309,10 +327,22 @@ class ConsoleApp(Handlers, inherit_bindings=False):
                 self.say(f"{said}: drain what is too many (2 fleet, d)")
 
     def on_link_changed(self, message: LinkChanged) -> None:
-        self._link = message.link
+        before, self._link = self._link, message.link
+        if message.link.state is LinkState.UP:
+            self._speaks_to(message.link.api, before.error)
         self._draw()
         if message.link.state is LinkState.DOWN and message.link.attempts % 3 == 2 and not self.options.api:
             self._find_again()
+
+    def _speaks_to(self, api: str, why: str) -> None:
+        """Calls go where the feed comes from; that it is another manager than before is said."""
+        before, self._spoke_to = self._spoke_to, api
+        if not api or before in ("", api) or self.client is None:
+            return
+        self.client.prefer(api)
+        log.info("another stream manager is followed: %s, after %s: %s", api, before, why)
+        because = f" ({why})" if why else ""
+        self.say(f"{before} does not answer{because}", "warning", f"Now speaking to {api}")
 
     def on_feed_refused(self, message: FeedRefused) -> None:
         log.warning("the live feed is refused: %s", message.error)

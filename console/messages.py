@@ -10,6 +10,8 @@ from console.core.target import Target
 from controlplane.wire.api import LiveMessage, NodeInside
 from controlplane.wire.drills import Drill, Milestone
 from controlplane.wire.events import EventView, PreflightView
+from controlplane.wire.fleet import Policy, PolicyView, WhatIf, WhatIfView
+from controlplane.wire.nodes import Role
 
 
 class Act(Message):
@@ -128,6 +130,55 @@ class PreflightArrived(Message):
     def __init__(self, view: PreflightView) -> None:
         super().__init__()
         self.view = view
+
+
+class PolicySeen(Message):
+    """What a group goes by: its policy is about to be looked at, and perhaps changed."""
+
+    def __init__(self, view: PolicyView) -> None:
+        super().__init__()
+        self.view = view
+
+
+class SavePolicy(Message):
+    """A person asked for this change of a group's policy; None: to take it away."""
+
+    def __init__(self, group: str, changes: Policy | None) -> None:
+        super().__init__()
+        self.group, self.changes = group, changes
+
+
+class PolicySaved(Message):
+    """It was changed, or taken away; or why it was not."""
+
+    def __init__(self, group: str, view: PolicyView | None, error: ConsoleError | None = None) -> None:
+        super().__init__()
+        self.group, self.view, self.error = group, view, error
+
+
+class TryPolicy(Message):
+    """A person asked what a changed policy would make of a crowd: first of `first`, or, where nothing of it
+    is recorded, of `second`."""
+
+    def __init__(self, group: str, first: WhatIf, second: WhatIf | None, words: str) -> None:
+        super().__init__()
+        self.group, self.first, self.second, self.words = group, first, second, words
+
+
+class WhatIfArrived(Message):
+    """What it would have made of it; or why that cannot be told. `note`: what was not done as asked."""
+
+    def __init__(self, view: WhatIfView | None, error: ConsoleError | None = None, note: str = "") -> None:
+        super().__init__()
+        self.view, self.error, self.note = view, error, note
+
+
+class AddRefused(Message):
+    """A node was not added: the budget is not there for it."""
+
+    def __init__(self, role: Role, error: ConsoleError) -> None:
+        super().__init__()
+        self.role, self.error = role, error
 
 
 class Said(Message):

@@ -203,6 +203,7 @@ async def compose(
     recording = Recording(books, scaling, waiting, history)
     closers.push_async_callback(recording.flush)
     sharing = Sharing(books, waiting, pages, manager_id, api, views.started_at)
+    views.managers = sharing.addresses
     manager = Manager(
         stage=config.stage.name,
         stage_id=sha256(f"stage|{key.hex()}")[:16],

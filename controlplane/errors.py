@@ -15,7 +15,7 @@
 Any other exception is a bug: it is logged with its trace and answered with 500.
 """
 
-from controlplane.wire.base import Problem
+from controlplane.wire.base import FaultView, Problem
 
 
 class ControlError(Exception):
@@ -31,8 +31,10 @@ class ControlError(Exception):
         title: str | None = None,
         status: int | None = None,
         retry_after_s: int | None = None,
+        faults: list[FaultView] | None = None,
     ) -> None:
         super().__init__(detail or title or self.title)
+        self.faults = faults
         self.detail = detail
         self.code = code or self.code
         self.title = title or self.title
@@ -40,7 +42,9 @@ class ControlError(Exception):
         self.retry_after_s = retry_after_s
 
     def problem(self) -> Problem:
-        return Problem(code=self.code, title=self.title, detail=self.detail, status=self.status)
+        return Problem(
+            code=self.code, title=self.title, detail=self.detail, status=self.status, faults=self.faults
+        )
 
 
 class Unauthenticated(ControlError):

@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; errors as JSON on stderr.")]
+Apis = list[str] | None
 Api = Annotated[
-    str | None,
+    Apis,
     typer.Option(
         "--api",
         metavar="URL",
         envvar="SHOWCALLER_API",
-        help="A stream manager elsewhere, instead of this machine's.",
+        help="A stream manager elsewhere, instead of this machine's; several of one stage by giving it again "
+        "or with commas: the next is asked where one does not answer.",
     ),
 ]
 TokenFile = Annotated[
@@ -126,20 +128,27 @@ def stage_options(
     )
 
 
-def console_options(api: str | None, token_file: Path | None) -> "ConsoleOptions":
+def one_text(api: Apis) -> str | None:
+    """All managers that are named, with commas between."""
+    return ",".join(api) if api else None
+
+
+def console_options(api: Apis, token_file: Path | None) -> "ConsoleOptions":
     from console.core.target import ConsoleOptions
 
-    return ConsoleOptions(stage=stage_options(), api=api, token_file=token_file or before_command.token_file)
+    return ConsoleOptions(
+        stage=stage_options(), api=one_text(api), token_file=token_file or before_command.token_file
+    )
 
 
-def target(api: str | None, token_file: Path | None) -> "Target":
+def target(api: Apis, token_file: Path | None) -> "Target":
     from console.core.target import find_target
 
     return find_target(console_options(api, token_file))
 
 
 def call(
-    api: str | None,
+    api: Apis,
     token_file: Path | None,
     use: Callable[["Client"], Coroutine[Any, Any, T]],
     trust: "ssl.SSLContext | None" = None,

@@ -75,7 +75,7 @@ def _drill(
     yes: bool,
     dry_run: bool,
     json: bool,
-    api: str | None,
+    api: context.Apis,
     token_file: Any,
 ) -> int:
     from console.core.drills import Rehearsal

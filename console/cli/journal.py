@@ -43,11 +43,14 @@ async def _follow(target: "Target", lines: int, *, as_json: bool) -> None:
     from console.core.live import Link, LinkState
 
     async with target.client() as client, target.live() as source:
-        lost = False
+        lost, api = False, target.api
         async for item in follow(client, source, latest=lines):
             if isinstance(item, Link):
                 if item.state is LinkState.DOWN and not lost:
                     context.note(f"the stream manager went away ({item.error}); trying again")
+                elif item.state is LinkState.UP and item.api != api:
+                    api = item.api
+                    context.note(f"the stream manager at {api} is followed now")
                 elif item.state is LinkState.UP and lost:
                     context.note("the stream manager is back")
                 lost = item.state is LinkState.DOWN

@@ -99,20 +99,20 @@ def root(
                 "--json": json,
             },
         )
-        if api is not None:  # given before the command: as if it had been given after it
-            os.environ["SHOWCALLER_API"] = api
+        if api:  # given before the command: as if it had been given after it
+            os.environ["SHOWCALLER_API"] = ",".join(api)
         context.before_command.token_file = token_file
         return 0
     with loading():
         from console.core.target import ConsoleOptions
 
         stage = context.stage_options(port, listen, announce, tls_cert, tls_key)
-        options = ConsoleOptions(stage=stage, api=api, token_file=token_file)
+        options = ConsoleOptions(stage=stage, api=context.one_text(api), token_file=token_file)
     if sys.stdin.isatty() and sys.stdout.isatty():
         from console.app import run
 
         return run(options)
-    if api is not None:
+    if api:
         from console.core.errors import UsageError
 
         raise UsageError("the console needs a terminal", "Without one, use the plain commands (see --help)")

@@ -103,7 +103,10 @@ def node(
     trusted = None if manager_ca is None else trust(manager_ca)
     if not token:
         invited = context.call(
-            manager, token_file, lambda client: client.invite_node(Role(role), INVITED_S), trusted
+            None if manager is None else [manager],
+            token_file,
+            lambda client: client.invite_node(Role(role), INVITED_S),
+            trusted,
         )
         token, name = invited.token, name or invited.node
         context.note(f"{invited.node} joins {url}")

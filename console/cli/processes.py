@@ -93,13 +93,14 @@ def swarm(
     return context.become("media.swarm", [*words, "--json"] if json else words, {})
 
 
-def _whep(what: str, api: str | None, token_file: Path | None) -> str:
+def _whep(what: str, api: context.Apis, token_file: Path | None) -> str:
     """The WHEP address of a channel, or the one that was given."""
     from console.core.client import check_api_url
+    from console.core.target import addresses
     from console.core.units import parse_channel
 
     if "://" in what:
         return check_api_url(what)
-    if api:
-        return f"{check_api_url(api)}/whep/{parse_channel(what)}"
+    if named := context.one_text(api):
+        return f"{addresses(named)[0]}/whep/{parse_channel(what)}"
     return f"{context.target(api, token_file).api}/whep/{parse_channel(what)}"

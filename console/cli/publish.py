@@ -73,7 +73,7 @@ def _source(text: str) -> str:
     return str(media_file(text).path)
 
 
-def _detached(spec: "PublisherSpec", api: str | None, token_file: Path | None, *, as_json: bool) -> int:
+def _detached(spec: "PublisherSpec", api: context.Apis, token_file: Path | None, *, as_json: bool) -> int:
     from console.cli.starting import put_on_air
 
     home = context.home()

@@ -20,7 +20,7 @@ def streams(ctx: typer.Context, json: Json = False, api: Api = None, token_file:
         _list(json, api, token_file)
 
 
-def _list(as_json: bool, api: str | None, token_file: context.TokenFile) -> None:
+def _list(as_json: bool, api: context.Apis, token_file: context.TokenFile) -> None:
     from console.core.units import show_bitrate, show_number
     from controlplane.wire.api import StreamView
 

@@ -1,6 +1,5 @@
 """`showcaller fleet whatif GROUP`: a policy, and a changed one, under a crowd: recorded, or invented."""
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,19 +79,12 @@ def whatif(
 
 def _curve(text: str) -> list[Any]:
     from console.core.errors import UsageError
-    from console.core.units import parse_duration
-    from controlplane.wire.fleet import Point
+    from console.core.policies import read_curve
 
-    example = "Write it like '0=0 10m=2000 2h=2000 2h10m=0': times from the start, each later than before"
-    points = []
-    for word in re.split(r"[\s,]+", text.strip()):
-        at, equals, people = word.partition("=")
-        if not equals or not people.isdecimal() or len(people) > 6:
-            raise UsageError(f"--crowd: {word!r} is not TIME=PEOPLE", example)
-        points.append(Point(at_s=parse_duration(at, most_s=7 * 86_400), people=int(people)))
-    if len(points) < 2:
-        raise UsageError("--crowd: one moment is no crowd", example)
-    return points
+    try:
+        return list(read_curve(text))
+    except UsageError as error:
+        raise UsageError(f"--crowd: {error.what}", error.next_step) from error
 
 
 def _recorded(on: str, group: str) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """The stream manager's HTTP API as Python calls: one method a call, nothing else.
 
 Every method raises `Unreachable` (nobody answers), `TimedOut`, `Rejected` (the manager said no; see its
-`.problem`) and nothing else. A client is bound to one manager and one token:
+`.problem`) and nothing else. A client is bound to one stage and one token:
 
     async with Client(api, token) as client:
         nodes = await client.nodes()
+
+Where several managers of the stage are named, a call that one of them does not take goes to the next: any
+call when no connection came about, for then nothing was sent; when an answer did not come, only one that
+changes nothing. Whoever answered is asked first from then on.
 
 A token never travels in clear to another machine: `http://` to a host that is not loopback raises
 `InsecureError` at once, before anything is sent. `local=True` says the caller knows that the address is one
@@ -61,6 +65,7 @@ from controlplane.wire.nodes import Role
 T = TypeVar("T")
 
 SIMULATION_S = 70.0  # the manager gives one up after a minute
+CONNECT_S = 2.0  # for a connection, where there is another manager to try
 
 _HOSTNAME_MISMATCH, _ADDRESS_MISMATCH = 62, 64  # X509_V_ERR_*, of OpenSSL's x509_vfy.h
 
@@ -126,32 +131,46 @@ def certificates(api: str) -> ssl.SSLContext | bool:
 
 
 class Client:
-    """One manager, one token. `timeout` bounds each call, in seconds."""
+    """One stage, one token. `timeout` bounds each call to one manager, in seconds."""
 
     def __init__(
         self,
         api: str,
         token: str | None = None,
         *,
+        others: Sequence[str] = (),
         timeout: float = 10.0,
         local: bool = False,
         trust: ssl.SSLContext | None = None,
     ) -> None:
-        """`trust` in the manager's certificate; None: in those that are trusted everywhere."""
-        self.api = check_api_url(api)
+        """`others`: more managers of the same stage, in the order in which they are tried. `trust` in the
+        managers' certificates; None: in those that are trusted everywhere."""
+        self.api = check_api_url(api)  # that is asked first
         self.token = token
-        self._timeout = timeout
-        if token is not None:
-            check_token_transport(self.api, local=local)
-        host = urlsplit(self.api).hostname or ""
-        self._http = httpx.AsyncClient(
-            base_url=self.api,
-            headers={} if token is None else {"authorization": f"Bearer {token}"},
-            timeout=timeout,
-            verify=trust or certificates(self.api),
-            trust_env=not (local or is_loopback(host)),  # no proxy between us and ourselves
+        self._timeout, self._local, self._trust = timeout, local, trust
+        self._apis: dict[str, httpx.AsyncClient] = {}
+        for one in (self.api, *others):
+            self._open(check_api_url(one))
+
+    def _open(self, api: str) -> None:
+        if api in self._apis:
+            return
+        if self.token is not None:
+            check_token_transport(api, local=self._local)
+        host = urlsplit(api).hostname or ""
+        self._apis[api] = httpx.AsyncClient(
+            base_url=api,
+            headers={} if self.token is None else {"authorization": f"Bearer {self.token}"},
+            timeout=self._timeout,
+            verify=self._trust or certificates(api),
+            trust_env=not (self._local or is_loopback(host)),  # no proxy between us and ourselves
             follow_redirects=False,  # a redirect must not carry the token elsewhere
         )
+
+    def prefer(self, api: str) -> None:
+        """Ask this manager first from now on; it becomes one of them where it was not."""
+        self._open(check_api_url(api))
+        self.api = check_api_url(api)
 
     async def __aenter__(self) -> Self:
         return self
@@ -162,7 +181,8 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        for http in self._apis.values():
+            await http.aclose()
 
     # --- what is there
 
@@ -199,19 +219,21 @@ class Client:
         query = {"limit": str(limit)} if after is None else {"after": str(after), "limit": str(limit)}
         return await self._call("GET", "/api/v1/journal", list[JournalEntry], query=query)
 
-    async def policy(self, group: str) -> PolicyView:
-        """When a group grows and shrinks. It is named by its id, or its role where there is one of it."""
-        return await self._call("GET", f"/api/v1/groups/{quote(group, safe='')}/policy", PolicyView)
+    async def policy(self, group: str, *, usual: bool = False) -> PolicyView:
+        """When a group grows and shrinks. It is named by its id, or its role where there is one of it. With
+        `usual`, where it has no policy, what one begins with."""
+        path = f"/api/v1/groups/{quote(group, safe='')}/policy"
+        return await self._call("GET", path, PolicyView, query={"usual": "true"} if usual else None)
 
     async def evaluate(self, group: str, question: Question) -> Evaluation:
         """What its policy would do; nothing is changed."""
         path = f"/api/v1/groups/{quote(group, safe='')}/evaluate"
-        return await self._call("POST", path, Evaluation, question)
+        return await self._call("POST", path, Evaluation, question, changes=False)
 
     async def what_if(self, group: str, question: WhatIf) -> WhatIfView:
         """How its policy, and a changed one, would carry a crowd; nothing is changed."""
         path = f"/api/v1/groups/{quote(group, safe='')}/whatif"
-        return await self._call("POST", path, WhatIfView, question, timeout_s=SIMULATION_S)
+        return await self._call("POST", path, WhatIfView, question, timeout_s=SIMULATION_S, changes=False)
 
     async def history(self, group: str, span: Span) -> HistoryView:
         """The recorded load of a group."""
@@ -335,9 +357,12 @@ class Client:
         body: BaseModel | None = None,
         query: dict[str, str] | None = None,
         timeout_s: float | None = None,
+        *,
+        changes: bool = True,
     ) -> T:
-        """`timeout_s` where it may take longer than other calls."""
-        response = await self._send(method, path, body, query, timeout_s)
+        """`timeout_s` where it may take longer than other calls; `changes` False: it is only asked, though it
+        is no GET."""
+        response = await self._send(method, path, body, query, timeout_s, changes=changes)
         try:
             return TypeAdapter(answer).validate_json(response.content)
         except ValidationError as error:
@@ -357,39 +382,63 @@ class Client:
         body: BaseModel | None = None,
         query: dict[str, str] | None = None,
         timeout_s: float | None = None,
+        *,
+        changes: bool = True,
     ) -> httpx.Response:
         # Of a policy null has a meaning (no cap), and what is not said stays as it is.
         said = isinstance(body, Policy | WhatIf)
         content = None
         if body is not None:
             content = body.model_dump_json(exclude_none=not said, exclude_unset=said).encode()
-        headers = {} if content is None else {"content-type": "application/json"}
+        repeatable = method == "GET" or not changes
+        apis = list(self._apis)
+        place = apis.index(self.api)
+        for last, api in zip([False] * (len(apis) - 1) + [True], [*apis[place:], *apis[:place]], strict=True):
+            try:
+                response = await self._ask(api, method, path, content, query, timeout_s)
+            except (TimedOut, Unreachable) as error:
+                nothing_sent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
+                if last or not (repeatable or nothing_sent):
+                    raise
+                continue
+            self.api = api
+            if not response.is_success:
+                raise Rejected(_problem(response))
+            return response
+        raise AssertionError("there is one manager at least")
+
+    async def _ask(
+        self,
+        api: str,
+        method: str,
+        path: str,
+        content: bytes | None,
+        query: dict[str, str] | None,
+        timeout_s: float | None,
+    ) -> httpx.Response:
+        """One manager. Raises TimedOut and Unreachable."""
+        connect = self._timeout if len(self._apis) == 1 else min(self._timeout, CONNECT_S)
         try:
-            response = await self._http.request(
+            return await self._apis[api].request(
                 method,
                 path,
                 content=content,
-                headers=headers,
+                headers={} if content is None else {"content-type": "application/json"},
                 params=query,
-                timeout=httpx.USE_CLIENT_DEFAULT
-                if timeout_s is None
-                else httpx.Timeout(self._timeout, read=timeout_s),
+                timeout=httpx.Timeout(self._timeout, read=timeout_s or self._timeout, connect=connect),
             )
         except httpx.TimeoutException as error:
             raise TimedOut(
-                f"the stream manager at {self.api} did not answer in time",
+                f"the stream manager at {api} did not answer in time",
                 "Look at `showcaller logs manager`, or try again",
             ) from error
         except (httpx.TransportError, ssl.SSLError) as error:
             if (cause := _ssl_error(error)) is not None:
-                raise _no_tls(self.api, cause) from error
+                raise _no_tls(api, cause) from error
             raise Unreachable(
-                f"no stream manager answers at {self.api} ({reason_of(error)})",
+                f"no stream manager answers at {api} ({reason_of(error)})",
                 "Bring a stage up with `showcaller stage up`, or name a manager with --api",
             ) from error
-        if not response.is_success:
-            raise Rejected(_problem(response))
-        return response
 
 
 def reason_of(error: BaseException) -> str:

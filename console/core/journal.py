@@ -7,6 +7,7 @@ from console.core.live import Link, LinkState, LiveSource
 from controlplane.wire.api import JournalEntry
 
 PAGE = 200
+KEPT = 1000
 
 
 async def follow(
@@ -14,10 +15,12 @@ async def follow(
 ) -> AsyncIterator[JournalEntry | Link]:
     """The `latest` entries, then each new one as it happens; Link when the connection is lost or comes back.
 
-    The feed says when something is new; what may have been missed while it was away is fetched by number.
+    The feed says when something is new; what may have been missed while it was away is fetched by number. An
+    entry that was committed later than one with a higher number comes after it, and is not passed over.
     Raises Rejected when the token is refused.
     """
     last: int | None = None
+    seen: set[int] = set()  # the newest numbers, at most KEPT
     async for item in source:
         if isinstance(item, Link):
             if item.state is not LinkState.CONNECTING:
@@ -25,17 +28,21 @@ async def follow(
             continue
         entries = item.snapshot.journal if item.snapshot is not None else item.journal
         if last is None:
-            shown = entries[-latest:] if latest else []
             last = entries[-1].id if entries else 0
-            for entry in shown:
+            seen = {entry.id for entry in entries}
+            for entry in entries[-latest:] if latest else []:
                 yield entry
             continue
         if item.snapshot is not None and entries and entries[0].id > last + 1:
             entries = await _since(client, last)
+        oldest = min(seen, default=0)
         for entry in entries:
-            if entry.id > last:
-                last = entry.id
+            if entry.id > oldest and entry.id not in seen:
+                seen.add(entry.id)
+                last = max(last, entry.id)
                 yield entry
+        if len(seen) > KEPT:
+            seen = set(sorted(seen)[-KEPT:])
 
 
 async def _since(client: Client, last: int) -> list[JournalEntry]:

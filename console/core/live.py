@@ -9,6 +9,10 @@
 
 The source connects, resumes after the last message it handed out (epoch and number), and reconnects by itself
 with a backoff for as long as it is iterated; it never gives up and never raises for a manager that has gone.
+
+Where several managers are known, those that were named and those that a manager has told of, one that is lost
+is tried once more and then the next one: there the feed opens with a snapshot that has all of the journal
+since the last entry that was handed out, by the database's own numbers (see State for how they are joined).
 It ends (`Rejected`) only when the manager refuses the token, which trying again does not mend. `age_s` says
 how old the newest message is. A feed that says nothing for `SILENCE_S` is taken for dead: the manager sends
 at least once a second.
@@ -18,7 +22,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -35,13 +39,15 @@ from console.core.client import (
     is_loopback,
     reason_of,
 )
-from console.core.errors import Rejected
+from console.core.errors import InsecureError, Rejected, UsageError
 from controlplane.wire.api import LiveMessage
 from controlplane.wire.base import Problem
 
 SILENCE_S = 5.0
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
+OPEN_S = 2.0  # for a connection, where there is another one to try
+MOST_APIS = 16
 MAX_MESSAGE_BYTES = 64 * 2**20  # a snapshot of hundreds of nodes and a long history
 
 
@@ -59,6 +65,7 @@ class Link:
     attempts: int = 0  # attempts in vain since the link was last up
     retry_in_s: float | None = None  # until the next one; None while connected or connecting
     error: str = ""  # why, in words
+    api: str = ""  # the manager that is spoken to, or was
 
 
 class LiveSource:
@@ -69,14 +76,20 @@ class LiveSource:
         api: str,
         token: str,
         *,
+        others: Sequence[str] = (),
         local: bool = False,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        """`others`: more managers of the same stage, in the order in which they are tried."""
         self.api = check_api_url(api)
+        self.apis = [self.api]
         check_token_transport(self.api, local=local)
+        for other in others:
+            check_token_transport(other, local=local)
+            self._know(other)
         self._token = token
-        self._local = local or is_loopback(urlsplit(self.api).hostname or "")
+        self._local = local
         self._clock = clock
         self._jitter = jitter
         self._last_at: float | None = None
@@ -84,6 +97,22 @@ class LiveSource:
         self.link = Link(LinkState.CONNECTING)
         self.epoch = ""
         self.n = 0
+        self._journal: int | None = None  # the newest entry that was handed out
+
+    def _know(self, api: str) -> None:
+        if (known := check_api_url(api)) not in self.apis and len(self.apis) < MOST_APIS:
+            self.apis.append(known)
+
+    def _learn(self, message: LiveMessage) -> None:
+        """What a manager tells of the others. One that could not be told the token safely is left out."""
+        told, own = message.managers, ""
+        if message.snapshot is not None:
+            told, own = message.snapshot.managers, message.snapshot.api
+        for api in told or ():
+            if api != own:  # this one, perhaps by another name than it was called by
+                with contextlib.suppress(InsecureError, UsageError):
+                    check_token_transport(check_api_url(api))
+                    self._know(api)
 
     @property
     def age_s(self) -> float | None:
@@ -110,12 +139,13 @@ class LiveSource:
         return self._stream
 
     def restart(self) -> None:
-        """Forget the place in the feed: the next connection opens with a snapshot."""
+        """Forget the place in the feed: the next connection opens with a snapshot. What of the journal was
+        handed out stays known."""
         self.epoch, self.n = "", 0
 
     async def _run(self) -> AsyncIterator[LiveMessage | Link]:
         attempts = 0
-        self.link = Link(LinkState.CONNECTING)
+        self.link = Link(LinkState.CONNECTING, api=self.api)
         yield self.link
         while True:
             error = ""
@@ -124,7 +154,7 @@ class LiveSource:
                     while (message := await self._next(socket)) is not None:
                         if self.link.state is not LinkState.UP:
                             attempts = 0
-                            self.link = Link(LinkState.UP)
+                            self.link = Link(LinkState.UP, api=self.api)
                             yield self.link
                         yield message
                     error = "the feed lost its place"
@@ -142,19 +172,26 @@ class LiveSource:
             except (OSError, WebSocketException) as lost:
                 error = reason_of(lost)
             attempts += 1
-            wait = retry_wait(attempts, self._jitter())
-            self.link = Link(LinkState.DOWN, attempts=attempts, retry_in_s=wait, error=error)
+            # Each has its turn before anybody waits longer.
+            wait = retry_wait(1 + (attempts - 1) // len(self.apis), self._jitter())
+            self.link = Link(LinkState.DOWN, attempts=attempts, retry_in_s=wait, error=error, api=self.api)
             yield self.link
             await asyncio.sleep(wait)
+            if attempts > 1:
+                self.api = self.apis[(self.apis.index(self.api) + 1) % len(self.apis)]
 
     def _connect(self) -> "connect":
         scheme, rest = self.api.split("://", 1)
-        query = f"?{urlencode({'epoch': self.epoch, 'since': self.n})}" if self.epoch else ""
+        place: dict[str, int | str] = {"epoch": self.epoch, "since": self.n} if self.epoch else {}
+        if self._journal is not None:
+            place["journal"] = self._journal
+        query = f"?{urlencode(place)}" if place else ""
+        local = self._local or is_loopback(urlsplit(self.api).hostname or "")
         return connect(
             f"{'wss' if scheme == 'https' else 'ws'}://{rest}/api/v1/live{query}",
             additional_headers={"Authorization": f"Bearer {self._token}"},
-            proxy=None if self._local else True,
-            open_timeout=SILENCE_S,
+            proxy=None if local else True,
+            open_timeout=SILENCE_S if len(self.apis) == 1 else OPEN_S,
             close_timeout=1.0,
             max_size=MAX_MESSAGE_BYTES,
         )
@@ -170,6 +207,10 @@ class LiveSource:
             return None
         self.epoch, self.n = message.epoch, message.n
         self._last_at = self._clock()
+        self._learn(message)
+        entries = message.journal if message.snapshot is None else message.snapshot.journal
+        if entries:
+            self._journal = entries[-1].id
         return message
 
 

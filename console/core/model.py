@@ -6,7 +6,7 @@ epoch or out of turn leaves the state as it is (`LiveSource` never lets that hap
 Ages are the reader's to compute, from `at` (Unix time, the manager's clock) and its own clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -45,6 +45,9 @@ class State:
     journal: tuple[JournalEntry, ...] = ()  # oldest first, at most JOURNAL_KEPT
     history: tuple[HistoryPoint, ...] = ()  # oldest first, at most HISTORY_KEPT_S long
     money: MoneyNow | None = None  # None: not known, or a stream manager that does not count it
+    news: tuple[
+        JournalEntry, ...
+    ] = ()  # what the last message added to the journal; nothing of the first one
 
     @property
     def ready(self) -> bool:
@@ -63,6 +66,7 @@ class State:
         for gone in message.removed_streams:
             streams.pop(gone, None)
         groups = {**self.groups, **{(group.role, group.region): group for group in message.groups}}
+        journal = _merge_journal(self.journal, message.journal)
         return replace(
             self,
             n=message.n,
@@ -70,13 +74,15 @@ class State:
             nodes=MappingProxyType(nodes),
             groups=MappingProxyType(groups),
             streams=MappingProxyType(streams),
-            journal=_merge_journal(self.journal, message.journal),
+            journal=journal,
             history=_merge_history(self.history, message.history),
             money=message.money or self.money,
+            news=_new(self.journal, journal),
         )
 
     def _restart(self, message: LiveMessage, snapshot: Snapshot) -> "State":
         """A snapshot replaces all rows; journal and history are joined with what is already known."""
+        journal = _merge_journal(self.journal, snapshot.journal)
         return State(
             epoch=message.epoch,
             n=message.n,
@@ -88,9 +94,10 @@ class State:
             nodes=MappingProxyType({node.id: node for node in snapshot.nodes}),
             groups=MappingProxyType({(group.role, group.region): group for group in snapshot.groups}),
             streams=MappingProxyType({stream.channel: stream for stream in snapshot.streams}),
-            journal=_merge_journal(self.journal, snapshot.journal),
+            journal=journal,
             history=_merge_history(self.history, snapshot.history),
             money=snapshot.money,
+            news=_new(self.journal, journal) if self.ready else (),
         )
 
     def nodes_of(self, role: Role) -> list[NodeDetail]:
@@ -103,14 +110,36 @@ class State:
 
 
 def _merge_journal(known: tuple[JournalEntry, ...], new: Iterable[JournalEntry]) -> tuple[JournalEntry, ...]:
-    """Ids only rise, within one database: entries already known are passed over."""
+    """By their numbers, which are the database's: an entry that is known is passed over, whichever manager
+    tells of it, and one that was committed later than a higher number has its place before that."""
     new = list(new)
     if not new:
         return known
-    if known and new[-1].id < known[-1].id:
-        known = ()  # another database: its numbers start again
-    last = known[-1].id if known else 0
-    return (known + tuple(entry for entry in new if entry.id > last))[-JOURNAL_KEPT:]
+    entries = {} if _of_another_database(known, new) else {entry.id: entry for entry in known}
+    before = len(entries)
+    entries.update((entry.id, entry) for entry in new)
+    if len(entries) == before:
+        return known
+    return tuple(entries[number] for number in sorted(entries))[-JOURNAL_KEPT:]
+
+
+def _of_another_database(known: Sequence[JournalEntry], new: Sequence[JournalEntry]) -> bool:
+    """Numbers that mean something else here, or that all begin again below those that are known."""
+    if not known:
+        return False
+    ids = {entry.id: entry for entry in known}
+    shared = [entry for entry in new if entry.id in ids]
+    if shared:
+        return any(ids[entry.id].at != entry.at or ids[entry.id].kind != entry.kind for entry in shared)
+    return max(entry.id for entry in new) < known[0].id
+
+
+def _new(before: tuple[JournalEntry, ...], after: tuple[JournalEntry, ...]) -> tuple[JournalEntry, ...]:
+    """Those that were not there before."""
+    if before is after:
+        return ()
+    known = {entry.id for entry in before}
+    return tuple(entry for entry in after if entry.id not in known)
 
 
 def _merge_history(known: tuple[HistoryPoint, ...], new: Iterable[HistoryPoint]) -> tuple[HistoryPoint, ...]:

@@ -1,6 +1,7 @@
 """Which stream manager a command or a screen speaks to, and with which token.
 
-With --api (or SHOWCALLER_API) a manager named by its address; otherwise the embedded stage of this home.
+With --api (or SHOWCALLER_API) a manager named by its address, or several of one stage; otherwise the embedded
+stage of this home.
 """
 
 import os
@@ -20,7 +21,7 @@ class ConsoleOptions:
     """What `showcaller` was called with: handed to the screens as it is."""
 
     stage: StageOptions  # home, port, listen ...: how to bring the embedded stage up
-    api: str | None = None  # a manager elsewhere: then no stage is brought up
+    api: str | None = None  # a manager elsewhere, or several with commas: then no stage is brought up
     token_file: Path | None = None  # goes with `api`; a token of this machine's stage is found by itself
 
     def __post_init__(self) -> None:
@@ -39,12 +40,21 @@ class Target:
     token: str
     watch: str | None  # None: ask the snapshot
     remote: bool
+    others: tuple[str, ...] = ()  # more managers of the same stage
 
     def client(self, timeout: float = 10.0, trust: ssl.SSLContext | None = None) -> Client:
-        return Client(self.api, self.token, timeout=timeout, local=not self.remote, trust=trust)
+        return Client(
+            self.api, self.token, others=self.others, timeout=timeout, local=not self.remote, trust=trust
+        )
 
     def live(self) -> LiveSource:
-        return LiveSource(self.api, self.token, local=not self.remote)
+        return LiveSource(self.api, self.token, others=self.others, local=not self.remote)
+
+
+def addresses(api: str) -> list[str]:
+    """The managers that are named, with commas between, each once. UsageError where one is no address."""
+    named = [check_api_url(part.strip()) for part in api.split(",") if part.strip()]
+    return list(dict.fromkeys(named)) or [check_api_url(api)]
 
 
 def find_target(options: ConsoleOptions, environment: Mapping[str, str] = os.environ) -> Target:
@@ -53,7 +63,9 @@ def find_target(options: ConsoleOptions, environment: Mapping[str, str] = os.env
     UsageError when a remote manager is named without a token.
     """
     if options.api:
-        return Target(check_api_url(options.api), _remote_token(options, environment), None, remote=True)
+        first, *others = addresses(options.api)
+        given = _remote_token(options, environment)
+        return Target(first, given, None, remote=True, others=tuple(others))
     from console.core.credentials import operator_token
 
     place = locate(options.stage.home)

@@ -37,11 +37,11 @@ async def groups(here: Here, _: Operator) -> list[GroupView]:
     return here.views.groups()
 
 
-@routes.get("/groups/{id}/policy", responses=documented(401, 404))
-async def policy(id: str, here: Here, _: Operator) -> PolicyView:
+@routes.get("/groups/{id}/policy", responses=documented(401, 404, 422))
+async def policy(id: str, here: Here, _: Operator, usual: bool = False) -> PolicyView:
     """When the group grows and shrinks. A group is named by its id (edge@local), or its role where there is
-    only one of it."""
-    return here.scaling.policy(id)
+    only one of it. With `usual` a group that has no policy answers what one begins with."""
+    return here.scaling.policy(id, usual=usual)
 
 
 @routes.patch("/groups/{id}/policy", responses=documented(401, 404, 409, 413, 422, 503))

@@ -15,11 +15,13 @@ from controlplane.errors import ControlError, Forbidden
 from controlplane.http.auth import Operator, check_operator
 from controlplane.http.context import Here, Manager, manager_of
 from controlplane.http.problems import documented, of_error
-from controlplane.wire.api import Snapshot
+from controlplane.ports.store import StoreBusy, Transaction
+from controlplane.wire.api import JournalEntry, Snapshot
 
 routes = APIRouter(tags=["live"])
 
 GOING_AWAY = 1001
+MOST_EARLIER = 1000  # entries of the journal: as many as a console keeps
 
 
 @routes.get("/snapshot", responses=documented(401))
@@ -33,8 +35,10 @@ async def live(
     socket: WebSocket,
     epoch: Annotated[str | None, Query()] = None,
     since: Annotated[int | None, Query()] = None,
+    journal: Annotated[int | None, Query(ge=0, le=2**53)] = None,
 ) -> None:
-    """A snapshot, then numbered deltas (LiveMessage). `epoch` and `since` resume an earlier feed."""
+    """A snapshot, then numbered deltas (LiveMessage). `epoch` and `since` resume an earlier feed of this
+    manager, `journal` one of any: the snapshot has all entries since that one."""
     here = manager_of(socket)
     try:
         check_operator(socket)
@@ -44,7 +48,7 @@ async def live(
         await socket.send_denial_response(of_error(error, socket.url.path))
         return
     await socket.accept()
-    sending = asyncio.create_task(_send(socket, here, epoch, since))
+    sending = asyncio.create_task(_send(socket, here, epoch, since, journal))
     listening = asyncio.create_task(_until_gone(socket))
     try:
         await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -58,10 +62,22 @@ async def live(
         await socket.close(GOING_AWAY)
 
 
-async def _send(socket: WebSocket, here: Manager, epoch: str | None, since: int | None) -> None:
-    async with contextlib.aclosing(here.feed.follow(epoch, since)) as messages:
+async def _send(
+    socket: WebSocket, here: Manager, epoch: str | None, since: int | None, journal: int | None
+) -> None:
+    earlier: list[JournalEntry] = []
+    if journal is not None and not here.feed.resumes(epoch, since):
+        with contextlib.suppress(StoreBusy):  # what is in memory has to do
+            earlier = await here.books.store.read(lambda tx: _since(tx, journal))
+    async with contextlib.aclosing(here.feed.follow(epoch, since, earlier)) as messages:
         async for text in messages:
             await socket.send_text(text)
+
+
+async def _since(tx: Transaction, journal: int) -> list[JournalEntry]:
+    """All entries since that one; where they are more than a console keeps, the latest."""
+    entries = await tx.journal(journal, MOST_EARLIER)
+    return entries if len(entries) < MOST_EARLIER else await tx.latest_journal(MOST_EARLIER)
 
 
 async def _until_gone(socket: WebSocket) -> None:

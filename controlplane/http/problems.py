@@ -36,7 +36,7 @@ def _sentence(error: Exception) -> str:
 def answer(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
     """The answer to a request at `path`."""
     return Response(
-        problem.model_dump_json(),
+        problem.model_dump_json(exclude_none=True),
         status_code=problem.status,
         headers=cors.for_path(path) | (headers or {}),
         media_type=MEDIA_TYPE,

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import structlog
 
@@ -88,6 +88,8 @@ class Feed:
         self._removed_streams: set[str] = set()
         self._journal: list[JournalEntry] = []
         self._history: list[HistoryPoint] = []
+        self._managers: list[str] | None = None  # to be told: they are others than before
+        self._told_managers: list[str] = []
 
     # what happens
 
@@ -182,6 +184,9 @@ class Feed:
         self._note_reports()
         self._streams.update(self._board.streams)
         self._groups = True
+        managers = self._views.managers()
+        if managers != self._told_managers:
+            self._managers = self._told_managers = managers
         self.flush()
 
     def _worth_it(self) -> bool:
@@ -238,7 +243,9 @@ class Feed:
             removed_streams=sorted(self._removed_streams),
             journal=self._journal,
             history=self._history,
+            managers=self._managers,
         )
+        self._managers = None
         self._nodes.clear()
         self._streams.clear()
         self._groups = False
@@ -259,15 +266,25 @@ class Feed:
         for subscriber in self._subscribers:
             subscriber.put(text)
 
-    def _snapshot(self) -> str:
+    def _snapshot(self, earlier: Sequence[JournalEntry] = ()) -> str:
+        """With entries of the journal that are older than those that are kept in memory."""
         self.flush()  # what is pending is in the snapshot: it must not come again after it
+        snapshot = self._views.snapshot()
+        if earlier:
+            entries = {entry.id: entry for entry in (*earlier, *snapshot.journal)}
+            journal = [entries[number] for number in sorted(entries)]
+            snapshot = snapshot.model_copy(update={"journal": journal})
         return LiveMessage(
             epoch=self.epoch,
             n=self._n,
             at=self._clock.now(),
             kind="snapshot",
-            snapshot=self._views.snapshot(),
+            snapshot=snapshot,
         ).model_dump_json()
+
+    def resumes(self, epoch: str | None, since: int | None) -> bool:
+        """Whether a feed can go on there; else it opens with a snapshot."""
+        return self._missed(epoch, since) is not None
 
     def _missed(self, epoch: str | None, since: int | None) -> list[str] | None:
         """The messages after `since`, or None when the feed cannot be resumed there."""
@@ -279,13 +296,16 @@ class Feed:
             return None
         return [text for n, text in self._kept if n > since]
 
-    async def follow(self, epoch: str | None = None, since: int | None = None) -> AsyncGenerator[str, None]:
-        """Messages as JSON, the first one due at once; ends when the manager does."""
+    async def follow(
+        self, epoch: str | None = None, since: int | None = None, earlier: Sequence[JournalEntry] = ()
+    ) -> AsyncGenerator[str, None]:
+        """Messages as JSON, the first one due at once; ends when the manager does. `earlier`: entries of the
+        journal for the snapshot it may open with."""
         if self._closed:
             return
         self._listened_at = self._clock.monotonic()
         missed = self._missed(epoch, since)
-        first = [self._snapshot()] if missed is None else missed
+        first = [self._snapshot(earlier)] if missed is None else missed
         subscriber = _Subscriber()
         self._subscribers.add(subscriber)  # nothing was awaited since: no message is lost or doubled
         try:

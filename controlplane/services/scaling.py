@@ -37,6 +37,7 @@ from controlplane.services.launches import Launches, LaunchTime
 from controlplane.services.money import Money, Planned
 from controlplane.services.waiting import Waiting
 from controlplane.wire.api import JournalEntry
+from controlplane.wire.base import FaultView
 from controlplane.wire.fleet import (
     ActionView,
     DecisionView,
@@ -85,8 +86,11 @@ class Scaling:
 
     # policies
 
-    def policy(self, group_id: str) -> PolicyView:
+    def policy(self, group_id: str, *, usual: bool = False) -> PolicyView:
+        """With `usual`, where the group has none, what one begins with; else NotFound."""
         group = self.group(group_id)
+        if group.policy is None and usual:
+            return PolicyView(group=group.id, policy=self.usual(group), usual=True)
         if group.policy is None:
             raise NotFound(
                 f"{group.id} has no policy: its nodes are added and ended by hand. "
@@ -148,17 +152,19 @@ class Scaling:
 
     def check(self, group: Group, policy: Policy) -> None:
         """Raises BadRequest that names every fault of a policy for this group with its place."""
-        found = [f"{fault.place}: {fault.text}" for fault in faults(policy)]
+        found = [FaultView(place=fault.place, text=fault.text) for fault in faults(policy)]
         most = self._capacity(group)
         if policy.unit != Unit.MBPS.value and policy.capacity > most:
             key = "origin_capacity" if group.role is Role.ORIGIN else "edge_capacity"
-            found.append(f"capacity: {policy.capacity} is more than a node takes, {most} ([fleet] {key})")
+            text = f"{policy.capacity} is more than a node takes, {most} ([fleet] {key})"
+            found.append(FaultView(place="capacity", text=text))
         if found:
             raise BadRequest(
-                "; ".join(found) + ". Nothing was changed.",
+                "; ".join(f"{fault.place}: {fault.text}" for fault in found) + ". Nothing was changed.",
                 code="policy_refused",
                 title="The policy cannot be used",
                 status=422,
+                faults=found,
             )
 
     def followed(self, group: Group) -> Policy:

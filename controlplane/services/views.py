@@ -1,5 +1,6 @@
 """The board as the API shows it: rows and reports put together. What is not known is None, never zero."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controlplane.domain.nodes.model import Group, Node
@@ -42,6 +43,7 @@ class Views:
         self.addresses = addresses
         self.version = version
         self.started_at = started_at
+        self.managers: Callable[[], list[str]] = list  # where those that live are reached; none: it is alone
 
     def node(self, node: Node) -> NodeDetail:
         board = self._board
@@ -204,4 +206,5 @@ class Views:
             journal=list(self._board.journal),
             history=list(self._board.history),
             money=self._board.money,
+            managers=self.managers(),
         )

@@ -223,9 +223,10 @@ class Snapshot(Message):
     nodes: list[NodeDetail]
     groups: list[GroupView]
     streams: list[StreamDetail]
-    journal: list[JournalEntry]  # newest last, at most 200
+    journal: list[JournalEntry]  # newest last: 200, or all since the one that was asked for, at most 1,000
     history: list[HistoryPoint] = []  # the last 30 minutes, thinned
     money: MoneyNow | None = None
+    managers: list[str] = []  # where the stream managers that live are reached; empty: not looked yet
 
 
 class LiveMessage(Message):
@@ -233,12 +234,14 @@ class LiveMessage(Message):
 
     The feed opens with `kind="snapshot"`, then sends numbered deltas as reports come, and at once for events:
     `n` rises by one a message within one `epoch` (one life of a manager). `?epoch=E&since=N` resumes after N;
-    when that is no longer possible the feed opens with a snapshot again.
+    when that is no longer possible, or at another manager, the feed opens with a snapshot again. With
+    `&journal=ID`, the number of the last entry of the journal that is known, the snapshot has all since.
 
     kind      payload
     snapshot  `snapshot`
     delta     whichever of nodes/groups/streams changed (whole rows, keyed by id, role+region, channel),
-              `removed_*` (ids that left), `journal` (new entries), `history` (new points)
+              `removed_*` (ids that left), `journal` (new entries), `history` (new points), `managers`
+              (when they are others than before)
     """
 
     epoch: str
@@ -254,6 +257,7 @@ class LiveMessage(Message):
     journal: list[JournalEntry] = []
     history: list[HistoryPoint] = []
     money: MoneyNow | None = None  # with the groups
+    managers: list[str] | None = None  # as of Snapshot
 
 
 class ViewerLatency(Message):

@@ -18,6 +18,13 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class FaultView(Message):
+    """One thing that is wrong with what was sent."""
+
+    place: str  # as in prestage.schedule.windows.0.end
+    text: str
+
+
 class Problem(Message):
     """RFC 9457 problem details: the body of every error answer (`application/problem+json`).
 
@@ -29,3 +36,4 @@ class Problem(Message):
     title: str
     detail: str = ""
     status: int
+    faults: list[FaultView] | None = None  # where several can be wrong at once, each by itself

@@ -84,6 +84,7 @@ class PolicyView(Message):
 
     group: str
     policy: Policy
+    usual: bool = False  # True: the group has none, and this is what one begins with
 
 
 class SuppliedNode(Request):

@@ -86,8 +86,10 @@ def test_start_broadcast_scale_drain_stop_quit(console: Console, tmp_path: Path)
         window.keys("Escape")
         window.until("Why: the fleet")
 
-        # One key adds an edge; it comes into service.
+        # An edge is added, when its cost has been said; it comes into service.
         window.keys("+")
+        window.until("Add an edge")
+        window.keys("Right", "Enter")
         window.until("edge-2", within=LIVE_S)
         wait_until(lambda: states(console).get("edge-2") == "in_service", LIVE_S, "edge-2 in service")
         wait_until(lambda: "in service" in node_row(console, "edge-2"), 5, "the screen shows it in service")

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from rich.text import Text
-from textual.app import RenderResult
+from textual.app import App, RenderResult
 from textual.content import Content
 from textual.widget import Widget
 
@@ -47,6 +47,17 @@ class Ink:
     second: tuple[int, int, int]
     axis: tuple[int, int, int]
     ascii: bool = False
+
+
+def ink_of(app: "App[Any]") -> Ink:
+    """The palette in use, for plotext."""
+    variables = app.theme_variables
+
+    def rgb(name: str) -> tuple[int, int, int]:
+        value = variables[name]
+        return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
+
+    return Ink(rgb("accent-line"), rgb("second"), rgb("muted"), getattr(app, "ascii_only", False))
 
 
 def thin(samples: Sequence[Sample], points: int = POINTS) -> list[Sample]:
@@ -207,7 +218,7 @@ class Chart(Widget):
         if large and self._slow < 3:
             try:
                 self.drawn = Text.from_ansi(
-                    draw_plot(self._samples, width, height, self._ink()), no_wrap=True
+                    draw_plot(self._samples, width, height, ink_of(self.app)), no_wrap=True
                 )
                 self.kind = "plot"
             except (ImportError, OSError, AttributeError) as error:
@@ -221,12 +232,3 @@ class Chart(Widget):
             if self._slow == 3:
                 log.warning("charts are drawn as sparklines: a redraw took %.0f ms", self.cost_s * 1000)
         self.refresh()
-
-    def _ink(self) -> Ink:
-        variables = self.app.theme_variables
-
-        def rgb(name: str) -> tuple[int, int, int]:
-            value = variables[name]
-            return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
-
-        return Ink(rgb("accent-line"), rgb("second"), rgb("muted"), getattr(self.app, "ascii_only", False))

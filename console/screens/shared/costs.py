@@ -14,12 +14,17 @@ def line(now: MoneyNow | None, *, short: bool = False) -> Line:
     said: Line = [(f"{money(now.hour, now.currency)}/h{more}", "bold $warn" if now.warning else "bold")]
     if short:
         return said
-    spent = money(now.month, now.currency)
+    return [*said, ("  ", ""), *spent(now)]
+
+
+def spent(now: MoneyNow) -> Line:
+    """ "$11.00 of $50.00 this month, 22 %"."""
+    amount = money(now.month, now.currency)
     if now.per_month is None:
-        return [*said, (f"  {spent} this month", "$muted")]
+        return [(f"{amount} this month", "$muted")]
     share = float(now.month / now.per_month)
-    of = f"  {spent} of {money(now.per_month, now.currency)} this month, {share:.0%}".replace("%", " %")
-    return [*said, (of, "bold $warn" if share >= MOST_SHARE else "$muted")]
+    of = f"{amount} of {money(now.per_month, now.currency)} this month, {share:.0%}".replace("%", " %")
+    return [(of, "bold $warn" if share >= MOST_SHARE else "$muted")]
 
 
 def fleet_line(now: MoneyNow | None) -> Line:

@@ -222,9 +222,9 @@ class Dialog(ModalScreen[T], Generic[T]):
         self._lines = list(lines)
         self.query_one("#words", Static).update(paragraphs(self._lines))
 
-    def wrong(self, text: str) -> None:
-        """What has to be mended before this can be done."""
-        self._wrong = f"✗ {text}" if text else ""
+    def wrong(self, text: str, *, mark: str = "✗") -> None:
+        """What has to be mended before this can be done; with another mark, what goes on."""
+        self._wrong = f"{mark} {text}" if text else ""
         widget = self.query_one("#wrong", Static)
         widget.set_class(bool(text), "-said")
         widget.update(self._wrong)

@@ -1,5 +1,6 @@
 """The API client: what it refuses to do, and how a failing call is said."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 
@@ -15,6 +16,9 @@ from starlette.routing import Route
 
 from console.core.client import Client, check_api_url, check_token_transport, is_loopback
 from console.core.errors import InsecureError, Rejected, TimedOut, Unreachable, UsageError
+from console.core.target import addresses
+from controlplane.wire.fleet import Policy, Question
+from controlplane.wire.nodes import Role
 
 
 @pytest.mark.parametrize("api", ["http://192.0.2.1:8080", "http://stage.example", "http://[2001:db8::1]:1"])
@@ -136,3 +140,73 @@ async def test_a_redirect_is_not_followed_with_the_token(other: tuple[str, Other
         with pytest.raises(Rejected, match="307"):
             await client.groups()
     assert other[1].seen == ["Bearer t"]
+
+
+# --- several managers of one stage
+
+
+class Breaking:
+    """Takes a call and breaks the connection before it answers: whether it was done is not known."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = (await reader.readline()).decode().split()
+        self.calls.append(" ".join(line[:2]))
+        writer.close()
+
+
+@pytest.fixture
+async def breaking() -> AsyncIterator[tuple[str, Breaking]]:
+    taken = Breaking()
+    async with await asyncio.start_server(taken, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", taken
+
+
+async def test_where_nobody_listens_nothing_was_sent_and_the_next_one_is_asked(
+    other: tuple[str, Other],
+) -> None:
+    async with Client("http://127.0.0.1:9", "t", others=["http://127.0.0.1:1", other[0]]) as client:
+        with pytest.raises(Rejected, match="307"):
+            await client.groups()
+        assert client.api == other[0], "who answered is asked first from now on"
+        with pytest.raises(Rejected, match=r"40[45]"):
+            await client.fleet_add(Role.EDGE)
+    async with Client("http://127.0.0.1:9", "t", others=["http://127.0.0.1:1"]) as client:
+        with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1 "):
+            await client.fleet_add(Role.EDGE)
+
+
+async def test_what_may_have_been_done_is_not_asked_of_another(
+    other: tuple[str, Other], breaking: tuple[str, Breaking]
+) -> None:
+    async with Client(breaking[0], "t", others=[other[0]]) as client:
+        for call in (client.fleet_add(Role.EDGE), client.set_policy("edge", Policy(max=2))):
+            with pytest.raises(Unreachable, match=breaking[0]):
+                await call
+        assert client.api == breaking[0]
+        with pytest.raises(Rejected, match="405"):  # a question may be asked again
+            await client.evaluate("edge", Question())
+        client.prefer(breaking[0])
+        with pytest.raises(Rejected, match="307"):
+            await client.groups()
+        assert client.api == other[0]
+    asked = ["POST /api/v1/fleet", "PATCH /api/v1/groups/edge/policy", "POST /api/v1/groups/edge/evaluate"]
+    assert breaking[1].calls == [*asked, "GET /api/v1/groups"]
+
+
+async def test_each_of_several_must_be_safe_to_tell_the_token() -> None:
+    with pytest.raises(InsecureError):
+        Client("https://stage.example", "t", others=["http://other.example"])
+    async with Client("https://stage.example", "t") as client:
+        with pytest.raises(InsecureError):
+            client.prefer("http://other.example")
+        assert client.api == "https://stage.example"
+
+
+def test_several_are_named_with_commas() -> None:
+    assert addresses("https://a/, https://b,https://a") == ["https://a", "https://b"]
+    for wrong in ("", ",", "https://a,nonsense"):
+        with pytest.raises(UsageError):
+            addresses(wrong)

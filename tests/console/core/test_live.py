@@ -16,7 +16,7 @@ from console.core import live
 from console.core.errors import InsecureError, Rejected
 from console.core.live import Link, LinkState, LiveSource, retry_wait
 from console.core.model import State
-from controlplane.wire.api import LiveMessage, Snapshot
+from controlplane.wire.api import JournalEntry, LiveMessage, Snapshot
 
 Script = Callable[[ServerConnection, int], Awaitable[None]]
 
@@ -185,3 +185,71 @@ def test_waits_double_and_are_bounded() -> None:
     assert waits[:3] == [0.25, 0.5, 1.0]
     assert max(waits) == live.LAST_RETRY_S
     assert retry_wait(3, 1.0) < retry_wait(3, 0.0)
+
+
+# --- several managers of one stage
+
+
+def entry(number: int) -> JournalEntry:
+    return JournalEntry(id=number, at=1.0 * number, actor="a", kind="k", subject="s", message=f"{number}")
+
+
+def telling(epoch: str, journal: list[int], managers: list[str], api: str = "a") -> str:
+    body = Snapshot(
+        api=api, watch="w", version="1", started_at=0.0, nodes=[], groups=[], streams=[],
+        journal=[entry(number) for number in journal], managers=managers,
+    )  # fmt: skip
+    return LiveMessage(epoch=epoch, n=1, at=0.0, kind="snapshot", snapshot=body).model_dump_json()
+
+
+async def test_it_goes_to_a_manager_it_was_told_of_and_asks_for_what_it_has_not_seen() -> None:
+    async def second(socket: ServerConnection, time: int) -> None:
+        await socket.send(telling("f", [7, 8], []))
+        await socket.wait_closed()
+
+    asked: list[dict[str, list[str]]] = []
+    there: list[dict[str, list[str]]] = []
+    async with feed(second, there) as other:
+
+        async def first(socket: ServerConnection, time: int) -> None:
+            if time == 1:
+                own = f"http://127.0.0.1:{socket.local_address[1]}"
+                managers = [own, other, "http://far.example", "nonsense"]
+                await socket.send(telling("e", [5, 6], managers, own))
+                delta = LiveMessage(epoch="e", n=2, at=0.0, kind="delta", journal=[entry(7)])
+                await socket.send(delta.model_dump_json())
+            # once more, and it is gone for good
+
+        async with feed(first, asked) as api, LiveSource(api, "token", jitter=lambda: 1.0) as source:
+            seen = await read(source, 3)
+            assert source.apis == [api, other], "no token in clear, and none to nonsense"
+            assert source.api == other
+    assert asked == [{}, {"epoch": ["e"], "since": ["2"], "journal": ["7"]}]
+    assert there == [{"epoch": ["e"], "since": ["2"], "journal": ["7"]}]
+    ups = [item.api for item in seen if isinstance(item, Link) and item.state is LinkState.UP]
+    assert ups == [api, other]
+    state = State()
+    told: list[int] = []
+    for item in seen:
+        if isinstance(item, LiveMessage):
+            state = state.apply(item)
+            told += [entry.id for entry in state.news]
+    assert [entry.id for entry in state.journal] == [5, 6, 7, 8]
+    assert told == [7, 8]
+
+
+async def test_each_is_tried_before_anybody_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def script(socket: ServerConnection, time: int) -> None:
+        await socket.send(snapshot("e", 1))
+        await socket.wait_closed()
+
+    async with feed(script, []) as api:
+        dead = ["http://127.0.0.1:9", "http://127.0.0.1:1", "http://127.0.0.1:7"]
+        async with LiveSource(dead[0], "token", others=[*dead[1:], api], jitter=lambda: 1.0) as source:
+            for item in await read(source, 1):
+                if isinstance(item, Link) and item.state is LinkState.DOWN:
+                    waits.append(item.retry_in_s or 0.0)
+    assert len(waits) == 4
+    assert set(waits) == {retry_wait(1, 1.0)}

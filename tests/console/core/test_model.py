@@ -97,6 +97,19 @@ def test_a_new_database_begins_a_new_journal() -> None:
     assert [known.id for known in state.journal] == [1, 2]
 
 
+def test_another_manager_may_be_behind_and_tell_of_what_is_known() -> None:
+    """What it tells belongs to the same database: nothing that is known is forgotten or told again."""
+    state = State().apply(snapshot(journal=[entry(n) for n in range(1, 8)]))
+    state = state.apply(snapshot(epoch="b", journal=[entry(4), entry(5)]))
+    assert [known.id for known in state.journal] == [1, 2, 3, 4, 5, 6, 7]
+    assert state.news == ()
+    state = state.apply(snapshot(epoch="c", journal=[entry(7), entry(9)]))
+    assert [it.id for it in state.news] == [9]
+    state = state.apply(snapshot(epoch="d", journal=[entry(8), entry(9)]))  # committed later than 9
+    assert [it.id for it in state.news] == [8]
+    assert [known.id for known in state.journal] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
 def test_journal_and_history_are_bounded() -> None:
     state = State().apply(snapshot())
     for n in range(2, 2002):

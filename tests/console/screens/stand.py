@@ -367,7 +367,7 @@ class Feed:
     def up(self, first: Snapshot) -> None:
         """The link is up and the feed opens with this snapshot."""
         self.n += 1
-        self.send(Link(LinkState.UP))
+        self.send(Link(LinkState.UP, api=first.api))
         self.send(LiveMessage(epoch=self.epoch, n=self.n, at=START, kind="snapshot", snapshot=first))
 
     def delta(self, at: float = START, **changes: Any) -> None:

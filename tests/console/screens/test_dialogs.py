@@ -12,7 +12,8 @@ from console.commands import PublishWords
 from console.core import media_files
 from console.core.client import Client
 from console.core.target import Target
-from console.handlers import free_channel, left_words
+from console.handlers.broadcasts import free_channel
+from console.handlers.own import left_words
 from console.messages import DrillEnded, DrillSeen, DrillStep, DrillWaits
 from console.screens.broadcast import dialogs
 from console.screens.broadcast.dialogs import FieldError, Seen, complete, look, make_spec, shared_start
@@ -264,7 +265,7 @@ async def test_a_remote_stage_is_left_without_asking(stand: OpenStand) -> None:
 
 async def test_a_call_nobody_answers_is_told_with_the_next_step(stand: OpenStand) -> None:
     async with stand(quiet(), page="2") as it:
-        await it.press("plus")
+        await it.press("plus", "right", "enter")
         await it.until_shown("Not done", "no stream manager answers")
 
 

@@ -1,6 +1,7 @@
 """Every page at three sizes of terminal, and each dialog, as text."""
 
 import pytest
+from textual.widgets import Input
 
 from console.messages import DrillSeen, DrillStep, DrillWaits
 from console.screens.fleet.drill import DrillProgress
@@ -8,7 +9,8 @@ from controlplane.wire.api import Snapshot
 from controlplane.wire.drills import Milestone
 from tests.console.screens.compare import assert_golden
 from tests.console.screens.conftest import OpenStand
-from tests.console.screens.stand import bare, drill, events_planned, quiet, snapshot
+from tests.console.screens.policies import answering, rejected
+from tests.console.screens.stand import bare, drill, events_planned, money, quiet, snapshot
 
 SIZES = [(80, 24), (120, 40), (200, 50)]
 PAGES = {"overview": "1", "fleet": "2", "broadcast": "3", "journal": "4", "events": "5"}
@@ -36,6 +38,7 @@ DIALOGS = {
     "drain": ("2", "down", "d"),
     "start-test": ("b",),
     "start-file": ("b", "right"),
+    "add": ("2", "plus"),
     "stop": ("3", "S"),
     "plan": ("5", "n"),
     "edit": ("5", "e"),
@@ -75,6 +78,45 @@ async def test_a_drill_goes_on(stand: OpenStand, size: tuple[int, int]) -> None:
         await it.until_shown("viewers 120/241")
         await it.pilot.pause(0.2)
         assert_golden(f"dialog-drill-goes-on-{size[0]}x{size[1]}", it.text())
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_policy_is_looked_at_refused_and_tried(
+    stand: OpenStand, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    manager = answering(monkeypatch)
+    faults = {"min": "30 is above max, 8", "alarm": "2 is not above 0 and at most 1"}
+    named = f"{size[0]}x{size[1]}"
+    async with stand(snapshot(), size=size, page="2") as it:
+        await it.press("down", "p")
+        await it.until_shown("Policy of edge@local")
+        await it.pilot.pause(0.1)
+        assert_golden(f"dialog-policy-{named}", it.text())
+        form = it.app.screen
+        form.query_one("#max", Input).value = "20"
+        await form.run_action("choose('try')")
+        await it.until_shown("▲ 1,204")
+        await it.pilot.pause(0.2)
+        assert_golden(f"dialog-whatif-{named}", it.text())
+        await it.press("escape")
+        manager.error = rejected("policy_refused", "No", faults=faults)
+        await form.run_action("choose('save')")
+        await it.until_shown("2 fields have faults")
+        await it.pilot.pause(0.1)
+        assert_golden(f"dialog-policy-refused-{named}", it.text())
+        await form.run_action("choose('remove')")
+        await it.until_shown("steered by hand")
+        await it.pilot.pause(0.1)
+        assert_golden(f"dialog-policy-remove-{named}", it.text())
+
+
+async def test_a_budget_that_is_used_up_is_exceeded_on_purpose(stand: OpenStand) -> None:
+    over = "Nothing more is launched: 5 nodes and the egress are $4.10 an hour. Raise [budget]."
+    async with stand(snapshot(money=money(warning=over)), size=(80, 24), page="2") as it:
+        await it.press("plus")
+        await it.until_shown("Add over the budget")
+        await it.pilot.pause(0.1)
+        assert_golden("dialog-add-over-80x24", it.text())
 
 
 async def test_the_link_is_lost(stand: OpenStand) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from console import actions, commands
 from console.actions import ACTIONS, BY_ID, PAGES, key_name
 from console.app import ConsoleApp
-from console.handlers import Handlers
+from console.handlers.base import Handlers
 from console.screens.help.screen import help_lines
 from console.screens.shared.dialog import Dialog
 from console.screens.shared.page import Page

@@ -88,7 +88,7 @@ async def test_stale_data_stays_dated_and_nothing_can_be_changed(stand: OpenStan
     async with stand(snapshot(), page="2") as it:
         it.clock.now += 12
         it.feed.down(3)
-        text = await it.until_shown("as of 14:13:20, 12 s ago, retry 3", "add an edge: off", "drain: off")
+        text = await it.until_shown("as of 14:13:20, 12 s ago, retry 3", "add: off", "drain: off")
         assert "edge-1" in text
         assert it.page.has_class("-stale")
         await it.press("d")
@@ -97,7 +97,7 @@ async def test_stale_data_stays_dated_and_nothing_can_be_changed(stand: OpenStan
         it.feed.up(quiet())
         await it.until_shown("link ●")
         assert not it.page.has_class("-stale")
-        text = await it.until_gone("edge-3")
+        text = await it.until_gone("▲ suspect")
         assert "edge-1" in text
 
 
@@ -387,3 +387,14 @@ async def test_a_stage_that_comes_up_with_more_edges_than_one_says_why(stand: Op
     first = snapshot(nodes=nodes, groups=groups(nodes), streams=[], journal=[old], started_at=START - 3)
     async with stand(first) as it:
         await it.until_shown("3 edges, as you left it")
+
+
+async def test_another_stream_manager_is_named_when_the_feed_comes_from_there(stand: OpenStand) -> None:
+    async with stand(snapshot(), size=(120, 40)) as it:
+        it.feed.down(1)
+        await it.until_shown("retry 1")
+        it.feed.epoch, it.feed.n = "e2", 0
+        it.feed.up(snapshot(api="http://127.0.0.1:7"))
+        await it.until_shown("Now speaking to http://127.0.0.1:7", "http://127.0.0.1:8080 does not answer")
+        await it.until_shown("local stage   http://127.0.0.1:7")
+        assert it.app.client.api == "http://127.0.0.1:7"

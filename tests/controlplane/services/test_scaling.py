@@ -138,11 +138,14 @@ async def test_a_policy_with_faults_is_refused_whole(show: Show) -> None:
     assert (problem["status"], problem["code"]) == (422, "policy_refused")
     for place in ("unit: there is no unit 'x'", "alarm: 2 is not above 0", "min: 9 is above max, 8"):
         assert place in problem["detail"]
+        assert place in [f"{fault['place']}: {fault['text']}"[: len(place)] for fault in problem["faults"]]
+    assert "; ".join(f"{it['place']}: {it['text']}" for it in problem["faults"]) in problem["detail"]
     assert (await show.get("/groups/edge/policy"))["policy"] | {"capacity": 50, "alarm": 0.6, "min": 1} == (
         await show.get("/groups/edge/policy")
     )["policy"]
     assert (await refused(show, colour="red"))["code"] == "invalid_request"
     assert (await refused(show, group="nobody"))["code"] == "no_group"
+    assert "faults" not in await refused(show, group="nobody")
 
 
 async def test_who_was_invited_and_has_not_come_carries_nothing(show: Show) -> None:
@@ -171,7 +174,11 @@ async def test_a_policy_is_not_followed_where_nothing_is_launched_any_more(show:
 
 
 async def test_a_policy_begins_with_what_a_node_of_the_role_carries(show: Show) -> None:
+    usual = await show.get("/groups/origin/policy?usual=true")
+    assert (usual["usual"], usual["policy"]["capacity"]) == (True, 20)
     origin = (await set_policy(show, "origin", max=3))["policy"]
+    assert origin == usual["policy"] | {"max": 3}
+    assert (await show.get("/groups/origin/policy?usual=true"))["usual"] is False
     assert (origin["unit"], origin["capacity"]) == ("publishers", 20)
     assert "more than a node takes, 20" in (await refused(show, "origin", capacity=21))["detail"]
     zone = {"prestage": {"schedule": {"zone": "Europe/Berlin"}}}

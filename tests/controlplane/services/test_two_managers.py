@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
+from console.core.client import Client
+from console.core.live import Link, LinkState, LiveSource
+from console.core.model import State
+from controlplane.ports.store import Transaction
 from controlplane.wire.nodes import SessionKind
 from tests.controlplane.events import Events
 from tests.controlplane.fake_node import FakeNode
-from tests.controlplane.stage import AS_OPERATOR, SDP, Show, running, settings
+from tests.controlplane.stage import AS_OPERATOR, OPERATOR, SDP, Show, running, settings
 from tests.support.wait import wait_for
 
 LEASE = {"lease": {"length_s": 1.0}}
@@ -204,3 +209,74 @@ async def test_who_was_behind_for_longer_than_changes_are_kept_reads_everything(
     assert response.status_code in (201, 400, 409)
     await pair.b.until_stream("main", "live")
     assert await pair.b.node_states() == await pair.a.node_states()
+
+
+async def test_a_console_follows_to_the_other_manager_when_its_own_dies(pair: Pair) -> None:
+    """It was told of one. What happens before, meanwhile and after is in its journal, each entry once."""
+    told: list[int] = []
+    state = State()
+    links: list[Link] = []
+
+    async def read(source: LiveSource) -> None:
+        nonlocal state
+        async for item in source:
+            if isinstance(item, Link):
+                links.append(item)
+            else:
+                first = not state.ready
+                state = state.apply(item)
+                told.extend(entry.id for entry in (state.journal if first else state.news))
+
+    async def token(show: Show, channel: str) -> None:
+        made = await show.http.post("/api/v1/tokens", headers=AS_OPERATOR, json={"channel": channel})
+        assert made.status_code == 200
+
+    async with LiveSource(pair.a.url, OPERATOR) as source, Client(pair.a.url, OPERATOR) as client:
+        reading = asyncio.create_task(read(source))
+        await wait_for(lambda: source.apis == [pair.a.url, pair.b.url], 5, "it was told of the other one")
+        for number in range(4):
+            await token((pair.a, pair.b)[number % 2], f"before-{number}")
+        await pair.end_a()
+        for number in range(3):
+            await token(pair.b, f"meanwhile-{number}")
+        began = asyncio.get_running_loop().time()
+        await wait_for(
+            lambda: links[-1].state is LinkState.UP and links[-1].api == pair.b.url, 5, "it follows"
+        )
+        assert asyncio.get_running_loop().time() - began < 4
+        client.prefer(links[-1].api)
+        await client.create_token("after")
+        last = (await pair.b.get("/journal?limit=1000"))[-1]["id"]
+        await wait_for(lambda: last in told, 5, "it hears of what happens")
+        reading.cancel()
+        await asyncio.wait([reading])
+    entries = [entry["id"] for entry in await pair.b.get("/journal?limit=1000")]
+    assert sorted(told) == entries, "nothing is lost and nothing doubled"
+    assert [entry.id for entry in state.journal] == entries
+    assert (state.api, state.nodes.keys()) == (pair.b.url, {"origin-1", "edge-1"})
+    assert [link.api for link in links if link.state is LinkState.UP] == [pair.a.url, pair.b.url]
+
+
+async def test_a_feed_that_comes_from_elsewhere_has_all_entries_since_the_one_it_knows(pair: Pair) -> None:
+    """Also where they are more than a manager keeps in memory."""
+    store = pair.a.stage.manager.books.store
+
+    async def write(tx: Transaction) -> None:
+        for number in range(300):
+            await tx.append_journal(1.0 * number, "a test", "note", "nothing", f"{number}", {})
+
+    first = (await pair.b.get("/journal?limit=1000"))[0]["id"]
+    await store.write(write)
+    headers = {"Authorization": f"Bearer {OPERATOR}"}
+    address = f"{pair.b.url.replace('http', 'ws')}/api/v1/live"
+    async with connect(
+        f"{address}?epoch=other&since=7&journal={first}", additional_headers=headers
+    ) as socket:
+        opened = json.loads(await socket.recv())
+    numbers = [entry["id"] for entry in opened["snapshot"]["journal"]]
+    since = [entry["id"] for entry in await pair.b.get("/journal?limit=1000")][1:]
+    assert len(since) > 300
+    assert [number for number in numbers if number > first] == since
+    async with connect(address, additional_headers=headers) as socket:
+        opened = json.loads(await socket.recv())
+    assert len(opened["snapshot"]["journal"]) <= 200
