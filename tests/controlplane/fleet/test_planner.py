@@ -530,7 +530,7 @@ SMALL = st.integers(2, 12).flatmap(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SMALL, st.integers(0, 1000))
 def test_large_parties_on_small_nodes_are_not_chased_from_one_to_the_next(
     given_with: tuple[Policy, list[int]], seed: int
