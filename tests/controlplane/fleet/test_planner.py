@@ -512,20 +512,21 @@ class Parties:
         self.now += 1
 
 
-SMALL = st.integers(2, 12).flatmap(
+SMALL = st.integers(3, 12).flatmap(
     lambda capacity: st.tuples(
         st.builds(
             lambda alarm, **rest: Policy(
                 capacity=capacity, max=50, alarm=alarm, in_fraction=alarm * Decimal("0.98"), **rest
             ),
-            st.decimals("0.5", "1", places=2),
+            st.decimals("0.85", "1", places=2),
             increment=st.integers(1, 3),
             up_periods=st.just(1),
             down_periods=st.integers(1, 3),
             down_cooldown_s=st.integers(0, 5).map(float),
             launches=st.just(5),
         ),
-        st.lists(st.integers(1, capacity), min_size=1, max_size=10),
+        st.lists(st.integers((capacity + 1) // 2, capacity), min_size=3, max_size=8)
+        | st.lists(st.integers(1, capacity), min_size=1, max_size=10),
     )
 )
 
