@@ -2,6 +2,11 @@
 
 The token was made with the node's row; only hashes of it and of the credential are kept. A token that is
 unknown, used or expired is refused in the same words: a node that gets a 403 here has nothing to do but end.
+
+The answer may be lost, as when a manager is killed after it was written down. So the very node that has
+enrolled, known by its control endpoint and its certificate, may ask again until it has reported, and gets
+another credential; the one before is good no more. Else all that were launched when a manager died would end,
+and so many at once stop the launches of their group.
 """
 
 import hmac
@@ -32,7 +37,7 @@ class Enrolment:
             if (
                 node is None
                 or not hmac.compare_digest(node.enrol_hash, hashed)
-                or node.enrolled_at is not None
+                or (node.enrolled_at is not None and not _asks_again(node, request))
                 or node.state not in LAUNCHING
                 or change.now >= node.enrol_expires
             ):
@@ -76,3 +81,9 @@ class Enrolment:
         if node.state in GONE and node.id in self._books.board.nodes:
             raise Forbidden(f"This is the credential of an earlier {node.id}.")
         return node
+
+
+def _asks_again(node: Node, request: EnrolRequest) -> bool:
+    """Whether it is the node that has enrolled, and has not said a word since."""
+    same = (node.control_url, node.control_fingerprint) == (request.control_url, request.control_fingerprint)
+    return same and node.in_service_at is None

@@ -8,7 +8,8 @@ An answer that is lost is a connection that is closed without one. Before a laun
 before its answer, `moment` is called: a test kills or stops a manager there.
 
 A node enrols with its token and reports twice a second, at the manager that launched it or else at another
-one that is in `managers` (as a balancer would send it) or that an answer has named.
+one that is in `managers` (as a balancer would send it) or that an answer has named. It ends, and its instance
+with it, where its token is refused or it is told to.
 """
 
 import http.client
@@ -39,8 +40,7 @@ class Node:
     token: str
     managers: list[str]  # the one that answered last first
     enrolled: EnrolAnswer | None = None
-    refused: bool = False  # it has nothing to do but end; its instance stays until the cloud is told
-    terminated: bool = False
+    over: bool = False  # its token was refused, or it was told to end
     seq: int = 0
 
     def second(self, managers: list[str]) -> None:
@@ -68,7 +68,7 @@ class Node:
             status, body = call(url, "POST", "/api/v1/nodes/enrol", asked.model_dump_json())
             if status == 200:
                 self.enrolled = EnrolAnswer.model_validate_json(body)
-            self.refused = status == 403
+            self.over = status == 403
             return
         self.seq += 1
         report = NodeReport(at=0.0, seq=self.seq, connections=0, egress_bps=0.0, ingress_bps=0.0)
@@ -77,7 +77,7 @@ class Node:
         if status == 200:
             answer = ReportAnswer.model_validate_json(body)
             self.managers += [it for it in answer.managers if it not in self.managers]
-            self.terminated = any(order.kind == "terminate" for order in answer.orders)
+            self.over = any(order.kind == "terminate" for order in answer.orders)
 
 
 def call(url: str, method: str, path: str, body: str, credential: str = "") -> tuple[int, bytes]:
@@ -164,14 +164,20 @@ class HttpCloud:
                     running = {it.pid for it in self.cloud.instances}
                     nodes = [it for pid, it in self.nodes.items() if pid in running]
                 managers = list(self.managers)
-                said = [
-                    pool.submit(node.second, managers)
-                    for node in nodes
-                    if not node.refused and not node.terminated
-                ]
+                said = [pool.submit(node.second, managers) for node in nodes]
                 wait(said)
                 for one in said:
                     one.result()
+                for node in nodes:
+                    if node.over:
+                        self._ends(node)
+
+    def _ends(self, node: Node) -> None:
+        with self._lock:
+            if node.instance in self.cloud.instances:
+                self.cloud.instances.remove(node.instance)
+                self.cloud.ended += 1
+                self.nodes.pop(node.instance.pid or 0, None)
 
 
 def _handler(served: HttpCloud) -> type[BaseHTTPRequestHandler]:

@@ -176,6 +176,42 @@ async def test_an_enrolment_token_is_good_once(show: Show) -> None:
     assert show.board.nodes["edge-1"].control_url == edge.control_url
 
 
+async def test_who_has_not_heard_that_it_is_enrolled_may_ask_again_until_it_reports(show: Show) -> None:
+    """As when the manager is killed after it has written it down, and before it has answered."""
+    made = await show.http.post("/api/v1/enrolments", headers=AS_OPERATOR, json={"role": "edge"})
+    said = {
+        "token": made.json()["token"],
+        "control_url": "https://127.0.0.1:1",
+        "control_fingerprint": FINGERPRINT,
+        "addresses": [],
+        "workers": [],
+        "version": "1",
+        "pid": 1,
+        "start_time": 1,
+    }
+
+    async def enrol(**other: Any) -> Any:
+        return await show.http.post("/api/v1/nodes/enrol", json=said | other)
+
+    async def report(enrolled: Any) -> int:
+        answer = await show.http.post(
+            f"/api/v1/nodes/{enrolled['node_id']}/report",
+            json={"at": time.time(), "seq": 1, "connections": 0, "egress_bps": 0, "ingress_bps": 0},
+            headers={"Authorization": f"Bearer {enrolled['credential']}"},
+        )
+        return answer.status_code
+
+    first = await enrol()
+    assert (await enrol(control_url="https://127.0.0.1:2")).status_code == 403
+    assert (await enrol(control_fingerprint=FINGERPRINT.replace("A", "B"))).status_code == 403
+    again = await enrol()
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.json()["node_id"] == first.json()["node_id"]
+    assert await report(first.json()) == 401
+    assert await report(again.json()) == 200
+    assert (await enrol()).status_code == 403
+
+
 async def test_of_enrolments_with_one_token_at_once_exactly_one_is_let_in(show: Show) -> None:
     made = await show.http.post("/api/v1/enrolments", headers=AS_OPERATOR, json={"role": "edge"})
     token = made.json()["token"]
