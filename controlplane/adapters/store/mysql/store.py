@@ -179,7 +179,7 @@ class MysqlStore:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        while self._line:
+        while self._line.waiting:
             self._line.waiting.popleft().fail(_ending())
         await self._drop()
         await self._writing.dispose()
