@@ -55,8 +55,9 @@ ROOMS = {
     "controlplane.domain":     Room(rooms="controlplane.wire"),
     "controlplane.domain.fleet":  # schedules go by the clocks on walls all over the world
                                Room("zoneinfo", rooms="controlplane.wire"),
-    "controlplane.domain.events":  # they are said by such clocks too
-                               Room("zoneinfo", rooms="controlplane.domain.fleet controlplane.wire"),
+    "controlplane.domain.events":  # they are said by such clocks too, and cost money
+                               Room("zoneinfo",
+                                    rooms="controlplane.domain controlplane.domain.fleet controlplane.wire"),
     "controlplane.domain.diagrams":  # a command: writes docs/states.md
                                Room("pathlib sys", rooms="controlplane.domain"),
     "controlplane.fleet":      Room(rooms="controlplane.domain controlplane.domain.fleet controlplane.wire"),
