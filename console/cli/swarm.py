@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from console.cli import context, output, processes
-from console.cli.context import Json, TokenFile, Yes
+from console.cli.context import Api, Json, TokenFile, Yes
 
 if TYPE_CHECKING:
     from console.core.client import Client
@@ -37,13 +37,6 @@ app.command("crowd")(processes.swarm)
 
 @app.command()
 def signalling(
-    api: list[str] | None = typer.Option(
-        None,
-        "--api",
-        metavar="URL",
-        envvar="SHOWCALLER_API",
-        help="A stream manager; several on one database may be given. Default: this machine's stage.",
-    ),
     nodes: int = typer.Option(
         170,
         "--nodes",
@@ -88,6 +81,7 @@ def signalling(
     ),
     yes: Yes = False,
     json: Json = False,
+    api: Api = None,
     token_file: TokenFile = None,
 ) -> int:
     """Simulated nodes enrol and report, simulated viewers join them, all by the real API and without media.
@@ -95,7 +89,6 @@ def signalling(
     Tells what became of the joins, how long each took, and what they cost the stream managers. A stage
     without nodes of its own is what it is for: showcaller serve --no-nodes. On any other it asks first.
     """
-    from console.core.client import check_api_url
     from console.core.errors import UsageError
     from console.core.units import count, parse_channel, parse_duration
 
@@ -114,13 +107,12 @@ def signalling(
     words = ["signalling", "--channel", parse_channel(channel), "--nodes", str(nodes), "--joins", str(joins)]
     words += ["--party-size", str(size), "--over", f"{over_s:g}", "--seed", str(seed)]
     words += ["--control-listen", _address(control_listen)]
-    found = context.target(api[0] if api else None, token_file)
-    urls = [check_api_url(url) for url in api] if api else [found.api]
+    found = context.target(api, token_file)
 
     async def real_nodes(client: "Client") -> list[str]:
         return [node.id for node in await client.nodes() if node.version != SIMULATED]
 
-    if real := context.call(urls[0] if api else None, token_file, real_nodes):
+    if real := context.call(api, token_file, real_nodes):
         effect = (
             f"the stage has real nodes ({', '.join(real[:5])}{' ...' if len(real) > 5 else ''}): "
             f"{count(nodes, 'simulated edge')} and {count(joins, 'viewer')} without media come beside them"
@@ -128,7 +120,7 @@ def signalling(
         if not output.confirm(effect, "Go on?", yes=yes):
             context.note("nothing was done")
             return 1
-    words += [word for url in urls for word in ("--api", url)]
+    words += [word for url in (found.api, *found.others) for word in ("--api", url)]
     words += [] if stay_s is None else ["--stay", f"{stay_s:g}"]
     words += [word for word, given in (("--even", even), ("--abandon", abandon), ("--json", json)) if given]
     return context.become("media.swarm", words, {"SHOWCALLER_TOKEN": found.token})
