@@ -14,7 +14,7 @@ def line(now: MoneyNow | None, *, short: bool = False) -> Line:
     said: Line = [(f"{money(now.hour, now.currency)}/h{more}", "bold $warn" if now.warning else "bold")]
     if short:
         return said
-    return [*said, ("  ", ""), *spent(now)]
+    return [*said, *((f"  {text}", style) for text, style in spent(now))]
 
 
 def spent(now: MoneyNow) -> Line:
