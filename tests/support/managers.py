@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,19 +66,19 @@ def running_managers(
     finally:
         for process in started:
             process.terminate()
-        late = [process.pid for process in started if not _ended(process)]
-        assert not late, f"stream managers that did not end within {END_S:g} s and were killed: {late}"
+        codes = [_ended(process) for process in started]
+        logs = "\n".join(log.read_text()[-4000:] for log in sorted(folder.glob("manager-*.log")))
+        assert not {*codes} - {0, -signal.SIGKILL}, f"stream managers ended with {codes}:\n{logs}"
 
 
-def _ended(process: "subprocess.Popen[str]") -> bool:
-    """Whether it ended by itself; it has ended in any case."""
+def _ended(process: "subprocess.Popen[str]") -> int | None:
+    """The exit code, -SIGKILL where a test has killed it; None where it had to be killed here."""
     with process:
         try:
-            process.wait(END_S)
+            return process.wait(END_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            return False
-    return True
+            return None
 
 
 def swarm_environment(managers: Managers) -> dict[str, str]:
