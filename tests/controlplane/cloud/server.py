@@ -15,6 +15,7 @@ with it, where its token is refused or it is told to.
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ class Node:
             self.over = status == 403
             return
         self.seq += 1
-        report = NodeReport(at=0.0, seq=self.seq, connections=0, egress_bps=0.0, ingress_bps=0.0)
+        report = NodeReport(at=time.time(), seq=self.seq, connections=0, egress_bps=0.0, ingress_bps=0.0)
         path = f"/api/v1/nodes/{self.enrolled.node_id}/report"
         status, body = call(url, "POST", path, report.model_dump_json(), self.enrolled.credential)
         if status == 200:
