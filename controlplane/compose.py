@@ -295,7 +295,8 @@ async def compose(
         await closers.aclose()
         raise
     metrics = Metrics(manager)
-    app = build(manager, _web_pages(views), metrics)
+    app = build(manager, metrics)
+    _serve_pages(app, views)
     loops: list[Callable[[], object]] = [keep_lease, rounds.run, mover.run, feed.run]
     loops += [housekeeping.run, metrics.run, recording.run]
     if shared:
@@ -347,7 +348,7 @@ def _provisioner(
     )
 
 
-def _web_pages(views: Views):  # type: ignore[no-untyped-def]
+def _serve_pages(app: FastAPI, views: Views) -> None:
     from controlplane.web import pages
 
-    return pages.router(lambda: list(views.streams()))
+    pages.serve(app, lambda: list(views.streams()))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from controlplane.http import (
@@ -33,10 +33,8 @@ ABOUT = (
 )
 
 
-def build(
-    manager: Manager, pages: APIRouter | None = None, measures: metrics.Metrics | None = None
-) -> FastAPI:
-    """The application around a manager; `pages` are the web pages, when this manager serves them.
+def build(manager: Manager, measures: metrics.Metrics | None = None) -> FastAPI:
+    """The application around a manager, but for the web pages.
 
     `measures`: where requests are counted, and what the manager's metrics are read from.
     """
@@ -74,9 +72,7 @@ def build(
     app.include_router(signaling.routes)
     app.include_router(whep_extensions.routes)
     app.include_router(watch_events.routes)
-    app.include_router(docs.routes(app))
-    if pages is not None:
-        app.include_router(pages)
+    app.include_router(docs.routes)
     quick.install(app)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app

@@ -4,7 +4,7 @@ import html
 import json
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 _STYLE = """
@@ -97,11 +97,9 @@ def page(document: dict[str, Any]) -> str:
     )
 
 
-def routes(app: FastAPI) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
+routes = APIRouter(include_in_schema=False)
 
-    @router.get("/docs")
-    async def docs() -> Response:
-        return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": _POLICY})
 
-    return router
+@routes.get("/docs")
+async def docs(request: Request) -> Response:
+    return HTMLResponse(page(request.app.openapi()), headers={"Content-Security-Policy": _POLICY})

@@ -5,6 +5,7 @@ inline script or style, so the content security policy can forbid them. The temp
 Media and events are not served here: the pages find WHEP and the event feeds beside themselves.
 """
 
+import functools
 import hashlib
 import mimetypes
 import re
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -66,52 +67,69 @@ def read_static(folder: Path) -> dict[str, StaticFile]:
     return files
 
 
-def router(on_air: Callable[[], list[StreamView]]) -> APIRouter:
-    """The routes of the pages. `on_air` tells what is on air now; it must not wait."""
-    pages = APIRouter(include_in_schema=False)
-    files = read_static(HERE / "static")
-    templates = Environment(
+# Functions of the module and no closures: FastAPI keeps every function that it has served, and what it holds.
+routes = APIRouter(include_in_schema=False)
+
+
+def serve(app: FastAPI, on_air: Callable[[], list[StreamView]]) -> None:
+    """The pages, on `app`. `on_air` tells what is on air now; it must not wait."""
+    app.state.on_air = on_air
+    app.include_router(routes)
+
+
+@functools.cache
+def _files() -> dict[str, StaticFile]:
+    return read_static(HERE / "static")
+
+
+@functools.cache
+def _templates() -> Environment:
+    return Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined
     )
 
-    def render(request: Request, name: str, status: int = 200, **values: object) -> HTMLResponse:
-        root = request.scope.get("root_path", "").rstrip("/")
-        page = templates.get_template(name).render(root=root, **values)
-        return HTMLResponse(page, status_code=status, headers=PAGE_HEADERS)
 
-    @pages.api_route("/", methods=["GET", "HEAD"])
-    async def home(request: Request) -> Response:
-        streams = sorted(on_air(), key=lambda stream: stream.channel)
-        return render(request, "home.html", streams=streams, words=STATE_WORDS)
+def _render(request: Request, name: str, status: int = 200, **values: object) -> HTMLResponse:
+    root = request.scope.get("root_path", "").rstrip("/")
+    page = _templates().get_template(name).render(root=root, **values)
+    return HTMLResponse(page, status_code=status, headers=PAGE_HEADERS)
 
-    @pages.api_route("/watch/{channel}", methods=["GET", "HEAD"])
-    async def watch(request: Request, channel: str) -> Response:
-        if not re.fullmatch(CHANNEL_PATTERN, channel):
-            return render(request, "missing.html", status=404, rule=CHANNEL_RULE)
-        return render(request, "watch.html", channel=channel, modules=WATCH_MODULES)
 
-    @pages.api_route("/watch", methods=["GET", "HEAD"])
-    @pages.api_route("/watch/", methods=["GET", "HEAD"])
-    async def no_channel(request: Request) -> Response:
-        """An address cut short: what can be watched is on the first page."""
-        return RedirectResponse(request.scope.get("root_path", "").rstrip("/") + "/", 302)
+@routes.api_route("/", methods=["GET", "HEAD"])
+async def home(request: Request) -> Response:
+    streams = sorted(request.app.state.on_air(), key=lambda stream: stream.channel)
+    return _render(request, "home.html", streams=streams, words=STATE_WORDS)
 
-    @pages.api_route("/watch/{rest:path}", methods=["GET", "HEAD"])
-    async def nothing_there(request: Request, rest: str) -> Response:
-        """A browser gets a page; a program the same answer as everywhere."""
-        if "text/html" not in request.headers.get("Accept", ""):
-            raise HTTPException(404)
-        return render(request, "missing.html", status=404, rule=CHANNEL_RULE)
 
-    @pages.api_route("/static/{name}", methods=["GET", "HEAD"])
-    async def static(request: Request, name: str) -> Response:
-        file = files.get(name)
-        if file is None:
-            return Response("no such file\n", status_code=404, media_type="text/plain")
-        # Always asked for again, answered by 304 while it is the same: a page never mixes two versions.
-        headers = {"ETag": file.etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-        if file.etag in request.headers.get("If-None-Match", ""):
-            return Response(status_code=304, headers=headers)
-        return Response(file.content, media_type=file.media_type, headers=headers)
+@routes.api_route("/watch/{channel}", methods=["GET", "HEAD"])
+async def watch(request: Request, channel: str) -> Response:
+    if not re.fullmatch(CHANNEL_PATTERN, channel):
+        return _render(request, "missing.html", status=404, rule=CHANNEL_RULE)
+    return _render(request, "watch.html", channel=channel, modules=WATCH_MODULES)
 
-    return pages
+
+@routes.api_route("/watch", methods=["GET", "HEAD"])
+@routes.api_route("/watch/", methods=["GET", "HEAD"])
+async def no_channel(request: Request) -> Response:
+    """An address cut short: what can be watched is on the first page."""
+    return RedirectResponse(request.scope.get("root_path", "").rstrip("/") + "/", 302)
+
+
+@routes.api_route("/watch/{rest:path}", methods=["GET", "HEAD"])
+async def nothing_there(request: Request, rest: str) -> Response:
+    """A browser gets a page; a program the same answer as everywhere."""
+    if "text/html" not in request.headers.get("Accept", ""):
+        raise HTTPException(404)
+    return _render(request, "missing.html", status=404, rule=CHANNEL_RULE)
+
+
+@routes.api_route("/static/{name}", methods=["GET", "HEAD"])
+async def static(request: Request, name: str) -> Response:
+    file = _files().get(name)
+    if file is None:
+        return Response("no such file\n", status_code=404, media_type="text/plain")
+    # Always asked for again, answered by 304 while it is the same: a page never mixes two versions.
+    headers = {"ETag": file.etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    if file.etag in request.headers.get("If-None-Match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)

@@ -290,7 +290,7 @@ class Stand:
                 await self._close(viewer)
             return Response(status_code=200)
 
-        app.include_router(pages.router(self._streams))
+        pages.serve(app, self._streams)
         return app
 
     def _channel_state(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ STREAMS = [on_air("second-angle", 1), on_air("main")]
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
-    app.include_router(pages.router(lambda: STREAMS))
+    pages.serve(app, lambda: STREAMS)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stage.test") as client:
         yield client
@@ -86,7 +86,7 @@ async def test_an_address_cut_short_leads_to_what_is_on_air(client: httpx.AsyncC
         answer = await client.get(path)
         assert (answer.status_code, answer.headers["Location"]) == (302, "/")
     app = FastAPI()
-    app.include_router(pages.router(lambda: STREAMS))
+    pages.serve(app, lambda: STREAMS)
     prefixed = httpx.ASGITransport(app, root_path="/show")
     async with httpx.AsyncClient(transport=prefixed, base_url="http://stage.test") as behind:
         assert (await behind.get("/show/watch/")).headers["Location"] == "/show/"
@@ -107,7 +107,7 @@ async def test_a_browser_gets_a_page_where_there_is_no_channel(client: httpx.Asy
 
 async def test_what_is_printed_is_escaped() -> None:
     app = FastAPI()
-    app.include_router(pages.router(lambda: [on_air("<b>bold</b>")]))
+    pages.serve(app, lambda: [on_air("<b>bold</b>")])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://stage.test") as client:
         page = (await client.get("/")).text
     assert "<b>" not in page
@@ -129,7 +129,7 @@ async def test_nothing_else_is_a_static_file(client: httpx.AsyncClient, name: st
 
 async def test_behind_a_path_prefix_links_keep_it() -> None:
     app = FastAPI()
-    app.include_router(pages.router(lambda: STREAMS))
+    pages.serve(app, lambda: STREAMS)
     transport = httpx.ASGITransport(app, root_path="/show")
     async with httpx.AsyncClient(transport=transport, base_url="http://stage.test") as client:
         page = (await client.get("/show/watch/main")).text
