@@ -162,6 +162,12 @@ async def test_what_it_says_of_sessions_and_streams_of_others_counts_for_nothing
         its_edge = show.board.sessions[viewer].node
         liar = "edge-2" if its_edge == "edge-1" else "edge-1"
         assert (await say(show, node=liar)).status_code == 200
+
+        def told() -> bool:
+            heard = show.board.heard[its_edge].report
+            return heard is not None and heard.connections == 1
+
+        await wait_for(told, 5, "the edge has told of its viewer")
         before = await standing(show)
         shut = [
             {"id": publisher, "kind": "whip", "channel": "main", "state": "closed"},
