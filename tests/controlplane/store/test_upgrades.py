@@ -3,8 +3,8 @@
 None is lost, none is changed, and the program reads them.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from sqlalchemy.engine import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from controlplane.adapters.store import migrate
@@ -95,61 +95,53 @@ def rows(connection: Connection) -> dict[str, dict[str, Any]]:
     return found
 
 
+Work = Callable[[Connection], Any]
+
+
+@dataclass(frozen=True)
 class Database:
-    """Of one kind, empty as yet."""
+    """Of one kind, empty as yet. `run` does works in one transaction, and returns what each has returned."""
 
-    def __init__(self, engine_of: Callable[[], Any], upgrades: Callable[[], Any], store: Callable[[], Store]):
-        self._engine_of = engine_of
-        self.upgrades = upgrades
-        self.store = store
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[AsyncConnection]:
-        engine = self._engine_of()
-        async with engine.begin() as connection:
-            yield connection
-        await engine.dispose()
+    run: Callable[..., Awaitable[list[Any]]]
+    upgrades: Callable[[], Awaitable[None]]
+    store: Callable[[], Store]
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
         path = tmp_path / "showcaller.db"
-        url = f"sqlite+aiosqlite:///{path}"
+
+        async def run_on_sqlite(*works: Work) -> list[Any]:
+            with sa.create_engine(f"sqlite:///{path}", poolclass=NullPool).begin() as connection:
+                return [work(connection) for work in works]
 
         async def upgrades() -> None:
             migrate.prepare(path)
 
-        yield Database(
-            lambda: create_async_engine(url, poolclass=NullPool), upgrades, lambda: SqliteStore(path)
-        )
+        yield Database(run_on_sqlite, upgrades, lambda: SqliteStore(path))
         return
     server: Mariadb = request.getfixturevalue("mariadb")
     name = server.empty()
     address = server.address(name)
     server.sql(f"ALTER DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin")
-    yield Database(
-        lambda: create_async_engine(
-            connections.url_of(address),
-            connect_args=connections.arguments_of(address),
-            poolclass=NullPool,
-        ),
-        lambda: prepare.prepare(address),
-        lambda: MysqlStore(address),
-    )
+
+    async def run_on_mariadb(*works: Work) -> list[Any]:
+        url, words = connections.url_of(address), connections.arguments_of(address)
+        engine = create_async_engine(url, connect_args=words, poolclass=NullPool)
+        async with engine.begin() as connection:
+            return [await connection.run_sync(work) for work in works]
+
+    yield Database(run_on_mariadb, lambda: prepare.prepare(address), lambda: MysqlStore(address))
     server.drop(name)
 
 
 @pytest.mark.parametrize("revision", migrate.known_revisions()[:-1])
 async def test_an_upgrade_keeps_every_row_of_an_earlier_version(database: Database, revision: str) -> None:
-    async with database.connected() as connection:
-        await connection.run_sync(to(revision))
-        await connection.run_sync(fill)
-        before = await connection.run_sync(rows)
+    *_, before = await database.run(to(revision), fill, rows)
     assert before.pop("alembic_version") == {"version_num": revision}
     await database.upgrades()
-    async with database.connected() as connection:
-        after = await connection.run_sync(rows)
+    (after,) = await database.run(rows)
     assert after.pop("alembic_version") == {"version_num": migrate.known_revisions()[-1]}
     assert after.keys() == before.keys(), "nothing was lost, and nothing made up"
     for table, row in before.items():

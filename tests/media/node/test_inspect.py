@@ -9,6 +9,7 @@ import pytest
 
 from controlplane.wire.inside import SessionInside
 from tests.media.node.stand import Publisher, Stand, Watcher, until
+from tests.support.wait import wait_for
 
 KEY_BYTES = 2 * (16 + 12)  # AEAD_AES_128_GCM, both ways
 
@@ -97,8 +98,10 @@ async def test_a_viewers_inside_is_what_the_viewer_knows_and_no_secret_is_in_it(
         assert video.last_sequence is not None
         assert video.first_sequence is not None
         assert video.first_sequence < video.last_sequence
-        seen = receiver._RTCRtpReceiver__remote_streams[video.ssrc].max_seq
-        assert (seen - video.last_sequence) % 65536 < 5000, "the viewer has come as far, by now further"
+        sent, stream = video.last_sequence, receiver._RTCRtpReceiver__remote_streams[video.ssrc]
+        await wait_for(
+            lambda: (stream.max_seq - sent) % 65536 < 5000, 5, "the viewer has come as far, or further"
+        )
 
         report = found.rtcp.last_report
         assert report is not None
