@@ -100,7 +100,7 @@ def call(url: str, method: str, path: str, body: str, credential: str = "") -> t
 class HttpCloud:
     """The cloud while it serves. `moment(where)` is called by the threads that answer."""
 
-    cloud: Cloud = field(default_factory=Cloud)
+    cloud: Cloud = field(default_factory=lambda: Cloud(now=time.monotonic, late_s=0.5))
     managers: list[str] = field(default_factory=list)
     moment: Callable[[str], None] = lambda where: None
     nodes: dict[int, Node] = field(default_factory=dict)

@@ -64,15 +64,21 @@ class MortalStore:
         await self._store.close()
 
 
+SETTLES_S = 2.0  # after so long a listing has whatever was launched
+
+
 @dataclass
 class Cloud:
     """What outlives every manager. `chance` None: it does what it is asked, and says so."""
 
     chance: random.Random | None = None
     instances: list[Instance] = field(default_factory=list)
-    late: list[Instance] = field(default_factory=list)  # were asked for, and come about with the next listing
+    late: list[Instance] = field(default_factory=list)  # were asked for, and come about `late_s` later
+    now: Callable[[], float] = lambda: 0.0  # monotonic
+    late_s: float = 0.75 * SETTLES_S
     launched: list[str] = field(default_factory=list)  # retry tokens, once each
     ended: int = 0
+    _due: dict[str, float] = field(default_factory=dict)  # retry token -> when
     _numbers: Any = field(default_factory=lambda: itertools.count(1_000_001))
 
     def happens(self, likely: float) -> bool:
@@ -86,6 +92,7 @@ class Cloud:
         self.launched.append(spec.retry)
         if self.happens(0.1):
             self.late.append(instance)
+            self._due[instance.retry] = self.now() + self.late_s
             no_answer("the launch")
         self.instances.append(instance)
         if self.happens(0.2):
@@ -93,9 +100,9 @@ class Cloud:
         return instance
 
     def list(self) -> Listing:
+        self.instances += [it for it in self.late if self.now() >= self._due[it.retry]]
+        self.late = [it for it in self.late if self.now() < self._due[it.retry]]
         present = tuple(self.instances)
-        self.instances += self.late
-        self.late = []
         if self.happens(0.2):
             no_answer("the listing")
         if self.chance is not None and self.happens(0.2):
@@ -119,7 +126,7 @@ def no_answer(to: str) -> NoReturn:
 class CloudProvisioner:
     """ports.provisioner.Provisioner: one manager's way to the cloud."""
 
-    settles_s = 2.0
+    settles_s = SETTLES_S
 
     def __init__(self, cloud: Cloud, fuse: Fuse) -> None:
         self._cloud = cloud

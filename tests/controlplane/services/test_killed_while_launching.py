@@ -146,6 +146,7 @@ def anew(database: Path) -> Path:
 async def life(
     database: Path, clock: VirtualClock, cloud: Cloud, name: str, fuse: Fuse | None = None
 ) -> AsyncIterator[Life]:
+    cloud.now = clock.monotonic
     made = Life(database, clock, cloud, name, fuse or Fuse())
     try:
         yield made
