@@ -4,11 +4,10 @@ plotext, which is loaded when the first chart is drawn."""
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import groupby, pairwise
-from typing import Any
 
 from console.core.units import show_duration
 from console.screens.shared import figures
-from console.screens.shared.chart import BACKGROUND, Ink
+from console.screens.shared.chart import BACKGROUND, Ink, empty_figure
 from console.screens.shared.words import Line
 from controlplane.wire.fleet import Course, WhatIfView
 from controlplane.wire.money import MoneyNow, money
@@ -94,14 +93,8 @@ def draw(view: WhatIfView, width: int, height: int, ink: Ink) -> str:
     }
     for name, course in found:
         drawn.append((nodes(course), *marks[name]))
-    plotext.terminal.limit(False, False)
-    figure: Any = plotext.figure
-    figure.clear()
-    figure.plot_size(width, height)
-    figure.axes(False)
+    figure = empty_figure(width, height, ink)
     axis = plotext.pixel(foreground=ink.axis)
-    figure.axes(True, pixel=axis, axis="y", side="left")
-    figure.axes(True, pixel=axis, axis="x", side="lower")
     hours = minutes[-1] - minutes[0] > HOURS_FROM
     times = [minute / 60 for minute in minutes] if hours else minutes
     for values, mark, colour in drawn:

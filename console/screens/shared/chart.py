@@ -114,9 +114,10 @@ def title_of(samples: Sequence[Sample]) -> str:
     return f"Edge connections, {round(span_of(samples) / 60)} min: {figure} ({lines})"
 
 
-def draw_plot(samples: Sequence[Sample], width: int, height: int, ink: Ink) -> str:
-    """The chart as lines with ANSI colours. ImportError or OSError where plotext does not work."""
-    import plotext  # compiled: about 30 ms to load, and only needed here
+def empty_figure(width: int, height: int, ink: Ink) -> Any:
+    """plotext's one figure, with nothing in it but axes on the left and below. ImportError or OSError where
+    plotext does not work."""
+    import plotext  # compiled: about 30 ms to load, and only needed for charts
 
     plotext.terminal.limit(False, False)  # the size is the widget's, not the terminal's
     figure: Any = plotext.figure
@@ -126,6 +127,15 @@ def draw_plot(samples: Sequence[Sample], width: int, height: int, ink: Ink) -> s
     axis = plotext.pixel(foreground=ink.axis)
     figure.axes(True, pixel=axis, axis="y", side="left")
     figure.axes(True, pixel=axis, axis="x", side="lower")
+    return figure
+
+
+def draw_plot(samples: Sequence[Sample], width: int, height: int, ink: Ink) -> str:
+    """The chart as lines with ANSI colours. ImportError or OSError where plotext does not work."""
+    import plotext
+
+    figure = empty_figure(width, height, ink)
+    axis = plotext.pixel(foreground=ink.axis)
     shown, span = thin(samples), span_of(samples)
     xs = [-sample.ago_s / 60 for sample in shown]
     peak = max([s.connections for s in shown] + [1])
