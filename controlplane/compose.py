@@ -185,6 +185,7 @@ async def compose(
     )
     seating = Seating(books, config.viewers, config.stage.region)
     closers.push_async_callback(seating.close)
+    joining = Joining(board, clock, config.viewers)
     waiting = Waiting(clock)
     launched = Launches(config.fleet.launch_s)
     events = Events(books, NoRegistrations())
@@ -235,7 +236,7 @@ async def compose(
             streams,
             losses,
             seating,
-            Joining(board, clock, config.viewers),
+            joining,
             waiting,
             tokens,
         ),
@@ -259,7 +260,7 @@ async def compose(
         reconciler,
     )
     mover = Mover(books, pages, streams, losses, config.fleet, lease)
-    housekeeping = Housekeeping(books, streams, pages, bitrates, seating, config.journal, lease)
+    housekeeping = Housekeeping(books, streams, pages, bitrates, seating, config.journal, lease, joining)
 
     following = Following(books, manager_id, losses, streams)
 

@@ -206,7 +206,7 @@ class _Stage:
 
     def _latency(self) -> Metric:
         """Over the viewers' latest posts, of all channels."""
-        posts = [post.latency_ms / 1000 for post in self._manager.board.latency.values()]
+        posts = [post.latency_ms / 1000 for post in self._manager.board.latency.all()]
         gauge = GaugeMetricFamily(
             f"{PREFIX}viewer_latency_seconds",
             "Glass to glass, as the viewers' pages measured it last.",

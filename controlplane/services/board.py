@@ -7,7 +7,7 @@ on it is decided here. Ages are measured on the monotonic clock.
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ import structlog
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import GONE, REPORTING
 from controlplane.domain.streams.model import Party, PartyKey, Session, Stream, StreamState
+from controlplane.services.counts import Counts
+from controlplane.services.latency import LatencyPosts
 from controlplane.wire.api import HistoryPoint, JournalEntry
 from controlplane.wire.money import MoneyNow
 from controlplane.wire.nodes import NodeReport, NodeState, Role, SessionKind, SessionReport, StreamReport
@@ -38,7 +40,8 @@ class Heard:
     sessions: tuple[SessionReport, ...] | None = None  # as it told of them last; None: not yet
     sessions_at: float = 0.0
     said_at: float = -math.inf  # when the report came; `at` may be forgiven since
-    connected: frozenset[str] = frozenset()  # sessions that another manager was told are, lately
+    told: frozenset[str] = frozenset()  # the ids of those that are not closed
+    connected: frozenset[str] = frozenset()  # of those that stand; told elsewhere: that do so lately
     elsewhere: bool = False  # another manager was told
 
 
@@ -47,13 +50,6 @@ class PublisherHeard:
     report: PublisherReport
     at: float  # monotonic
     jti: str
-    elsewhere: bool = False  # another manager was told
-
-
-@dataclass(slots=True)
-class LatencyPost:
-    latency_ms: float
-    at: float  # monotonic
     elsewhere: bool = False  # another manager was told
 
 
@@ -82,19 +78,19 @@ class Board:
     heard: dict[str, Heard] = field(default_factory=dict)  # by node
     refused: dict[str, tuple[float, str]] = field(default_factory=dict)  # its report: when (monotonic), why
     publishers: dict[str, PublisherHeard] = field(default_factory=dict)  # by channel
-    latency: dict[str, LatencyPost] = field(default_factory=dict)  # by session
+    latency: LatencyPosts = field(default_factory=LatencyPosts)
     in_state_since: dict[str, float] = field(default_factory=dict)  # by channel, monotonic: `state_since`
     drains: dict[str, Drain] = field(default_factory=dict)  # by node
 
     _looked_at: float | None = None
     _on_node: dict[str, set[str]] = field(default_factory=dict)
     _watching: dict[str, set[str]] = field(default_factory=dict)  # channel -> WHEP sessions
+    _counts: Counts = field(default_factory=Counts)
     _credentials: dict[str, str] = field(default_factory=dict)  # hash -> node
     _successors: dict[str, str] = field(default_factory=dict)  # session -> the one its viewer is moved to
     _kept: dict[str, None] = field(default_factory=dict)  # sessions that are reserved, and nobody's yet
     _moving: dict[str, None] = field(default_factory=dict)  # sessions whose viewers have both, oldest first
     _room: Counter[str] = field(default_factory=Counter)  # node -> seats that are kept there for parties
-    _parties: dict[PartyKey, Counter[str]] = field(default_factory=dict)  # channel, party -> on nodes
     _moved: Counter[str] = field(
         default_factory=Counter
     )  # channel -> sessions that somebody is moved to, or was
@@ -148,11 +144,13 @@ class Board:
                     self._moving[session.moved_from] = None
             if session.id in self._successors:  # at start they come in any order
                 self._moving[session.id] = None
-            if session.party is not None and new:
-                self._parties.setdefault((session.channel, session.party), Counter())[session.node] += 1
+            if new:
+                self._counts.came(session)
             return
         known = self.sessions.pop(session.id, None)
-        self.latency.pop(session.id, None)
+        if known is not None:
+            self._counts.went(known)
+            self.latency.forget(known.channel, known.id)
         self._moving.pop(session.id, None)
         self._kept.pop(session.id, None)
         self._discard(self._on_node, session.node, session.id)
@@ -164,13 +162,6 @@ class Board:
             self._moved[session.channel] -= 1
             if not self._moved[session.channel]:
                 del self._moved[session.channel]
-        if session.party is not None and known is not None:
-            on_nodes = self._parties[session.channel, session.party]
-            on_nodes[session.node] -= 1
-            if not on_nodes[session.node]:
-                del on_nodes[session.node]
-            if not on_nodes:
-                del self._parties[session.channel, session.party]
 
     def put_party(self, party: Party) -> None:
         before = self.parties.pop(party.key, None)
@@ -216,8 +207,15 @@ class Board:
         name = self._credentials.get(credential_hash)
         return None if name is None else self.nodes.get(name)
 
+    def in_service(self, node: str) -> bool:
+        row = self.nodes.get(node)
+        return row is not None and row.state is NodeState.IN_SERVICE
+
     def sessions_on(self, node: str) -> list[Session]:
-        return [self.sessions[name] for name in self._on_node.get(node, ())]
+        return [self.sessions[name] for name in self.ids_on(node)]
+
+    def ids_on(self, node: str) -> Set[str]:
+        return self._on_node.get(node, frozenset())
 
     def successor(self, session: str) -> Session | None:
         """The session that a viewer is moved to, or was; None once that one has ended."""
@@ -245,8 +243,7 @@ class Board:
         beyond = max(0, heard.report.connections - self.seats_on(node))
         if not beyond:
             return with_rows
-        told = heard.sessions or ()
-        gone = sum(1 for it in told if it.id in self._successors and it.id not in self.sessions)
+        gone = sum(1 for it in heard.told if it in self._successors and it not in self.sessions)
         return with_rows + min(beyond, gone)
 
     def node_of_party(self, channel: str, party: str | None) -> str | None:
@@ -255,21 +252,29 @@ class Board:
             return None
         there = [
             (-number, name)
-            for name, number in self._parties.get((channel, party), Counter()).items()
+            for name, number in self._counts.party(channel, party).items()
             if (node := self.nodes.get(name)) is not None and node.state is NodeState.IN_SERVICE
         ]
         return min(there)[1] if there else None
 
     def seats_on(self, node: str) -> int:
         """Those that sessions have."""
-        return sum(1 for session in self.sessions_on(node) if session.seat)
+        return self._counts.seats(node)
 
     def reserved_on(self, node: str) -> int:
         """Those, and the ones that are kept for parties."""
         return self.seats_on(node) + self._room[node]
 
     def viewers_on(self, node: str) -> int:
-        return sum(1 for session in self.sessions_on(node) if session.kind is SessionKind.WHEP)
+        return self._counts.viewers(node)
+
+    def relays_from(self, node: str) -> int:
+        """Sessions by which it feeds other nodes of ours."""
+        return self._counts.relays(node)
+
+    def party_sizes(self, node: str) -> Collection[int]:
+        """How many of each party are on it."""
+        return self._counts.party_sizes(node)
 
     def watching(self, channel: str) -> list[Session]:
         return [self.sessions[name] for name in self._watching.get(channel, ())]
@@ -345,7 +350,7 @@ class Board:
 
     def edges_with(self, channel: str) -> list[Node]:
         """Reachable nodes that have viewers of a channel, or say that they relay it."""
-        names = {session.node for session in self.watching(channel)}
+        names = set(self._counts.nodes_with(channel))
         for name, heard in self.heard.items():
             if heard.report is not None and any(
                 said.channel == channel and said.kind == "relayed" for said in heard.report.streams

@@ -1,5 +1,5 @@
-"""What is done by the clock and belongs to nobody else: streams that waited, room that
-was kept, pages' counts, old rows.
+"""What is done by the clock and belongs to nobody else: streams that waited, room that was kept, pages'
+counts, old rows, memory.
 
 Each stream manager counts for its own pages; the rest is done by the one that leads.
 """
@@ -12,6 +12,8 @@ from controlplane.config import JournalConfig
 from controlplane.ports.store import StoreBusy
 from controlplane.services.bitrates import Bitrates
 from controlplane.services.books import Books, Change, LeaseLost
+from controlplane.services.collector import Collector
+from controlplane.services.joining import Joining
 from controlplane.services.lease import Leading
 from controlplane.services.pages import Pages
 from controlplane.services.seating import Seating
@@ -39,7 +41,10 @@ class Housekeeping:
         seating: Seating,
         journal: JournalConfig,
         lease: Leading,
+        joining: Joining,
     ) -> None:
+        self._joining = joining
+        self._collector = Collector(books.clock)
         self._lease = lease
         self._books = books
         self._streams = streams
@@ -56,6 +61,9 @@ class Housekeeping:
             try:
                 self._pages.second()
                 self._bitrates.second()
+                self._collector.look(
+                    watching=self._books.board.sessions_watching(), joining=self._joining.people()
+                )
                 if not self._lease.acts:
                     continue
                 with self._lease.acting():

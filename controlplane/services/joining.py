@@ -18,7 +18,6 @@ from controlplane.domain.streams.model import Session
 from controlplane.errors import TooMany, Unavailable
 from controlplane.ports.clock import Clock
 from controlplane.services.board import Board
-from controlplane.wire.nodes import SessionReport
 
 LOOK_EVERY_S = 0.25  # nodes tell of their sessions each second
 GIVEN_UP_S = 30.0  # twice as long as a node waits for a handshake
@@ -42,8 +41,6 @@ class Joining:
         self._places: set[Place] = set()
         self._of: Counter[str] = Counter()
         self._looked_at = float("-inf")
-        # node -> what it said of its sessions, and those of them that are connected
-        self._connected: dict[str, tuple[tuple[SessionReport, ...], frozenset[str]]] = {}
 
     def enter(self, address: str) -> Place:
         """A place for whoever asks from this address; `leave` gives it back. Raises TooMany, Unavailable."""
@@ -75,6 +72,10 @@ class Joining:
             if not self._of[place.source]:
                 del self._of[place.source]
 
+    def people(self) -> int:
+        """Who is joining now."""
+        return len(self._places)
+
     def _look(self, now: float) -> None:
         """Forget those who have joined, and those who never will."""
         self._looked_at = now
@@ -84,20 +85,11 @@ class Joining:
             session = self._board.sessions.get(place.session)
             if session is None or now - place.since > GIVEN_UP_S or self._stands(session):
                 self.leave(place)
-        if len(self._connected) > len(self._board.heard):
-            self._connected = {name: it for name, it in self._connected.items() if name in self._board.heard}
 
     def _stands(self, session: Session) -> bool:
-        """Whether its node has said that it is connected. What a node says is gone through once, however
-        often it is looked at: in a storm this is asked for a thousand of tens of thousands of sessions."""
+        """Whether its node has said that it is connected."""
         heard = self._board.heard.get(session.node)
-        if heard is None:
-            return False
-        told, connected = self._connected.get(session.node, ((), frozenset[str]()))
-        if heard.sessions is not None and heard.sessions is not told:
-            connected = frozenset(said.id for said in heard.sessions if said.state == "connected")
-            self._connected[session.node] = heard.sessions, connected
-        return session.id in connected or session.id in heard.connected
+        return heard is not None and session.id in heard.connected
 
 
 def source_of(address: str) -> str:

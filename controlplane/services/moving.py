@@ -186,10 +186,7 @@ class Mover:
 
     def _connected(self, session: Session) -> bool:
         heard = self._board.heard.get(session.node)
-        told = () if heard is None else heard.sessions or ()
-        if heard is not None and session.id in heard.connected:
-            return True
-        return any(it.id == session.id and it.state == "connected" for it in told)
+        return heard is not None and session.id in heard.connected
 
     # an edge that drains
 

@@ -10,15 +10,18 @@ In the transaction of viewers the rows are taken in one order by all managers, s
 for one who waits for it: the parties by their keys, the nodes by their names, then the new sessions' own.
 """
 
+import math
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from controlplane.domain.nodes.rules import Room, roomiest_first
 from controlplane.domain.nodes.seating import Draw, Join, Plan, make_plan, unsettled
 from controlplane.domain.streams.model import Party, PartyKey, Session, StreamState
 from controlplane.errors import ControlError, NothingOnAir, Unavailable
+from controlplane.ports.clock import Clock
+from controlplane.services.board import Board
 from controlplane.services.books import Change
 from controlplane.wire.nodes import Role, SessionKind
 
@@ -39,6 +42,53 @@ def two_of(rooms: Sequence[Room]) -> Sequence[Room]:
     return _CHANCE.sample(rooms, min(2, len(rooms)))
 
 
+class KnownRooms:
+    """How full the edges were a moment ago, with what was seated here since.
+
+    A batch of joins needs them all for the one party in it that is new. They are read anew after LASTS_S, and
+    at once where a seat could not be had, or somebody would find none, or his party not whole: a plan of old
+    rows is only ever a proposal, as each seat is taken by an UPDATE that looks for itself.
+    """
+
+    LASTS_S = 0.1
+
+    def __init__(self, clock: Clock, board: Board) -> None:
+        self._clock = clock
+        self._board = board
+        self._rooms: dict[str, Room] = {}
+        self._read_at = -math.inf  # monotonic
+
+    def fresh(self) -> bool:
+        """Whether they may be proposed: also not once one of them is known to take nobody any more."""
+        young = self._clock.monotonic() - self._read_at < self.LASTS_S
+        return young and all(map(self._board.in_service, self._rooms))
+
+    def all(self) -> list[Room]:
+        return list(self._rooms.values())
+
+    def nodes(self) -> set[str]:
+        return set(self._rooms)
+
+    def learn(self, rooms: Iterable[Room]) -> None:
+        """As they were just read."""
+        self._rooms = {room.node: room for room in rooms}
+        self._read_at = self._clock.monotonic()
+
+    def seated(self, seats: Mapping[str, int]) -> None:
+        """So many were taken on each node, and committed."""
+        for node, number in seats.items():
+            if (room := self._rooms.get(node)) is not None:
+                self._rooms[node] = replace(room, reserved=room.reserved + number)
+
+
+@dataclass(frozen=True, slots=True)
+class Seated:
+    """How it ended for each of a batch, and how many seats it took on each node."""
+
+    outcomes: Sequence[Session | ControlError]
+    seats: Mapping[str, int]
+
+
 async def take_seat(
     change: Change, role: Role, *, avoid: Collection[str] = (), prefer: str | None = None
 ) -> str:
@@ -55,25 +105,28 @@ async def take_seat(
 
 
 async def seat_viewers(
-    change: Change, joins: Sequence[Join], *, home: str, kept_s: float, draw: Draw = two_of
-) -> list[Session | ControlError]:
-    """A session for each, or why there is none: NothingOnAir, NoRoom. Looks at its transaction alone.
+    change: Change, joins: Sequence[Join], known: KnownRooms, *, home: str, kept_s: float, draw: Draw = two_of
+) -> Seated:
+    """A session for each, or why there is none: NothingOnAir, NoRoom. Looks at its transaction and at what is
+    `known` alone.
 
     `home`: the stage's own region; `kept_s`: how long room is kept for those of a party who do not come.
     """
     streams = await change.tx.streams_to_join(sorted({join.channel for join in joins}))
     on_air = {it.channel for it in streams if it.state is not StreamState.ENDED}
     wanted = [join for join in joins if join.channel in on_air]
-    found = iter(await _seat(change, wanted, home, kept_s, draw)) if wanted else iter(())
-    return [next(found) if join.channel in on_air else NothingOnAir(join.channel) for join in joins]
+    seated = await _seat(change, wanted, known, home, kept_s, draw) if wanted else Seated([], {})
+    found = iter(seated.outcomes)
+    outcomes = [next(found) if join.channel in on_air else NothingOnAir(join.channel) for join in joins]
+    return replace(seated, outcomes=outcomes)
 
 
 async def _seat(
-    change: Change, joins: Sequence[Join], home: str, kept_s: float, draw: Draw
-) -> list[Session | ControlError]:
+    change: Change, joins: Sequence[Join], known: KnownRooms, home: str, kept_s: float, draw: Draw
+) -> Seated:
     keys = sorted({join.key for join in joins if join.key is not None})
     rows = {row.key: row for row in await change.tx.begin_parties(keys)} if keys else {}
-    plan, rooms = await _take(change, joins, rows, home, change.now + kept_s, draw)
+    plan, rooms = await _take(change, joins, rows, known, home, change.now + kept_s, draw)
     sessions = [
         None
         if node is None
@@ -90,16 +143,18 @@ async def _seat(
     await change.add_sessions([session for session in sessions if session is not None])
     await change.save_parties([row for row in plan.parties.values() if row.node])
     await change.tx.forget_parties([key for key, row in plan.parties.items() if not row.node])
-    return [
+    outcomes = [
         session or no_room(Role.EDGE, any_in_service=not rooms <= join.avoid)
         for join, session in zip(joins, sessions, strict=True)
     ]
+    return Seated(outcomes, plan.seats)
 
 
 async def _take(
     change: Change,
     joins: Sequence[Join],
     rows: dict[PartyKey, Party],
+    known: KnownRooms,
     home: str,
     keep_until: float,
     draw: Draw,
@@ -107,15 +162,21 @@ async def _take(
     """A plan whose seats are taken, and the nodes that were in service. Raises NoRoom."""
     held: Counter[str] = Counter()
     plan: Plan | None = None
+    placed = {row.node for row in rows.values() if row.node}
+    fresh = known.fresh() and placed <= known.nodes()
     for _ in range(ROUNDS):
-        rooms = await change.tx.rooms(Role.EDGE)
-        if held:
-            rooms = [replace(it, reserved=it.reserved - held[it.node]) for it in rooms]
-        nodes = {room.node for room in rooms}
+        if not fresh:
+            found = await change.tx.rooms(Role.EDGE)
+            known.learn([replace(it, reserved=it.reserved - held[it.node]) for it in found])
+        rooms, nodes = known.all(), known.nodes()
         members = await members_of(change, unsettled(joins, rows, nodes))
         plan = make_plan(
             joins, rows, members, rooms, keep_until=keep_until, home=home, draw=draw, before=plan
         )
+        if fresh and plan.short:
+            fresh, plan = False, None
+            continue
+        fresh = False
         for node in sorted(plan.seats.keys() | held.keys()):
             more = plan.seats[node] - held[node]
             if more < 0:

@@ -13,7 +13,7 @@ is only told of, as nothing here goes by it.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.rules import clock_off, implausible
@@ -31,7 +31,6 @@ from controlplane.wire.nodes import (
     NodeState,
     ReportAnswer,
     SessionKind,
-    SessionReport,
     StreamReport,
 )
 
@@ -80,11 +79,11 @@ class Reports:
         if node.id in self._board.nodes:  # it may have been given up since it was authenticated
             self._board.heard[node.id] = heard
         if node.state not in LEAVING:
-            news = self._news(node, report, before)
+            news = self._news(node, report, before, heard)
             if news:
                 await self._books.change_together(self._write, node.id, news)
         return ReportAnswer(
-            orders=await self._orders(node, report),
+            orders=await self._orders(node, report, heard),
             metrics_sha256=self._metrics_sha256,
             managers=self._managers(),
         )
@@ -121,38 +120,36 @@ class Reports:
         """A report with the sessions that it tells of, or else with those of an earlier one."""
         now = self._clock.monotonic()
         if report.sessions is not None:
-            return Heard(report, now, tuple(report.sessions), now, now)
+            told = frozenset(said.id for said in report.sessions if said.state != "closed")
+            connected = frozenset(said.id for said in report.sessions if said.state == "connected")
+            return Heard(report, now, tuple(report.sessions), now, now, told, connected)
         if before is not None:
-            return Heard(report, now, before.sessions, before.sessions_at, now)
+            return replace(before, report=report, at=now, said_at=now, elsewhere=False)
         return Heard(report, now, said_at=now)
 
-    def _news(self, node: Node, report: NodeReport, before: Heard | None) -> _News:
+    def _news(self, node: Node, report: NodeReport, before: Heard | None, heard: Heard) -> _News:
         news = _News(into_service=node.state in (NodeState.BOOTING, NodeState.SUSPECT))
         ended = set(report.ended)
-        missing: set[str] = set()
         if report.sessions is not None:
-            ended |= {said.id for said in report.sessions if said.state == "closed"}
-            missing = self._missing(node, report.sessions, before)
-        news.ended = [
-            session
-            for session in self._board.sessions_on(node.id)
-            if session.id in ended or session.id in missing
-        ]
+            if len(heard.told) < len(report.sessions):
+                ended |= {said.id for said in report.sessions if said.state == "closed"}
+            ended |= self._missing(node, heard, before)
+        found = (self._board.sessions.get(name) for name in ended)
+        news.ended = [session for session in found if session is not None and session.node == node.id]
         news.moved = {it.id for it in news.ended if was_moved(self._board, it)}
         news.streams = [said for said in report.streams if self._streams.differs(node.id, said)]
         return news
 
-    def _missing(self, node: Node, told: list[SessionReport], before: Heard | None) -> set[str]:
+    def _missing(self, node: Node, heard: Heard, before: Heard | None) -> set[str]:
         """Sessions on this node, not brand new, that it has now not told of twice running."""
         if before is None or before.sessions is None:
             return set()
-        known = {said.id for said in told} | {said.id for said in before.sessions if said.state != "closed"}
         now = self._clock.now()
+        missing = self._board.ids_on(node.id) - heard.told - before.told
         return {
             session.id
-            for session in self._board.sessions_on(node.id)
-            if session.id not in known
-            and session.move_until is None  # or nobody has come to it yet, and the node cannot know it
+            for session in map(self._board.sessions.__getitem__, missing)
+            if session.move_until is None  # else nobody has come to it yet, and the node cannot know it
             # One from the future is not new: the clock was set back.
             and not 0 <= now - session.created_at <= SETTLED_S
         }
@@ -182,7 +179,14 @@ class Reports:
         for said in news.streams:
             await self._streams.said_by_origin(change, node_id, said)
 
-    async def _orders(self, reporting: Node, report: NodeReport) -> list[NodeOrder]:
+    def _strays(self, report: NodeReport, heard: Heard) -> set[str]:
+        """Sessions that it tells of, and the board does not."""
+        if report.sessions is None or not (unknown := heard.told.difference(self._board.sessions)):
+            return set()
+        ours = (SessionKind.WHIP, SessionKind.WHEP)  # relays may be a node's own affair
+        return {said.id for said in report.sessions if said.id in unknown and said.kind in ours}
+
+    async def _orders(self, reporting: Node, report: NodeReport, heard: Heard) -> list[NodeOrder]:
         """What the node is to do. What the board does not show, another manager may have just written: so a
         stray is one that has no row either. A row is written before the node is asked."""
         node = self._board.nodes.get(reporting.id, reporting)
@@ -190,14 +194,7 @@ class Reports:
             return [NodeOrder(kind="terminate", reason=node.state_reason)]
         relayed = {said.channel for said in report.streams if said.kind == "relayed"}
         off_air = relayed - self._board.streams.keys()
-        strays = {
-            said.id
-            for said in report.sessions or ()
-            if node.state in REPORTING
-            and said.kind in (SessionKind.WHIP, SessionKind.WHEP)  # relays may be a node's own affair
-            and said.state != "closed"
-            and said.id not in self._board.sessions
-        }
+        strays = self._strays(report, heard) if node.state in REPORTING else set()
         if off_air or strays:
             off_air, strays = await self._books.store.read(lambda tx: self._without_rows(tx, off_air, strays))
         orders = [

@@ -49,7 +49,7 @@ from controlplane.wire.fleet import (
     Question,
     Unit,
 )
-from controlplane.wire.nodes import NodeState, Role, SessionKind
+from controlplane.wire.nodes import NodeState, Role
 
 log = structlog.get_logger(__name__)
 
@@ -378,14 +378,14 @@ class Scaling:
             connections=seats if report is None else report.connections,
             reserved=reserved,
             moving=self._board.moving_from(node.id),
-            relays=sum(1 for it in self._board.sessions_on(node.id) if it.kind is SessionKind.RELAY_OUT),
+            relays=self._board.relays_from(node.id),
             mbps=0.0 if report is None else report.egress_bps / 1e6,
             fresh=age <= self._config.suspect_after_s,
             reported=node.in_service_at is not None,
             kept=not node.managed or any(it.origin == node.id for it in self._board.streams.values()),
             age_s=self._clock.now() - node.created_at,
             room=node.capacity - reserved,
-            party=largest_party(self._board.sessions_on(node.id)),
+            party=largest_party(self._board.party_sizes(node.id)),
         )
 
     def _around(self, group: Group, policy: Policy) -> Around:

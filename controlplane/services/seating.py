@@ -2,7 +2,7 @@
 leaves.
 
     join, leave, join ... -> the batch -> one transaction (services.placement) -> COMMIT -> an answer to each
-                             `-- one at a time, and one begun each 10 ms at most --'
+                             `-- one at a time, and one begun each 20 ms at most --'
 
 Who comes alone does not wait. Where the database takes its time the next batch only grows, until
 HANDED_S: then it is away, or nearly, and batches are handed to it all the same, so that nobody waits for
@@ -25,11 +25,11 @@ from controlplane.domain.streams.model import EndReason, PartyKey, Session
 from controlplane.errors import ControlError
 from controlplane.ports.store import StoreBusy
 from controlplane.services.books import Books, Change
-from controlplane.services.placement import seat_viewers
+from controlplane.services.placement import KnownRooms, seat_viewers
 
 log = structlog.get_logger(__name__)
 
-EVERY_S = 0.01
+EVERY_S = 0.02
 MOST = 200  # joins in one transaction
 HANDED_S = 1.0
 
@@ -72,6 +72,7 @@ class Seating:
         self._kept_s = config.party_kept_s
         self.party_size = config.party_size
         self._region = region
+        self._rooms = KnownRooms(books.clock, books.board)
         self._joining: list[_Joining] = []
         self._leaving: list[_Leaving] = []
         self._runner: asyncio.Task[None] | None = None
@@ -149,8 +150,8 @@ class Seating:
             return
         joins = [asked.join for asked in batch]
         try:
-            found = await self._books.change_together(
-                seat_viewers, joins, home=self._region, kept_s=self._kept_s
+            seated = await self._books.change_together(
+                seat_viewers, joins, self._rooms, home=self._region, kept_s=self._kept_s
             )
         except asyncio.CancelledError:
             for asked in batch:
@@ -167,9 +168,10 @@ class Seating:
             for asked in batch:
                 await self._seat([asked])
         else:
+            self._rooms.seated(seated.seats)
             gone = [
                 outcome
-                for asked, outcome in zip(batch, found, strict=True)
+                for asked, outcome in zip(batch, seated.outcomes, strict=True)
                 if not asked.say(outcome) and isinstance(outcome, Session)
             ]
             if gone:

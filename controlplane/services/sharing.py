@@ -20,8 +20,9 @@ import structlog
 
 from controlplane.domain.managers.model import ManagerRow, Told
 from controlplane.ports.store import StoreBusy, Transaction
-from controlplane.services.board import Board, Heard, LatencyPost, PublisherHeard
+from controlplane.services.board import Board, Heard, PublisherHeard
 from controlplane.services.books import Books
+from controlplane.services.latency import LatencyPost
 from controlplane.services.pages import Pages
 from controlplane.services.waiting import Waiting
 from controlplane.wire.nodes import NodeReport, NodeState, Role
@@ -47,7 +48,8 @@ class Sharing:
         self._api = api
         self._started_at = started_at
         self._told_at = float("-inf")  # monotonic: up to when everything was told
-        self._connected: dict[str, dict[str, float]] = {}  # node -> session -> since when, monotonic
+        # node -> its sessions that stood at the last look; those that came to lately, and when (monotonic)
+        self._connected: dict[str, tuple[frozenset[str], dict[str, float]]] = {}
         self._read: dict[tuple[str, str], tuple[str, float]] = {}  # what was read last: whose, when written
         self.alive: list[ManagerRow] = []  # as of the last look, this one too
 
@@ -98,30 +100,25 @@ class Sharing:
 
     def _nodes(self, now: float) -> list[Told]:
         rows = []
+        replacing = {new.id for _, new in self._board.moves()}
         for name, heard in self._board.heard.items():
             if heard.elsewhere or heard.report is None:
                 self._connected.pop(name, None)
             elif heard.said_at > self._told_at:
                 report = heard.report.model_copy(update={"sessions": None}).model_dump(mode="json")
-                connected = self._lately_connected(name, heard, now)
+                connected = self._lately_connected(name, heard, replacing, now)
                 body = {"report": report, "age_s": now - heard.said_at, "connected": connected}
                 rows.append(self._row("node", name, body))
         self._connected = {name: it for name, it in self._connected.items() if name in self._board.heard}
         return rows
 
-    def _lately_connected(self, node: str, heard: Heard, now: float) -> list[str]:
-        before = self._connected.get(node, {})
-        standing = {said.id for said in heard.sessions or () if said.state == "connected"}
-        since = {name: before.get(name, now) for name in standing}
-        self._connected[node] = since
-        return sorted(
-            name for name, at in since.items() if now - at <= CONNECTED_S or self._is_being_moved(name)
-        )
-
-    def _is_being_moved(self, session: str) -> bool:
-        """Whether it is to replace another one: that it stands is waited for."""
-        row = self._board.sessions.get(session)
-        return row is not None and row.moved_from in self._board.sessions
+    def _lately_connected(self, node: str, heard: Heard, replacing: set[str], now: float) -> list[str]:
+        """Its sessions that have come to stand a moment ago, or replace others: for those it is waited."""
+        standing, lately = self._connected.get(node, (frozenset[str](), dict[str, float]()))
+        since = {name: at for name, at in lately.items() if now - at <= CONNECTED_S}
+        since.update(dict.fromkeys(heard.connected - standing, now))
+        self._connected[node] = heard.connected, since
+        return sorted((since.keys() | replacing) & heard.connected)
 
     def _publishers(self, now: float) -> list[Told]:
         return [
@@ -137,8 +134,7 @@ class Sharing:
     def _own(self, now: float) -> Told:
         posts = {
             session: [post.latency_ms, now - post.at]
-            for session, post in self._board.latency.items()
-            if not post.elsewhere and post.at > self._told_at
+            for session, post in self._board.latency.told_since(self._told_at).items()
         }
         waiting = {role.value: people for role, people in self._waiting.here().items()}
         drains = [node.id for node in self._board.nodes.values() if node.state is NodeState.DRAINING]
@@ -164,8 +160,9 @@ class Sharing:
             self._waiting.elsewhere(row.id, people, written_at)
             self._pages.elsewhere[row.id] = frozenset(body["hears"])
             for session, (latency_ms, age_s) in body["latency"].items():
-                if session in self._board.sessions:
-                    self._board.latency[session] = LatencyPost(latency_ms, written_at - age_s, elsewhere=True)
+                if (watching := self._board.sessions.get(session)) is not None:
+                    post = LatencyPost(latency_ms, written_at - age_s, elsewhere=True)
+                    self._board.latency.put(watching.channel, session, post)
 
     def _learn_of_node(self, node: str, body: dict[str, Any], at: float) -> None:
         before = self._board.heard.get(node)

@@ -19,8 +19,9 @@ from controlplane.domain.streams.states import FED
 from controlplane.errors import NotFound
 from controlplane.ports.control import NodeControl, NodeRefused, NodeUnreachable
 from controlplane.services.background import Background
-from controlplane.services.board import Board, LatencyPost, PublisherHeard
+from controlplane.services.board import Board, PublisherHeard
 from controlplane.services.books import MANAGER, Books, Change
+from controlplane.services.latency import LatencyPost
 from controlplane.services.tokens import PublishClaims, Tokens
 from controlplane.services.words import counted, lasting
 from controlplane.wire.api import StopView, ViewerLatency, ViewerOrder
@@ -227,7 +228,8 @@ class Streams:
 
     def viewer_latency(self, session: Session, post: ViewerLatency) -> ViewerOrder:
         if session.id in self._board.sessions:
-            self._board.latency[session.id] = LatencyPost(post.latency_ms, self._clock.monotonic())
+            said = LatencyPost(post.latency_ms, self._clock.monotonic())
+            self._board.latency.put(session.channel, session.id, said)
         interval = post_interval_s(
             self._board.sessions_watching(),
             base_s=self._viewers.latency_interval_s,

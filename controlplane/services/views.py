@@ -172,14 +172,11 @@ class Views:
 
     def latency(self, channel: str) -> LatencyView:
         """Over the viewers' latest posts; the age is that of the newest one."""
-        board = self._board
-        posts = [
-            post for session in board.watching(channel) if (post := board.latency.get(session.id)) is not None
-        ]
+        posts = self._board.latency.last(channel, LATENCY_KEPT_S)
         if not posts:
             return LatencyView()
         newest = max(post.at for post in posts)
-        values = [post.latency_ms for post in posts if post.at >= newest - LATENCY_KEPT_S]
+        values = [post.latency_ms for post in posts]
         age = max(0.0, self._clock.monotonic() - newest)
         return LatencyView(p50=percentile(values, 0.50), p95=percentile(values, 0.95), age_s=round(age, 3))
 

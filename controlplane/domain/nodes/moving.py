@@ -6,7 +6,6 @@ most PARTY_MOST: the word is anybody's to say, and a node keeps no more of one p
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from controlplane.domain.nodes.rules import Room, roomiest_first
@@ -35,10 +34,10 @@ def parties(viewers: Iterable[Session]) -> list[list[Session]]:
     return sorted(found, key=lambda party: -len(party))
 
 
-def largest_party(sessions: Iterable[Session]) -> int:
-    """How many of them are moved together at most: what the first of `parties` has. At least 1."""
-    sizes = Counter((it.channel, it.party) for it in sessions if it.party is not None)
-    return min(PARTY_MOST, max(sizes.values(), default=1))
+def largest_party(sizes: Iterable[int]) -> int:
+    """How many are moved together at most, of parties of these sizes: what the first of `parties` has. At
+    least 1."""
+    return min(PARTY_MOST, max(sizes, default=1))
 
 
 def order_for(

@@ -50,6 +50,7 @@ class Plan:
     parties: dict[PartyKey, Party]  # those that have changed; without a node: not to be
     seats: Counter[str]  # to reserve on each node, or where it is negative, to give back
     whole: dict[PartyKey | int, str] = field(default_factory=dict)  # where who was placed, for the next plan
+    short: bool = False  # somebody finds no seat, or none with his party: there was no room
 
 
 def nearest_first(regions: Iterable[str], wish: str | None, home: str) -> dict[str, int]:
@@ -178,6 +179,7 @@ class _Seating:
         rooms = [room for room in self._rooms.values() if room.node not in avoid]
         room = self._again(key, wanted) or self._most(settled, wanted, avoid)
         room = room or choose(rooms, wanted, near, self._draw)
+        self._plan.short |= room is None
         room = room or self._most(settled, 1, avoid) or largest(rooms, near)
         if room is None:
             if not row.node:
@@ -211,13 +213,16 @@ class _Seating:
                 for node, other in zip(self._plan.nodes, self._joins, strict=True)
                 if node is not None and other.key == join.key
             )
-            room = self._most({row.node: 1}, 1, join.avoid) or self._most(others, 1, join.avoid)
+            room = self._most({row.node: 1}, 1, join.avoid)
+            self._plan.short |= room is None
+            room = room or self._most(others, 1, join.avoid)
         if room is None:
             rooms = [it for it in self._rooms.values() if it.node not in join.avoid]
             if join.key is None:
                 room = choose(rooms, 1, near, self._draw)
             else:  # the others of his party who find no room come here too
                 room = largest(rooms, near)
+            self._plan.short |= room is None
         if room is not None:
             self._plan.nodes[number] = room.node
             self._plan.whole[number] = room.node

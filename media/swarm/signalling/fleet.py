@@ -1,6 +1,7 @@
 """The simulated fleet: brought into service by the operator's API, with one broadcast on air; and its end."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Fleet:
         self._channel = channel
         self._listen = listen
         self.ledger = ledger
+        self._turns = itertools.cycle(range(len(servers)))  # which of them a node asks first
         self._published: tuple[bytes, bytes] | None = None  # its resource, and its token's header
 
     async def start(self, edges: int, folder: Path) -> None:
@@ -55,7 +57,7 @@ class Fleet:
         await self._until(self._in_service, SERVICE_S, "its simulated nodes did not come into service")
 
     async def _start_one(self, role: Role, folder: Path) -> None:
-        first = len(self.nodes) % len(self._servers)
+        first = next(self._turns)
         order = [*self._servers[first:], *self._servers[:first]]
         said = await self._operate(b"POST", "/api/v1/enrolments", {"role": role, "ttl_s": INVITED_S})
         node = SimulatedNode(role, str(said.json()["node"]), order, self.ledger, self._listen)

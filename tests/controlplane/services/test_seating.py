@@ -17,6 +17,7 @@ from controlplane.adapters.store.mysql.address import Address
 from controlplane.adapters.store.mysql.store import MysqlStore
 from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.config import ViewersConfig
+from controlplane.domain.nodes.rules import Room
 from controlplane.domain.nodes.seating import Join
 from controlplane.domain.streams.model import EndReason, Party, Session, StreamState
 from controlplane.errors import NothingOnAir
@@ -24,7 +25,7 @@ from controlplane.ports.store import StoreBusy, Transaction
 from controlplane.services import placement
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
-from controlplane.services.placement import NoRoom
+from controlplane.services.placement import KnownRooms, NoRoom
 from controlplane.services.seating import Seating
 from controlplane.wire.nodes import NodeState, Role
 from tests.controlplane.domain.test_rules import NODE, STREAM
@@ -88,7 +89,9 @@ def of(party: str, size: int = 4, **more: Any) -> Join:
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
-async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+async def house(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[House]:
     made: Any
     if request.param == "mariadb":
         made = House(MysqlStore(request.getfixturevalue("database")), "a")
@@ -96,6 +99,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         (tmp_path / "house.db").write_bytes(fresh_database())
         made = House(SqliteStore(tmp_path / "house.db"))
     await made.build(a=12, b=6)
+    monkeypatch.setattr(KnownRooms, "LASTS_S", 60.0)  # what is known is old for a reason, not by chance
     yield made
     await made.close()
 
@@ -290,24 +294,67 @@ async def test_seats_that_somebody_else_was_quicker_at_are_looked_for_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read is old by the time that it is written: the UPDATE tells."""
-    rooms = house.store  # the first look shows node a as it was before it filled
     await house.seat(*[replace(ALONE, edge="a")] * 9)
-    looks = 0
-    cls = type(await rooms.write(_itself))
-    real = cls.rooms
-
-    async def old(tx: Any, role: Role) -> Any:
-        nonlocal looks
-        looks += 1
-        found = await real(tx, role)
-        return [replace(it, reserved=0) if it.node == "a" and looks == 1 else it for it in found]
-
-    monkeypatch.setattr(cls, "rooms", old)
+    looks = await _looks(house, monkeypatch)
+    house.seating._rooms.learn([Room("a", 12, 0), Room("b", 6, 0)])  # as before they came
     found = await house.seat(*[of("us", 6)] * 6, ALONE)
-    assert looks == 2
+    assert len(looks) == 1
     assert {it.node for it in found[:6]} == {"b"}
     assert found[6].node == "a"
     assert await house.reserved() == {"a": 10, "b": 6}
+
+
+async def test_nobody_is_refused_and_no_party_is_split_for_what_was_read_before(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a = await house.seat(*[replace(ALONE, edge="a")] * 9)
+    on_b = await house.seat(*[replace(ALONE, edge="b")] * 5)
+    looks = await _looks(house, monkeypatch)
+    await house.end(*on_b)  # that is not known to who seats
+    found = await house.seat(*[of("us", 6)] * 6)
+    assert ({it.node for it in found}, len(looks)) == ({"b"}, 1)
+    await house.end(*on_a[:2])
+    found = await house.seat(*[ALONE] * 5)
+    assert ([it.node for it in found], len(looks)) == (["a"] * 5, 2)
+    assert await house.reserved() == {"a": 12, "b": 6}
+
+
+async def test_where_nothing_changes_it_is_not_asked_again_how_full_the_nodes_are(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = await _looks(house, monkeypatch)
+    for _ in range(12):
+        await house.seat(ALONE)
+    assert len(looks) == 1
+    monkeypatch.setattr(KnownRooms, "LASTS_S", 0.0)
+    await house.seat(ALONE)
+    assert len(looks) == 2
+    assert sum((await house.reserved()).values()) == 13
+
+
+async def test_a_party_is_joined_on_a_node_that_was_not_known(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another stream manager has placed it on a node that has just come into service."""
+    await house.seat(of("us"))
+    ((there, _),) = (await house.parties()).values()
+    looks = await _looks(house, monkeypatch)
+    house.seating._rooms.learn([Room("other", 10, 0)])
+    (found,) = await house.seat(of("us"))
+    assert (found.node, len(looks)) == (there, 1)
+
+
+async def _looks(house: House, monkeypatch: pytest.MonkeyPatch) -> list[Role]:
+    """How often it is asked how full the nodes are."""
+    cls = type(await house.store.write(_itself))
+    real, looks = cls.rooms, list[Role]()
+
+    async def noted(tx: Any, role: Role) -> Any:
+        looks.append(role)
+        return await real(tx, role)
+
+    monkeypatch.setattr(cls, "rooms", noted)
+    return looks
 
 
 async def _itself(tx: Transaction) -> Transaction:
