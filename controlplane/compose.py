@@ -29,6 +29,7 @@ from controlplane.services.background import Background
 from controlplane.services.bitrates import Bitrates
 from controlplane.services.board import Board
 from controlplane.services.books import Books, LeaseLost
+from controlplane.services.collector import spare_the_joins
 from controlplane.services.drills import Drills
 from controlplane.services.enrolment import Enrolment
 from controlplane.services.events import Events
@@ -90,6 +91,10 @@ class Stage:
     def start(self) -> None:
         for loop in self._loops:
             self._tasks.append(asyncio.ensure_future(loop()))  # type: ignore[call-overload]
+
+    def spare_the_joins(self) -> None:
+        """In a process of its own: see services.collector."""
+        spare_the_joins()
 
     def stop_feeds(self) -> None:
         """End every open event stream, so that the server need not wait for them."""

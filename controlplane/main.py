@@ -178,7 +178,6 @@ async def _serve(
     """`alone`: no other process uses this data folder, so we may go by what it remembers."""
     from controlplane import server
     from controlplane.compose import compose
-    from controlplane.services.collector import spare_the_joins
 
     if database_server is not None:
         from controlplane.adapters.store.mysql.prepare import prepare
@@ -197,7 +196,7 @@ async def _serve(
         launches=given.nodes,
         operator_sha256=os.environ.pop("SHOWCALLER_OPERATOR_SHA256", None),
     )
-    spare_the_joins()
+    stage.spare_the_joins()
     try:
         servers = [server.make(stage, listener.public, listener.tls)]
         if listener.internal is not None:

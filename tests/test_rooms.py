@@ -67,7 +67,7 @@ ROOMS = {
     ),
     "controlplane.config":     Room("pathlib tomllib", "pydantic", "controlplane.errors"),
     "controlplane.services":   Room(
-        "asyncio contextvars os pathlib secrets tempfile",
+        "asyncio contextvars gc os pathlib secrets tempfile",
         "jwt structlog",
         "controlplane.config controlplane.domain controlplane.domain.events controlplane.domain.fleet "
         "controlplane.errors controlplane.fleet controlplane.ports controlplane.wire",
