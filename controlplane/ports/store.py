@@ -51,11 +51,23 @@ class Taken(Exception):
 
 
 class Transaction(Protocol):
-    # nodes
+    async def time(self) -> float:
+        """The database's own clock: Unix seconds, the same for all managers."""
+        ...
+
+    # nodes and groups
     async def node(self, node_id: str) -> Node | None: ...
 
     async def nodes(self) -> list[Node]:
         """All that have not terminated, oldest first."""
+        ...
+
+    async def nodes_since(self, at: float) -> list[Node]:
+        """All that have not terminated, and those that did after `at`."""
+        ...
+
+    async def nodes_among(self, ids: Collection[str]) -> list[Node]:
+        """Also terminated ones."""
         ...
 
     async def node_by_enrolment(self, token_hash: str) -> Node | None: ...
@@ -70,6 +82,27 @@ class Transaction(Protocol):
         """Writes the whole row except `reserved`."""
         ...
 
+    async def forget_terminated(self) -> None:
+        """Delete the rows of terminated nodes, so that their names can be given again."""
+        ...
+
+    async def purge_nodes(self, terminated_before: float) -> None:
+        """Delete the rows of nodes that terminated long ago; their names are not given again."""
+        ...
+
+    async def fault_times(self, role: Role, region: str, since: float) -> list[float]:
+        """When managed nodes of a group became faulty, after `since`."""
+        ...
+
+    async def groups(self) -> list[Group]: ...
+
+    async def group(self, role: Role, region: str) -> Group | None: ...
+
+    async def save_group(self, group: Group) -> None:
+        """Insert or replace."""
+        ...
+
+    # seating
     async def rooms(self, role: Role) -> list[Room]:
         """How full the nodes in service of a role are."""
         ...
@@ -87,25 +120,25 @@ class Transaction(Protocol):
         and forget parties that have nobody on their node."""
         ...
 
-    async def forget_terminated(self) -> None:
-        """Delete the rows of terminated nodes, so that their names can be given again."""
+    async def begin_parties(self, keys: Collection[PartyKey]) -> list[Party]:
+        """The rows of these parties; of one that had none, a row without a node. In a write alone: nobody
+        else who asks for one of them, or changes it, gets on before this transaction has ended."""
         ...
 
-    async def purge_nodes(self, terminated_before: float) -> None:
-        """Delete the rows of nodes that terminated long ago; their names are not given again."""
+    async def parties_among(self, keys: Collection[PartyKey]) -> list[Party]:
+        """Those of these parties that have a row."""
         ...
 
-    async def fault_times(self, role: Role, region: str, since: float) -> list[float]:
-        """When managed nodes of a group became faulty, after `since`."""
-        ...
+    async def parties(self) -> list[Party]: ...
 
-    # groups
-    async def groups(self) -> list[Group]: ...
-
-    async def group(self, role: Role, region: str) -> Group | None: ...
-
-    async def save_group(self, group: Group) -> None:
+    async def save_parties(self, parties: Sequence[Party]) -> None:
         """Insert or replace."""
+        ...
+
+    async def forget_parties(self, keys: Collection[PartyKey]) -> None: ...
+
+    async def members(self, keys: Collection[PartyKey]) -> list[tuple[str, str, str, int]]:
+        """How many of these parties are where: channel, party, node, sessions that have not ended."""
         ...
 
     # streams
@@ -118,8 +151,16 @@ class Transaction(Protocol):
 
     async def streams_on_air(self) -> list[Stream]: ...
 
+    async def streams_among(self, channels: Collection[str]) -> list[Stream]:
+        """Also ended ones."""
+        ...
+
     async def save_stream(self, stream: Stream) -> None:
         """Insert or replace."""
+        ...
+
+    async def purge_streams(self, ended_before: float) -> None:
+        """Delete the rows of channels that went off the air long ago."""
         ...
 
     # sessions
@@ -137,6 +178,10 @@ class Transaction(Protocol):
 
     async def sessions_of(self, channel: str) -> list[Session]:
         """Those of a channel that have not ended."""
+        ...
+
+    async def sessions_among(self, ids: Collection[str]) -> list[Session]:
+        """Also ended ones."""
         ...
 
     async def relays_to(self, node_id: str) -> list[Session]:
@@ -162,33 +207,7 @@ class Transaction(Protocol):
         ended, is nobody's reservation (any more), or was kept until before `at`."""
         ...
 
-    async def purge_streams(self, ended_before: float) -> None:
-        """Delete the rows of channels that went off the air long ago."""
-        ...
-
     async def purge_sessions(self, ended_before: float) -> None: ...
-
-    # parties
-    async def begin_parties(self, keys: Collection[PartyKey]) -> list[Party]:
-        """The rows of these parties; of one that had none, a row without a node. In a write alone: nobody
-        else who asks for one of them, or changes it, gets on before this transaction has ended."""
-        ...
-
-    async def parties_among(self, keys: Collection[PartyKey]) -> list[Party]:
-        """Those of these parties that have a row."""
-        ...
-
-    async def parties(self) -> list[Party]: ...
-
-    async def save_parties(self, parties: Sequence[Party]) -> None:
-        """Insert or replace."""
-        ...
-
-    async def forget_parties(self, keys: Collection[PartyKey]) -> None: ...
-
-    async def members(self, keys: Collection[PartyKey]) -> list[tuple[str, str, str, int]]:
-        """How many of these parties are where: channel, party, node, sessions that have not ended."""
-        ...
 
     # events
     async def events(self, ends_after: float) -> list[Event]:
@@ -225,6 +244,10 @@ class Transaction(Protocol):
         """The last entries, oldest first."""
         ...
 
+    async def journal_among(self, ids: Collection[int]) -> list[JournalEntry]:
+        """Oldest first."""
+        ...
+
     async def decisions(self, subject: str | None, limit: int) -> list[JournalEntry]:
         """What was decided about groups (DECISIONS), or about one, newest first."""
         ...
@@ -232,10 +255,6 @@ class Transaction(Protocol):
     async def prune_journal(self, keep: int) -> None: ...
 
     # money
-    async def nodes_since(self, at: float) -> list[Node]:
-        """All that have not terminated, and those that did after `at`."""
-        ...
-
     async def counted_until(self) -> int | None:
         """Up to when node time and egress are counted, Unix milliseconds; None: they never were."""
         ...
@@ -257,9 +276,15 @@ class Transaction(Protocol):
     async def purge_revoked(self, expired_before: float) -> None: ...
 
     # stream managers
-    async def time(self) -> float:
-        """The database's own clock: Unix seconds, the same for all managers."""
+    async def beat(self, manager: str, api: str, started_at: float) -> None:
+        """This manager lives."""
         ...
+
+    async def managers(self, since: float) -> list[ManagerRow]:
+        """Those that were heard since, by the database's clock; in the order of their ids."""
+        ...
+
+    async def purge_managers(self, before: float) -> None: ...
 
     async def lease(self) -> Lease | None:
         """Who leads; None before anybody has."""
@@ -318,22 +343,6 @@ class Transaction(Protocol):
 
     async def purge_changes(self, before: float) -> None: ...
 
-    async def nodes_among(self, ids: Collection[str]) -> list[Node]:
-        """Also terminated ones."""
-        ...
-
-    async def streams_among(self, channels: Collection[str]) -> list[Stream]:
-        """Also ended ones."""
-        ...
-
-    async def sessions_among(self, ids: Collection[str]) -> list[Session]:
-        """Also ended ones."""
-        ...
-
-    async def journal_among(self, ids: Collection[int]) -> list[JournalEntry]:
-        """Oldest first."""
-        ...
-
     async def tell(self, said: Sequence[Told]) -> None:
         """What was told last by these; it replaces what was before, whichever manager wrote it."""
         ...
@@ -343,16 +352,6 @@ class Transaction(Protocol):
         ...
 
     async def purge_told(self, before: float) -> None: ...
-
-    async def beat(self, manager: str, api: str, started_at: float) -> None:
-        """This manager lives."""
-        ...
-
-    async def managers(self, since: float) -> list[ManagerRow]:
-        """Those that were heard since, by the database's clock; in the order of their ids."""
-        ...
-
-    async def purge_managers(self, before: float) -> None: ...
 
 
 class Store(Protocol):

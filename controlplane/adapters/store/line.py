@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.adapters.store.sql.transaction import SqlTransaction
 
 T = TypeVar("T")
 Work = Callable[[SqlTransaction], Awaitable[T]]

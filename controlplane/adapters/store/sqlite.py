@@ -38,7 +38,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from controlplane.adapters.store.line import Line, Waiting
-from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.adapters.store.sql.transaction import SqlTransaction
 from controlplane.ports.store import StoreBusy, StoreFull
 
 T = TypeVar("T")

@@ -163,7 +163,7 @@ revoked_tokens = Table(
     Column("expires", Double, nullable=False),
 )
 
-# Rows to be held by whoever must be the only one at something (sql.py's _lock).
+# Rows to be held by whoever must be the only one at something (sql/statements.py's _lock).
 locks = Table(
     "locks",
     metadata,

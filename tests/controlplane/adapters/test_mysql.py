@@ -23,7 +23,7 @@ from sqlalchemy.sql.elements import TextClause
 from sqlalchemy.sql.functions import FunctionElement
 
 from controlplane.adapters.store import migrate
-from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.adapters.store.sql.transaction import SqlTransaction
 from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.adapters.store.tables import metadata
 from controlplane.domain.managers.model import ActKind, Lease, Told

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from controlplane.adapters.store import migrate
-from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.adapters.store.sql.transaction import SqlTransaction
 from controlplane.adapters.store.sqlite import STATEMENTS, SqliteStore
 from controlplane.ports.store import StoreBusy, StoreFull
 from tests.controlplane.domain.test_rules import NODE

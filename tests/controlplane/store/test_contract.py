@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.adapters.store.sql.transaction import SqlTransaction
 from controlplane.domain.managers.model import Act, ActKind, Told
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node

@@ -1,11 +1,12 @@
 """The statements of every join and report, straight to the driver.
 
 Through SQLAlchemy's asynchronous connection a statement costs the stream manager 146 us, and 28 us where its
-text is handed to the driver: so what sql.py keeps built (its module's own statements) is compiled once, and
-only its values are put in afterwards. Types convert them both ways as they would in SQLAlchemy. Whatever is
-built when it is needed goes the usual way.
+text is handed to the driver: so what the modules of sql/ keep built is compiled once, and only its values are
+put in afterwards. Types convert them both ways as they would in SQLAlchemy. Whatever is built when it is
+needed goes the usual way.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,15 @@ from sqlalchemy.engine import Row
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.types import TypeEngine
 
-from controlplane.adapters.store import sql
+from controlplane.adapters.store.sql.transaction import SqlTransaction
 
-KEPT = frozenset(value for value in vars(sql).values() if isinstance(value, Executable))
+# Of every subject: what its module has at its head.
+KEPT = frozenset(
+    value
+    for subject in SqlTransaction.__mro__
+    for value in vars(sys.modules[subject.__module__]).values()
+    if isinstance(value, Executable)
+)
 
 Convert = Callable[[Any], Any]
 
@@ -44,7 +51,7 @@ class Plan:
 
 
 class Answer:
-    """Of a statement: the part of SQLAlchemy's CursorResult that sql.py asks for."""
+    """Of a statement: the part of SQLAlchemy's CursorResult that sql/ asks for."""
 
     def __init__(self, plan: Plan, rows: Sequence[tuple[Any, ...]], rowcount: int, key: int | None) -> None:
         self._plan = plan

@@ -49,7 +49,7 @@ from controlplane.adapters.store.mysql import connections, faults
 from controlplane.adapters.store.mysql.address import Address
 from controlplane.adapters.store.mysql.direct import KEPT, Direct
 from controlplane.adapters.store.mysql.faults import Fault
-from controlplane.adapters.store.sql import SqlTransaction
+from controlplane.adapters.store.sql.transaction import SqlTransaction
 from controlplane.ports.store import StoreAway, StoreBusy, StoreFull, StoreUnknown
 
 T = TypeVar("T")

@@ -1,0 +1,59 @@
+"""What stream managers tell each other: which rows were changed, and what each was told last."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Integer, bindparam, delete, func, insert, select
+
+from controlplane.adapters.store import tables as t
+from controlplane.adapters.store.sql.dialects import database_now
+from controlplane.adapters.store.sql.statements import Statements, parts
+from controlplane.domain.managers.model import ChangeRow, Told
+
+_APPEND_CHANGE = insert(t.changes).values(at=database_now())
+_CHANGES = (
+    select(t.changes)
+    .where(t.changes.c.id > bindparam("of_after"))
+    .order_by(t.changes.c.id)
+    .limit(bindparam("most", type_=Integer()))
+)
+
+
+class ChangeStatements(Statements):
+    async def append_change(self, manager: str, body: str) -> None:
+        await self._c.execute(_APPEND_CHANGE, {"manager": manager, "body": body})
+
+    async def last_change(self) -> int:
+        return int((await self._c.execute(select(func.max(t.changes.c.id)))).scalar() or 0)
+
+    async def first_change(self) -> int:
+        return int((await self._c.execute(select(func.min(t.changes.c.id)))).scalar() or 0)
+
+    async def changes(self, after: int, limit: int) -> list[ChangeRow]:
+        return [ChangeRow(**row._mapping) for row in await self._rows(_CHANGES, of_after=after, most=limit)]
+
+    async def changes_among(self, numbers: Collection[int]) -> list[ChangeRow]:
+        rows = await self._among(select(t.changes), t.changes.c.id, numbers)
+        return [ChangeRow(**row._mapping) for row in rows]
+
+    async def purge_changes(self, before: float) -> None:
+        await self._c.execute(delete(t.changes).where(t.changes.c.at < before))
+
+    async def tell(self, said: Sequence[Told]) -> None:
+        # Away and in again: the one way to replace many rows at once that both databases have.
+        by_kind: dict[str, list[str]] = {}
+        for told in said:
+            by_kind.setdefault(told.kind, []).append(told.id)
+        for kind, ids in by_kind.items():
+            for part in parts(ids):
+                await self._c.execute(delete(t.told).where(t.told.c.kind == kind, t.told.c.id.in_(part)))
+        now = await self.time()
+        for rows in parts([{**asdict(told), "at": now} for told in said]):
+            await self._c.execute(insert(t.told).values(rows))
+
+    async def told_to_others(self, manager: str) -> list[Told]:
+        statement = select(t.told).where(t.told.c.manager != manager)
+        return [Told(**row._mapping) for row in await self._rows(statement)]
+
+    async def purge_told(self, before: float) -> None:
+        await self._c.execute(delete(t.told).where(t.told.c.at < before))
