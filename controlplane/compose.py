@@ -24,6 +24,7 @@ from controlplane.http.metrics import Metrics
 from controlplane.ports.clock import Clock
 from controlplane.ports.provisioner import Provisioner
 from controlplane.ports.store import Store, StoreBusy
+from controlplane.services.adoption import Adoption
 from controlplane.services.asking import Asking
 from controlplane.services.background import Background
 from controlplane.services.bitrates import Bitrates
@@ -46,6 +47,7 @@ from controlplane.services.money import Money
 from controlplane.services.moving import Mover
 from controlplane.services.pages import Pages
 from controlplane.services.preflight import Preflight
+from controlplane.services.provisioning import Provisioning
 from controlplane.services.reconcile import Reconciler
 from controlplane.services.recording import Recording
 from controlplane.services.reports import Reports
@@ -176,18 +178,17 @@ async def compose(
     streams = Streams(books, control, tokens, background, config.streams, config.viewers)
     losses = Losses(books, provisioner, control, streams, background, lease)
     money = Money(books, config.fleet, config.prices, config.budget, lease)
-    fleet = Fleet(
+    provisioning = Provisioning(
         books,
         provisioner,
-        control,
         losses,
         background,
         money,
         config.fleet,
-        config.stage,
         lease,
         launches=launches,
     )
+    fleet = Fleet(books, provisioning, losses, money, config.stage)
     seating = Seating(books, config.viewers, config.stage.region)
     closers.push_async_callback(seating.close)
     joining = Joining(board, clock, config.viewers)
@@ -199,6 +200,7 @@ async def compose(
     scaling = Scaling(
         books,
         fleet,
+        provisioning,
         waiting,
         expecting,
         launched,
@@ -220,6 +222,7 @@ async def compose(
         pages=pages,
         streams=streams,
         fleet=fleet,
+        provisioning=provisioning,
         scaling=scaling,
         money=money,
         rehearsing=Rehearsing(scaling, recording, ProcessSimulator(), node_price=money.prices.node_hour),
@@ -227,7 +230,7 @@ async def compose(
         events=events,
         preflight=Preflight(
             books,
-            fleet,
+            provisioning,
             scaling,
             events,
             expecting,
@@ -250,11 +253,11 @@ async def compose(
         asking=Asking(board, control),
         ice_servers=config.ice.servers,
     )
-    reconciler = Reconciler(books, provisioner, fleet, losses, lease)
+    reconciler = Reconciler(books, provisioner, provisioning, losses, lease)
     rounds = Rounds(
         books,
         provisioner,
-        fleet,
+        provisioning,
         scaling,
         recording,
         money,
@@ -264,6 +267,7 @@ async def compose(
         lease,
         reconciler,
     )
+    adoption = Adoption(books, provisioner, control, losses, provisioning, config.fleet, config.stage, lease)
     mover = Mover(books, pages, streams, losses, config.fleet, lease)
     housekeeping = Housekeeping(books, streams, pages, bitrates, seating, config.journal, lease, joining)
 
@@ -271,13 +275,13 @@ async def compose(
 
     async def start() -> None:
         await money.open()
-        await fleet.start()
+        await adoption.start()
         await money.adopted()
 
     async def take_over() -> None:
         await following.begin()
         await money.open()
-        await fleet.begin_to_lead()
+        await adoption.begin_to_lead()
         await money.adopted()
 
     async def keep_lease() -> None:

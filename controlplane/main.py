@@ -202,7 +202,7 @@ async def _serve(
         if listener.internal is not None:
             servers.append(server.make(stage, listener.internal, None))
         told = await server.serve(stage, servers)
-        if told is signal.SIGINT and not await stage.manager.fleet.end_all():
+        if told is signal.SIGINT and not await stage.manager.provisioning.end_all():
             print("another stream manager leads: the nodes go on running", file=sys.stderr)
     finally:
         await stage.close()

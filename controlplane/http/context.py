@@ -19,6 +19,7 @@ from controlplane.services.fleet import Fleet
 from controlplane.services.money import Money
 from controlplane.services.pages import Pages
 from controlplane.services.preflight import Preflight
+from controlplane.services.provisioning import Provisioning
 from controlplane.services.reports import Reports
 from controlplane.services.scaling import Scaling
 from controlplane.services.signaling import Signaling
@@ -41,6 +42,7 @@ class Manager:
     pages: Pages
     streams: Streams
     fleet: Fleet
+    provisioning: Provisioning
     scaling: Scaling
     events: Events
     preflight: Preflight

@@ -27,8 +27,8 @@ from controlplane.services.bitrates import Bitrates
 from controlplane.services.books import Books, Change
 from controlplane.services.events import Events
 from controlplane.services.expecting import Expecting
-from controlplane.services.fleet import Fleet
 from controlplane.services.money import Money
+from controlplane.services.provisioning import Provisioning
 from controlplane.services.scaling import Scaling
 from controlplane.wire.events import CheckView, EventView, PreflightView
 from controlplane.wire.nodes import NodeState, Role
@@ -38,7 +38,7 @@ class Preflight:
     def __init__(
         self,
         books: Books,
-        fleet: Fleet,
+        provisioning: Provisioning,
         scaling: Scaling,
         events: Events,
         expecting: Expecting,
@@ -50,7 +50,7 @@ class Preflight:
         self._books = books
         self._board = books.board
         self._clock = books.clock
-        self._fleet = fleet
+        self._provisioning = provisioning
         self._scaling = scaling
         self._events = events
         self._expecting = expecting
@@ -129,8 +129,8 @@ class Preflight:
             lacking_by=now + wait + -(-rest // policy.launches) * launch.seconds,
             asked_at=asked.at if asked is not None and self._prestages(group) else None,
             has_policy=group.policy is not None,
-            launches=self._fleet.launches,
-            stopped=self._fleet.stopped_by_faults(group),
+            launches=self._provisioning.launches,
+            stopped=self._provisioning.stopped_by_faults(group),
             most=policy.max if group.policy is not None else None,
             launch_words=launch.words(),
             least=group.desired if group.policy is None else policy.min,

@@ -22,9 +22,9 @@ from controlplane.domain.nodes.states import GONE, LEAVING
 from controlplane.ports.provisioner import Instance, Listing, Provisioner, ProvisionUnknown
 from controlplane.ports.store import Transaction
 from controlplane.services.books import Books, Change
-from controlplane.services.fleet import Fleet
 from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
+from controlplane.services.provisioning import Provisioning
 from controlplane.wire.nodes import NodeState
 
 log = structlog.get_logger(__name__)
@@ -37,11 +37,16 @@ NEVER = "its launch was never carried out"
 
 class Reconciler:
     def __init__(
-        self, books: Books, provisioner: Provisioner, fleet: Fleet, losses: Losses, lease: Leading
+        self,
+        books: Books,
+        provisioner: Provisioner,
+        provisioning: Provisioning,
+        losses: Losses,
+        lease: Leading,
     ) -> None:
         self._books = books
         self._provisioner = provisioner
-        self._fleet = fleet
+        self._provisioning = provisioning
         self._losses = losses
         self._lease = lease
         self._due = -math.inf  # monotonic
@@ -52,7 +57,7 @@ class Reconciler:
 
     async def tick(self, now: float) -> None:
         """`now` is monotonic. Raises LeaseLost, StoreBusy."""
-        if now >= self._due and self._fleet.launches:
+        if now >= self._due and self._provisioning.launches:
             self._due = now + (EVERY_S if await self.reconcile() else UNSETTLED_S)
 
     async def reconcile(self) -> bool:
@@ -64,7 +69,7 @@ class Reconciler:
             return False
         if not listing.complete:
             log.warning("the provider's listing is not complete; nothing is concluded of what it lacks")
-        busy = self._fleet.launching
+        busy = self._provisioning.launching
         unsettled = False
         for instance in listing.instances:
             try:
@@ -105,7 +110,7 @@ class Reconciler:
         adopted = await self._provisioner.adopt(instance.node, instance.pid, instance.start_time)
         if adopted is not None:
             log.info("a node was adopted whose launch had no known end", node=instance.node)
-            await self._books.change(self._fleet.launched, launch, adopted)
+            await self._books.change(self._provisioning.launched, launch, adopted)
 
     async def _end_orphan(self, instance: Instance) -> None:
         act = await self._books.change(Change.begin_act, ActKind.END, instance.node)

@@ -21,10 +21,10 @@ from controlplane.ports.provisioner import Provisioner, ProvisionUnknown
 from controlplane.ports.store import StoreBusy
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change, LeaseLost
-from controlplane.services.fleet import Fleet
 from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
 from controlplane.services.money import Money
+from controlplane.services.provisioning import Provisioning
 from controlplane.services.reconcile import Reconciler
 from controlplane.services.recording import Recording
 from controlplane.services.scaling import Scaling
@@ -43,7 +43,7 @@ class Rounds:
         self,
         books: Books,
         provisioner: Provisioner,
-        fleet: Fleet,
+        provisioning: Provisioning,
         scaling: Scaling,
         recording: Recording,
         money: Money,
@@ -57,7 +57,7 @@ class Rounds:
         self._board: Board = books.board
         self._clock = books.clock
         self._provisioner = provisioner
-        self._fleet = fleet
+        self._provisioning = provisioning
         self._scaling = scaling
         self._recording = recording
         self._money = money
@@ -105,8 +105,8 @@ class Rounds:
         self._recording.tick(now)
         await self._money.tick(now)
         await self._scaling.tick(now)
-        await self._fleet.launch_requested()
-        await self._fleet.replace_missing()
+        await self._provisioning.launch_requested()
+        await self._provisioning.replace_missing()
         await self._reconciler.tick(now)
 
     async def _look_at(self, node: Node, now: float, running: set[str]) -> None:

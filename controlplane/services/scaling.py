@@ -35,6 +35,7 @@ from controlplane.services.expecting import Expecting
 from controlplane.services.fleet import Fleet
 from controlplane.services.launches import Launches, LaunchTime
 from controlplane.services.money import Money, Planned
+from controlplane.services.provisioning import Provisioning
 from controlplane.services.waiting import Waiting
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.base import FaultView
@@ -64,6 +65,7 @@ class Scaling:
         self,
         books: Books,
         fleet: Fleet,
+        provisioning: Provisioning,
         waiting: Waiting,
         expecting: Expecting,
         launches: Launches,
@@ -75,6 +77,7 @@ class Scaling:
         self._board: Board = books.board
         self._clock = books.clock
         self._fleet = fleet
+        self._provisioning = provisioning
         self._waiting = waiting
         self._expecting = expecting
         self._launches = launches
@@ -107,7 +110,7 @@ class Scaling:
         that this would be.
         """
         group = self.group(group_id)
-        self._fleet.check_launches()
+        self._provisioning.check_launches()
 
         async def work(change: Change) -> PolicyView:
             now = await change.tx.group(group.role, group.region)
@@ -220,7 +223,7 @@ class Scaling:
             around = replace(around, waiting=question.waiting or 0)
         made = self._snapshot(group, policy, figures, PASSED, around)
         decision = plan(made, policy, self._clock.now())
-        elsewhere = self._fleet.held_back() if decision.actions and question.nodes is None else ""
+        elsewhere = self._provisioning.held_back() if decision.actions and question.nodes is None else ""
         return Evaluation(
             actions=[ActionView(kind=it.kind, count=it.count, node=it.node) for it in decision.actions],
             because=f"{decision.because} {elsewhere}".rstrip(),
@@ -256,7 +259,7 @@ class Scaling:
         if self._evaluated_at is not None and now - self._evaluated_at < PERIOD_S:
             return
         self._evaluated_at = now
-        if not self._fleet.launches:
+        if not self._provisioning.launches:
             return
         try:
             await self._expecting.refresh()
@@ -365,7 +368,8 @@ class Scaling:
 
     def lacking(self, group: Group) -> int:
         """How many are wanted, and have no row yet."""
-        return 0 if self._fleet.stopped_by_faults(group) else missing(group, self._board.nodes.values())
+        stopped = self._provisioning.stopped_by_faults(group)
+        return 0 if stopped else missing(group, self._board.nodes.values())
 
     def _figures_of(self, node: Node) -> Figures:
         heard = self._board.heard.get(node.id)
@@ -394,7 +398,7 @@ class Scaling:
         room, over = self._money.room(sum(self.lacking(it) for it in self._board.groups.values()))
         return Around(
             waiting=self._waiting.people(group.role),
-            stopped=self._fleet.stopped_by_faults(group),
+            stopped=self._provisioning.stopped_by_faults(group),
             price=self._money.prices.node_hour,
             currency=self._money.prices.sign,
             budget_room=room,

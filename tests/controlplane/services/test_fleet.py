@@ -241,7 +241,7 @@ async def test_a_launch_that_never_began_is_begun_at_the_next_look(tmp_path: Pat
         async def asked_for(change: Change) -> None:
             group = await change.tx.group(Role.EDGE, "local")
             assert group is not None
-            await manager.fleet._request(change, replace(group, desired=2), "a test")
+            await manager.provisioning.request(change, replace(group, desired=2), "a test")
 
         await manager.books.change(asked_for)
         assert (await show.node_states())["edge-2"] == "requested"

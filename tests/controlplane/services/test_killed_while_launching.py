@@ -17,6 +17,7 @@ from controlplane.config import ManagerConfig
 from controlplane.domain.nodes.model import Node
 from controlplane.domain.nodes.states import GONE
 from controlplane.ports.provisioner import LaunchSpec, Listing
+from controlplane.services.adoption import Adoption
 from controlplane.services.background import Background
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change, LeaseLost
@@ -25,6 +26,7 @@ from controlplane.services.launches import Launches
 from controlplane.services.lease import Leading
 from controlplane.services.losses import Losses
 from controlplane.services.money import Money
+from controlplane.services.provisioning import Provisioning
 from controlplane.services.reconcile import Reconciler
 from controlplane.services.recording import Recording
 from controlplane.services.rounds import Rounds
@@ -67,15 +69,19 @@ class Life:
         streams = Streams(self.books, nobody, nobody, self.background, SETTINGS.streams, SETTINGS.viewers)
         losses = Losses(self.books, provisioner, nobody, streams, self.background, self.lease)
         money = Money(self.books, SETTINGS.fleet, SETTINGS.prices, SETTINGS.budget, self.lease)
-        self.fleet = Fleet(
-            self.books, provisioner, nobody, losses, self.background, money, SETTINGS.fleet, SETTINGS.stage,
-            self.lease,
-        )  # fmt: skip
-        self.reconciler = Reconciler(self.books, provisioner, self.fleet, losses, self.lease)
+        provisioning = Provisioning(
+            self.books, provisioner, losses, self.background, money, SETTINGS.fleet, self.lease
+        )
+        self.adoption = Adoption(
+            *(self.books, provisioner, nobody, losses, provisioning),
+            *(SETTINGS.fleet, SETTINGS.stage, self.lease),
+        )
+        self.reconciler = Reconciler(self.books, provisioner, provisioning, losses, self.lease)
         waiting = Waiting(clock)
         scaling = Scaling(
             self.books,
-            self.fleet,
+            Fleet(self.books, provisioning, losses, money, SETTINGS.stage),
+            provisioning,
             waiting,
             cast(Any, NothingExpected()),
             Launches(60.0),
@@ -84,7 +90,7 @@ class Life:
         )
         recording = Recording(self.books, scaling, waiting, nobody)
         self.rounds = Rounds(
-            self.books, provisioner, self.fleet, scaling, recording, money, losses, streams, SETTINGS.fleet,
+            self.books, provisioner, provisioning, scaling, recording, money, losses, streams, SETTINGS.fleet,
             self.lease, self.reconciler,
         )  # fmt: skip
         self._clock = clock
@@ -93,7 +99,7 @@ class Life:
         if not await self.lease.look():
             raise LeaseLost
         await self.books.load()
-        await self.lease.begin(self.fleet.start if at_start else self.fleet.begin_to_lead)
+        await self.lease.begin(self.adoption.start if at_start else self.adoption.begin_to_lead)
 
     async def looks(self, times: int) -> None:
         """Looks at the fleet, a second apart; each launch that was begun is seen through before the next."""

@@ -397,7 +397,7 @@ async def test_over_the_budget_nobody_is_ended_and_what_died_is_not_replaced(poo
     (text,) = await wait_for(said, 10, "the journal says what is held back")
     assert text.startswith(f"1 edge that edge@local lacks is held back: {OVER}. Raise [budget]")
     for _ in range(3):
-        await poor.stage.manager.fleet.replace_missing()
+        await poor.stage.manager.provisioning.replace_missing()
     assert len(await said()) == 1
     states = await poor.node_states()
     assert {name: states[name] for name in ("edge-1", "edge-2", "origin-1")} == {

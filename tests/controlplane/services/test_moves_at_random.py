@@ -40,6 +40,7 @@ from controlplane.services.money import Money
 from controlplane.services.moving import Mover
 from controlplane.services.pages import Pages
 from controlplane.services.placement import NoRoom
+from controlplane.services.provisioning import Provisioning
 from controlplane.services.seating import Seating
 from controlplane.services.signaling import Signaling
 from controlplane.services.streams import Streams
@@ -91,10 +92,10 @@ class House:
         lease = Leading(self.store, self.clock, "a", 6.0)
         losses = Losses(self.books, provisioner, nodes, streams, self.background, lease)
         money = Money(self.books, config, PricesConfig(), BudgetConfig(), lease)
-        self.fleet = Fleet(
-            *(self.books, provisioner, nodes, losses, self.background, money, config, StageConfig(), lease),
-            launches=False,
+        provisioning = Provisioning(
+            *(self.books, provisioner, losses, self.background, money, config, lease), launches=False
         )
+        self.fleet = Fleet(self.books, provisioning, losses, money, StageConfig())
         joining = Joining(self.board, self.clock, viewers)
         self.seating = Seating(self.books, viewers, "local")
         self.signaling = Signaling(

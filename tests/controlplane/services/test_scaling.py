@@ -165,12 +165,12 @@ async def test_who_was_invited_and_has_not_come_carries_nothing(show: Show) -> N
 async def test_a_policy_is_not_followed_where_nothing_is_launched_any_more(show: Show) -> None:
     await set_policy(show, **TEN | {"min": 3})
     desired = {group["id"]: group["desired"] for group in await show.get("/groups")}
-    show.stage.manager.fleet._launches = False
+    show.stage.manager.provisioning._launches = False
     before = await show.get("/decisions")
     await show.stage.manager.scaling.tick(show.stage.manager.books.clock.monotonic() + 100.0)
     assert await show.get("/decisions") == before
     assert {group["id"]: group["desired"] for group in await show.get("/groups")} == desired
-    show.stage.manager.fleet._launches = True
+    show.stage.manager.provisioning._launches = True
 
 
 async def test_a_policy_begins_with_what_a_node_of_the_role_carries(show: Show) -> None:

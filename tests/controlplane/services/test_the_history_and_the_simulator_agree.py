@@ -78,7 +78,8 @@ class Town:
         assert await self._stage.lease.look()
         with self._stage.lease.acting():
             await self._rounds.tick()
-        while tasks := set(self.manager.fleet._background._tasks):  # launches, and what is left of a node
+        background = self.manager.provisioning._background
+        while tasks := set(background._tasks):  # launches, and what is left of a node
             await asyncio.gather(*tasks)
 
     def _state(self, name: str) -> NodeState | None:
