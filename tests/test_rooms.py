@@ -49,7 +49,7 @@ ROOMS = {
     "themes":                  Room(),
 
     # The control plane. Nothing of media and nothing of the console, anywhere.
-    "controlplane.wire":       Room("os pathlib tempfile", "pydantic", used="psutil"),
+    "controlplane.wire":       Room("os pathlib tempfile", "pydantic typing_extensions", used="psutil"),
     "controlplane.wire.reaching":  # asks the routing table whose an address is; sends nothing
                                Room("socket urllib"),
     "controlplane.domain":     Room(rooms="controlplane.wire"),

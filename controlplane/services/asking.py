@@ -73,7 +73,7 @@ class Asking:
         for node in self._board.reporting():
             heard = self._board.heard.get(node.id)
             for said in heard.sessions or () if heard is not None else ():
-                known.setdefault(said.id, node.id)
+                known.setdefault(said["id"], node.id)
         return {
             session: node
             for session, node in known.items()

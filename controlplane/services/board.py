@@ -20,7 +20,7 @@ from controlplane.services.counts import Counts
 from controlplane.services.latency import LatencyPosts
 from controlplane.wire.api import HistoryPoint, JournalEntry
 from controlplane.wire.money import MoneyNow
-from controlplane.wire.nodes import NodeReport, NodeState, Role, SessionKind, SessionReport, StreamReport
+from controlplane.wire.nodes import NodeReport, NodeState, Role, SessionKind, SessionRow, StreamReport
 from controlplane.wire.publishing import PublisherReport
 
 K = TypeVar("K")
@@ -37,7 +37,7 @@ class Heard:
 
     report: NodeReport | None
     at: float  # monotonic; for a node that has not reported yet, when we began to listen
-    sessions: tuple[SessionReport, ...] | None = None  # as it told of them last; None: not yet
+    sessions: tuple[SessionRow, ...] | None = None  # as it told of them last; None: not yet
     sessions_at: float = 0.0
     said_at: float = -math.inf  # when the report came; `at` may be forgiven since
     told: frozenset[str] = frozenset()  # the ids of those that are not closed

@@ -16,6 +16,7 @@ in the same consistent view, and shows it as it shows its own.
 
 import asyncio
 import json
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -100,6 +101,7 @@ class Following:
         self._again: set[Key] = set()  # rows to read once more
         self._reading: set[Key] | None = None  # what was committed here during a look
         self._followed: dict[Key, float] = {}  # rows of others that were shown lately
+        self._pruned_at = -math.inf
         books.written = self._written
 
     def _written(self, changed: Changed) -> None:
@@ -184,7 +186,9 @@ class Following:
         self._gaps = {number: since for number, since in self._gaps.items() if now - since < GAP_S}
         if len(self._gaps) > MOST_GAPS:
             self._gaps = dict(sorted(self._gaps.items())[-MOST_GAPS:])
-        self._followed = {key: at for key, at in self._followed.items() if now - at < RECENT_S}
+        if now - self._pruned_at >= RECENT_S:
+            self._pruned_at = now
+            self._followed = {key: at for key, at in self._followed.items() if now - at < RECENT_S}
         self._again |= during & _keys(seen.changed)
         self._show(seen.changed, during)
         return seen.more

@@ -120,8 +120,8 @@ class Reports:
         """A report with the sessions that it tells of, or else with those of an earlier one."""
         now = self._clock.monotonic()
         if report.sessions is not None:
-            told = frozenset(said.id for said in report.sessions if said.state != "closed")
-            connected = frozenset(said.id for said in report.sessions if said.state == "connected")
+            told = frozenset(said["id"] for said in report.sessions if said["state"] != "closed")
+            connected = frozenset(said["id"] for said in report.sessions if said["state"] == "connected")
             return Heard(report, now, tuple(report.sessions), now, now, told, connected)
         if before is not None:
             return replace(before, report=report, at=now, said_at=now, elsewhere=False)
@@ -132,7 +132,7 @@ class Reports:
         ended = set(report.ended)
         if report.sessions is not None:
             if len(heard.told) < len(report.sessions):
-                ended |= {said.id for said in report.sessions if said.state == "closed"}
+                ended |= {said["id"] for said in report.sessions if said["state"] == "closed"}
             ended |= self._missing(node, heard, before)
         found = (self._board.sessions.get(name) for name in ended)
         news.ended = [session for session in found if session is not None and session.node == node.id]
@@ -184,7 +184,7 @@ class Reports:
         if report.sessions is None or not (unknown := heard.told.difference(self._board.sessions)):
             return set()
         ours = (SessionKind.WHIP, SessionKind.WHEP)  # relays may be a node's own affair
-        return {said.id for said in report.sessions if said.id in unknown and said.kind in ours}
+        return {said["id"] for said in report.sessions if said["id"] in unknown and said["kind"] in ours}
 
     async def _orders(self, reporting: Node, report: NodeReport, heard: Heard) -> list[NodeOrder]:
         """What the node is to do. What the board does not show, another manager may have just written: so a

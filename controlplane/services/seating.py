@@ -2,7 +2,7 @@
 leaves.
 
     join, leave, join ... -> the batch -> one transaction (services.placement) -> COMMIT -> an answer to each
-                             `-- one at a time, and one begun each 20 ms at most --'
+                             `-- one at a time, and one begun each 30 ms at most --'
 
 Who comes alone does not wait. Where the database takes its time the next batch only grows, until
 HANDED_S: then it is away, or nearly, and batches are handed to it all the same, so that nobody waits for
@@ -29,7 +29,7 @@ from controlplane.services.placement import KnownRooms, seat_viewers
 
 log = structlog.get_logger(__name__)
 
-EVERY_S = 0.02
+EVERY_S = 0.03
 MOST = 200  # joins in one transaction
 HANDED_S = 1.0
 

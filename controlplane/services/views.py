@@ -21,7 +21,7 @@ from controlplane.wire.api import (
     Snapshot,
     StreamDetail,
 )
-from controlplane.wire.nodes import NodeReport, NodeState
+from controlplane.wire.nodes import NodeReport, NodeState, SessionReport
 
 LATENCY_KEPT_S = 10.0  # a post is part of the figure for this long after the newest one
 
@@ -110,7 +110,7 @@ class Views:
             if heard.sessions is None  # the first report after our start need not tell of them
             else self._clock.now() - (self._clock.monotonic() - heard.sessions_at),
             workers=report.workers,
-            sessions=list(heard.sessions or ()),
+            sessions=[SessionReport(**row) for row in heard.sessions or ()],
             streams=report.streams,
         )
 

@@ -58,7 +58,7 @@ def bits(rate: float | None) -> float | None:
 
 
 def session_row(peer: Peer, now: float) -> dict[str, Any]:
-    """Of what the agent makes a wire.SessionReport (reports.py): counts, and seconds, nothing rounded.
+    """Of what the agent makes a wire.SessionRow (reports.py): counts, and seconds, nothing rounded.
 
     Rates are worked out there: what is kept of each session from one report to the next would be read with
     a cold cache here, beside the packets.

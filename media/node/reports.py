@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from controlplane.wire.nodes import NodeReport, SessionKind, SessionReport, StreamReport, WorkerInfo
+from controlplane.wire.nodes import NodeReport, SessionKind, SessionRow, StreamReport, WorkerInfo
 from media.node.figures import Meter, bits, fraction
 
 
@@ -69,7 +69,7 @@ class ReportBuilder:
             workers=workers,
         )
 
-    def _sessions(self, rows: list[dict[str, Any]]) -> list[SessionReport]:
+    def _sessions(self, rows: list[dict[str, Any]]) -> list[SessionRow]:
         meter = self._session_meter
         meter.begin()
         result = [_session(row, meter) for row in rows]
@@ -77,14 +77,14 @@ class ReportBuilder:
         return result
 
 
-def _session(row: dict[str, Any], meter: Meter) -> SessionReport:
+def _session(row: dict[str, Any], meter: Meter) -> SessionRow:
     """Of a row of figures.py: rates over the last second, times in ms."""
     name, at, loss = row["id"], row["at"], row.get("loss")
     if "expected" in row:
         lost = meter.change(f"{name}/lost", row["lost"], at)
         loss = fraction(lost, meter.change(f"{name}/expected", row["expected"], at))
     rate = meter.rate(f"{name}/bytes", row["bytes"], at) if "bytes" in row else None
-    return SessionReport(
+    return SessionRow(
         id=name,
         kind=row["kind"],
         channel=row["channel"],

@@ -28,8 +28,8 @@ from controlplane.wire.nodes import (
     ReportAnswer,
     Role,
     SessionKind,
-    SessionReport,
     SessionRequest,
+    SessionRow,
     SessionsEnd,
     StreamReport,
     WorkerInfo,
@@ -163,7 +163,7 @@ class FakeNode:
             egress_bps=1000.0 * len(sessions),
             ingress_bps=0.0,
             sessions=[
-                SessionReport(
+                SessionRow(
                     id=s.id,
                     kind=s.kind,
                     channel=s.channel,

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from controlplane.services import asking
-from controlplane.wire.nodes import SessionKind, SessionReport
+from controlplane.wire.nodes import SessionKind, SessionRow
 from tests.controlplane.stage import AS_OPERATOR, Show
 
 
@@ -36,9 +36,7 @@ async def viewer(show: Show) -> str:
 def pretend(show: Show, node: str, *names: str) -> None:
     """The node has told of these sessions too."""
     heard = show.board.heard[node]
-    rows = [
-        SessionReport(id=name, kind=SessionKind.WHEP, channel="main", state="connected") for name in names
-    ]
+    rows = [SessionRow(id=name, kind=SessionKind.WHEP, channel="main", state="connected") for name in names]
     heard.sessions = (*(heard.sessions or ()), *rows)
 
 

@@ -70,7 +70,7 @@ class EnrolledNode:
     def sessions(self) -> list[SessionReport]:
         """As it told of them last: not every report does."""
         told = (report.sessions for report in reversed(self.reports) if report.sessions is not None)
-        return next(told, [])
+        return [SessionReport.model_validate(row) for row in next(told, [])]
 
 
 class Manager:

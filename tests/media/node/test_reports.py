@@ -24,8 +24,8 @@ def build(
 
 def told(report: NodeReport, name: str) -> dict[str, Any]:
     assert report.sessions is not None
-    (found,) = (session for session in report.sessions if session.id == name)
-    return found.model_dump()
+    (found,) = (session for session in report.sessions if session["id"] == name)
+    return dict(found)
 
 
 def test_a_sessions_rate_is_between_the_moments_its_worker_looked() -> None:
