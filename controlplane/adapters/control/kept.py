@@ -4,13 +4,16 @@ Small requests, small whole answers, TLS under each: what a client for the whole
 (redirects, cookies, encodings, streams) costs a join more than all the rest of the hop (docs/decisions/0036).
 The grammar is httptools', which reads the manager's own requests as well.
 
-At most so many connections lead to one place, and who needs one waits for it as for an answer. A place is an
+At most so many connections lead to one place, and who needs one waits for it as for an answer. They are made
+one after the other, and who waits meanwhile takes one that comes back: a handshake costs more than twenty
+requests, and at the beginning of a storm each place would get all the connections it may have. A place is an
 address and the one certificate that is spoken to there, so no connection leads from one node's certificate to
 another's address. What nobody needed for a while is closed.
 """
 
 import asyncio
 import ssl
+from collections import deque
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -118,6 +121,20 @@ class _Place:
     room: asyncio.Semaphore
     idle: list[_Connection] = field(default_factory=list)  # used last comes last
     using: int = 0  # requests that wait, or are answered
+    opening: bool = False  # a connection is being made
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)  # until one is there, or may be made
+
+    def wake(self, error: BaseException | None = None) -> None:
+        """Who has waited longest looks again; or all are told that none can be made."""
+        while self.waiting:
+            waiter = self.waiting.popleft()
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+                return
+            waiter.set_exception(error)
+
     closing: asyncio.TimerHandle | None = None
 
 
@@ -167,6 +184,7 @@ class KeptConnections:
                 return answer
         finally:
             place.using -= 1
+            place.wake()
             self._look_again(url, place)
 
     def _place(self, url: str, context: ssl.SSLContext) -> _Place:
@@ -181,16 +199,42 @@ class KeptConnections:
         return place
 
     async def _connection(self, place: _Place) -> _Connection:
+        while (kept := self._kept(place)) is None:
+            if not place.opening:
+                return await self._open(place)
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            place.waiting.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    place.wake()  # it was this one's turn
+                raise
+        return kept
+
+    def _kept(self, place: _Place) -> _Connection | None:
         while place.idle:
             connection = place.idle.pop()
             if connection.usable and self._loop.time() - connection.idle_since < self._idle_s:
                 return connection
             connection.close()
-        async with asyncio.timeout(self._connect_s):
-            _, made = await self._loop.create_connection(
-                lambda: _Connection(self._loop), place.host, place.port, ssl=place.context
-            )
-        return made
+        return None
+
+    async def _open(self, place: _Place) -> _Connection:
+        place.opening = True
+        failed: BaseException | None = None
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, made = await self._loop.create_connection(
+                    lambda: _Connection(self._loop), place.host, place.port, ssl=place.context
+                )
+            return made
+        except (OSError, TimeoutError) as error:
+            failed = error
+            raise
+        finally:
+            place.opening = False
+            place.wake(failed)
 
     def _look_again(self, url: str, place: _Place) -> None:
         """Some time later, for what nobody has needed since."""
