@@ -1,8 +1,8 @@
 """Python's garbage collector in a stream manager: never in the middle of a storm of joins.
 
-A full collection looks at every object there is and nothing else runs meanwhile: with 20,000 viewers known
-that is a quarter of a second, and while they come there is one for each quarter more of them. What it finds
-are circles of objects that nobody holds any more, as connections leave some behind when they close; all
+A full collection looks at every object there is and nothing else runs meanwhile: with 50,000 viewers known
+that is a tenth of a second of CPU (docs/decisions/0036), on a busy machine much longer by the clock, and
+while they come there is one for each quarter more of them. What it finds are circles of objects that nobody holds any more, as connections leave some behind when they close; all
 others are given back as soon as they are let go. So the two young generations are collected as ever, and all
 of it when nobody watches any more, or after a while when nobody is joining just then.
 """

@@ -7,7 +7,7 @@ from sqlalchemy import Integer, bindparam, delete, func, insert, select
 
 from controlplane.adapters.store import tables as t
 from controlplane.adapters.store.sql.dialects import database_now
-from controlplane.adapters.store.sql.statements import Statements, parts
+from controlplane.adapters.store.sql.statements import Statements, filled, parts
 from controlplane.domain.managers.model import ChangeRow, Told
 
 _APPEND_CHANGE = insert(t.changes).values(at=database_now())
@@ -17,6 +17,10 @@ _CHANGES = (
     .order_by(t.changes.c.id)
     .limit(bindparam("most", type_=Integer()))
 )
+_FORGET_TOLD = delete(t.told).where(
+    t.told.c.kind == bindparam("of_kind"), t.told.c.id.in_(bindparam("of_ids", expanding=True))
+)
+_TELL = insert(t.told)
 
 
 class ChangeStatements(Statements):
@@ -46,10 +50,10 @@ class ChangeStatements(Statements):
             by_kind.setdefault(told.kind, []).append(told.id)
         for kind, ids in by_kind.items():
             for part in parts(ids):
-                await self._c.execute(delete(t.told).where(t.told.c.kind == kind, t.told.c.id.in_(part)))
+                await self._c.execute(_FORGET_TOLD, {"of_kind": kind, "of_ids": filled(part)})
         now = await self.time()
         for rows in parts([{**asdict(told), "at": now} for told in said]):
-            await self._c.execute(insert(t.told).values(rows))
+            await self._c.execute(_TELL, rows)
 
     async def told_to_others(self, manager: str) -> list[Told]:
         statement = select(t.told).where(t.told.c.manager != manager)
