@@ -2,9 +2,10 @@
 
 A full collection looks at every object there is and nothing else runs meanwhile: with 50,000 viewers known
 that is a tenth of a second of CPU (docs/decisions/0036), on a busy machine much longer by the clock, and
-while they come there is one for each quarter more of them. What it finds are circles of objects that nobody holds any more, as connections leave some behind when they close; all
-others are given back as soon as they are let go. So the two young generations are collected as ever, and all
-of it when nobody watches any more, or after a while when nobody is joining just then.
+while they come there is one for each quarter more of them. What it finds are circles of objects that nobody
+holds any more, as connections leave some behind when they close; all others are given back as soon as they
+are let go. So the two young generations are collected as ever, and all of it when nobody watches any more,
+or after a while when nobody is joining just then.
 """
 
 import gc
