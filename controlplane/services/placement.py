@@ -52,16 +52,20 @@ class KnownRooms:
 
     LASTS_S = 0.1
 
-    def __init__(self, clock: Clock, board: Board) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._board = board
         self._rooms: dict[str, Room] = {}
         self._read_at = -math.inf  # monotonic
 
     def fresh(self) -> bool:
-        """Whether they may be proposed: also not once one of them is known to take nobody any more."""
-        young = self._clock.monotonic() - self._read_at < self.LASTS_S
-        return young and all(map(self._board.in_service, self._rooms))
+        """Whether they may be proposed."""
+        return self._clock.monotonic() - self._read_at < self.LASTS_S
+
+    def look_at(self, board: Board) -> None:
+        """They are old once one of them takes nobody any more. Before the transaction: what is done in it is
+        not on the board yet."""
+        if not all(map(board.in_service, self._rooms)):
+            self._read_at = -math.inf
 
     def all(self) -> list[Room]:
         return list(self._rooms.values())

@@ -72,7 +72,7 @@ class Seating:
         self._kept_s = config.party_kept_s
         self.party_size = config.party_size
         self._region = region
-        self._rooms = KnownRooms(books.clock, books.board)
+        self._rooms = KnownRooms(books.clock)
         self._joining: list[_Joining] = []
         self._leaving: list[_Leaving] = []
         self._runner: asyncio.Task[None] | None = None
@@ -149,6 +149,7 @@ class Seating:
         if not batch:
             return
         joins = [asked.join for asked in batch]
+        self._rooms.look_at(self._books.board)
         try:
             seated = await self._books.change_together(
                 seat_viewers, joins, self._rooms, home=self._region, kept_s=self._kept_s

@@ -25,7 +25,7 @@ from controlplane.ports.provisioner import LaunchSpec
 from controlplane.services.tokens import sha256
 from controlplane.wire.nodes import Role
 from tests.controlplane.fake_node import OFFER, FakeNode
-from tests.support.wait import wait_for
+from tests.support.wait import NotInTime, wait_for
 
 OPERATOR = "the-operator-of-this-test"
 AS_OPERATOR = {"Authorization": f"Bearer {OPERATOR}"}
@@ -59,7 +59,10 @@ class Show:
         async def there() -> bool:
             return states.items() <= (await self.node_states()).items()
 
-        await wait_for(there, deadline, f"nodes in {states}")
+        try:
+            await wait_for(there, deadline, f"nodes in {states}")
+        except NotInTime as error:
+            raise NotInTime(f"{error}; they are {await self.node_states()}") from None
 
     async def until_gone(self, node: str, deadline: float = 5.0) -> None:
         async def gone() -> bool:

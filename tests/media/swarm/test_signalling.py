@@ -53,6 +53,7 @@ def test_a_crowd_joins_by_two_managers(mariadb: Mariadb, tmp_path: Path) -> None
         assert said["nodes"]["overfilled"] == []
         assert (said["nodes"]["edges"], said["nodes"]["capacity"]) == (20, 20 * 400)
         assert said["parties"]["whole"] + said["parties"]["split"] == 75
+        assert said["parties"]["could_have_been_whole"] == 0
         assert [it["api"] for it in said["managers"]] == managers.apis
         assert all(it["seated"] > 100 and it["p99"] > 0 for it in said["managers"])
         assert {share["what"] for share in said["cpu"]} >= {

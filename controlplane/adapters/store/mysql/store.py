@@ -137,6 +137,36 @@ class _Session:
         self.wrote = self.saved = False
 
 
+class _Reader:
+    """A connection that reads, likewise. It is in use by one work at a time, and lives on in the pool."""
+
+    def __init__(self, connection: AsyncConnection, driver: Driver, direct: Direct) -> None:
+        self._connection = connection
+        self._driver = driver
+        self._direct = direct
+
+    @classmethod
+    async def of(cls, connection: AsyncConnection) -> "_Reader":
+        raw = await connection.get_raw_connection()
+        driver = cast(Driver, raw.driver_connection)
+        direct = raw.info.get(Direct) or raw.info.setdefault(Direct, Direct(driver, connection.dialect))
+        return cls(connection, driver, direct)
+
+    async def execute(
+        self,
+        statement: Executable,
+        parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> CursorResult[Any]:
+        if statement not in KEPT:
+            return await self._connection.execute(statement, parameters)
+        try:
+            return cast(CursorResult[Any], await self._direct.execute(statement, parameters or {}))
+        except BaseException:  # also who gives up: an answer may still come, and would be another's
+            self._driver.close()
+            await self._connection.invalidate()
+            raise
+
+
 class MysqlStore:
     """ports.store.Store."""
 
@@ -201,7 +231,7 @@ class MysqlStore:
                     self._readers,
                     self._reading.connect() as connection,
                 ):
-                    return await work(SqlTransaction(connection, locks=False))
+                    return await work(SqlTransaction(await _Reader.of(connection), locks=False))
             except _ERRORS as error:
                 fault = faults.of(error)
                 if fault is None or fault is Fault.TAKEN:

@@ -7,7 +7,7 @@ from sqlalchemy import Integer, bindparam, delete, func, insert, select
 
 from controlplane.adapters.store import tables as t
 from controlplane.adapters.store.sql.dialects import database_now
-from controlplane.adapters.store.sql.statements import Statements, filled, parts
+from controlplane.adapters.store.sql.statements import Statements, among, filled, parts
 from controlplane.domain.managers.model import ChangeRow, Told
 
 _APPEND_CHANGE = insert(t.changes).values(at=database_now())
@@ -21,6 +21,10 @@ _FORGET_TOLD = delete(t.told).where(
     t.told.c.kind == bindparam("of_kind"), t.told.c.id.in_(bindparam("of_ids", expanding=True))
 )
 _TELL = insert(t.told)
+_TOLD_TO_OTHERS = select(t.told).where(t.told.c.manager != bindparam("of_manager"))
+_FIRST_CHANGE = select(func.min(t.changes.c.id).label("number"))
+_LAST_CHANGE = select(func.max(t.changes.c.id).label("number"))
+_CHANGES_AMONG = among(select(t.changes), t.changes.c.id)
 
 
 class ChangeStatements(Statements):
@@ -28,16 +32,18 @@ class ChangeStatements(Statements):
         await self._c.execute(_APPEND_CHANGE, {"manager": manager, "body": body})
 
     async def last_change(self) -> int:
-        return int((await self._c.execute(select(func.max(t.changes.c.id)))).scalar() or 0)
+        row = await self._one(_LAST_CHANGE)
+        return 0 if row is None else row.number or 0
 
     async def first_change(self) -> int:
-        return int((await self._c.execute(select(func.min(t.changes.c.id)))).scalar() or 0)
+        row = await self._one(_FIRST_CHANGE)
+        return 0 if row is None else row.number or 0
 
     async def changes(self, after: int, limit: int) -> list[ChangeRow]:
         return [ChangeRow(**row._mapping) for row in await self._rows(_CHANGES, of_after=after, most=limit)]
 
     async def changes_among(self, numbers: Collection[int]) -> list[ChangeRow]:
-        rows = await self._among(select(t.changes), t.changes.c.id, numbers)
+        rows = await self._among(_CHANGES_AMONG, numbers)
         return [ChangeRow(**row._mapping) for row in rows]
 
     async def purge_changes(self, before: float) -> None:
@@ -56,8 +62,7 @@ class ChangeStatements(Statements):
             await self._c.execute(_TELL, rows)
 
     async def told_to_others(self, manager: str) -> list[Told]:
-        statement = select(t.told).where(t.told.c.manager != manager)
-        return [Told(**row._mapping) for row in await self._rows(statement)]
+        return [Told(**row._mapping) for row in await self._rows(_TOLD_TO_OTHERS, of_manager=manager)]
 
     async def purge_told(self, before: float) -> None:
         await self._c.execute(delete(t.told).where(t.told.c.at < before))

@@ -8,11 +8,12 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.engine import Row
 
 from controlplane.adapters.store import tables as t
-from controlplane.adapters.store.sql.statements import Statements, clip
+from controlplane.adapters.store.sql.statements import Statements, among, clip
 from controlplane.ports.store import DECISIONS
 from controlplane.wire.api import JournalEntry
 
 _APPEND_JOURNAL = insert(t.journal)
+_JOURNAL_AMONG = among(select(t.journal), t.journal.c.id)
 
 
 class JournalStatements(Statements):
@@ -42,7 +43,7 @@ class JournalStatements(Statements):
         return [_as_entry(row) for row in reversed(await self._rows(statement))]
 
     async def journal_among(self, ids: Collection[int]) -> list[JournalEntry]:
-        rows = await self._among(select(t.journal), t.journal.c.id, ids)
+        rows = await self._among(_JOURNAL_AMONG, ids)
         return sorted((_as_entry(row) for row in rows), key=lambda entry: entry.id)
 
     async def decisions(self, subject: str | None, limit: int) -> list[JournalEntry]:

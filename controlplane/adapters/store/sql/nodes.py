@@ -9,7 +9,7 @@ from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
 from controlplane.adapters.store import tables as t
-from controlplane.adapters.store.sql.statements import Statements, clip
+from controlplane.adapters.store.sql.statements import Statements, among, clip
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.ports.store import Taken
 from controlplane.wire.fleet import Policy
@@ -21,6 +21,7 @@ _TERMINATED = NodeState.TERMINATED.value
 _NODE = select(*_NODE_COLUMNS).where(t.nodes.c.id == bindparam("of_id"))
 _LOCKED_NODE = _NODE.with_for_update()
 _SAVE_NODE = update(t.nodes).where(t.nodes.c.id == bindparam("of_id"))
+_NODES_AMONG = among(select(*_NODE_COLUMNS), t.nodes.c.id)
 
 
 class NodeStatements(Statements):
@@ -42,7 +43,7 @@ class NodeStatements(Statements):
         return [_as_node(row) for row in await self._rows(select(*_NODE_COLUMNS).where(found))]
 
     async def nodes_among(self, ids: Collection[str]) -> list[Node]:
-        return [_as_node(row) for row in await self._among(select(*_NODE_COLUMNS), t.nodes.c.id, ids)]
+        return [_as_node(row) for row in await self._among(_NODES_AMONG, ids)]
 
     async def node_by_enrolment(self, token_hash: str) -> Node | None:
         statement = select(*_NODE_COLUMNS).where(t.nodes.c.enrol_hash == token_hash)

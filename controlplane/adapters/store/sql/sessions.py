@@ -7,7 +7,7 @@ from sqlalchemy import and_, bindparam, delete, insert, select, update
 from sqlalchemy.engine import Row
 
 from controlplane.adapters.store import tables as t
-from controlplane.adapters.store.sql.statements import Statements, filled, parts
+from controlplane.adapters.store.sql.statements import Statements, among, filled, parts
 from controlplane.domain.streams.model import EndReason, Session
 from controlplane.wire.nodes import SessionKind
 
@@ -27,6 +27,7 @@ _AMONG = t.sessions.c.id.in_(bindparam("of_ids", expanding=True))
 _NOT_ENDED = select(t.sessions.c.id).where(_AMONG, t.sessions.c.ended_at.is_(None)).order_by(t.sessions.c.id)
 _LOCKED_NOT_ENDED = _NOT_ENDED.with_for_update()
 _END_SESSIONS = update(t.sessions).where(_AMONG)
+_SESSIONS_AMONG = among(select(t.sessions), t.sessions.c.id)
 
 
 class SessionStatements(Statements):
@@ -45,7 +46,7 @@ class SessionStatements(Statements):
         return [_as_session(row) for row in await self._rows(_SESSIONS_OF, of_channel=channel)]
 
     async def sessions_among(self, ids: Collection[str]) -> list[Session]:
-        return [_as_session(row) for row in await self._among(select(t.sessions), t.sessions.c.id, ids)]
+        return [_as_session(row) for row in await self._among(_SESSIONS_AMONG, ids)]
 
     async def relays_to(self, node_id: str) -> list[Session]:
         return [_as_session(row) for row in await self._rows(_RELAYS_TO, of_peer=node_id)]

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sqlalchemy import Executable, Table, insert, select, update
+from sqlalchemy import Column, Executable, Select, Table, bindparam, insert, select, update
 from sqlalchemy.engine import CursorResult, Row
 
 from controlplane.adapters.store import tables as t
@@ -59,16 +59,22 @@ class Statements:
         if await self._changed(locked) == 0:
             await self._c.execute(insert(t.locks).values(name=what, taken=1))
 
-    async def _among(self, statement: Any, column: Any, keys: Collection[Any]) -> list[Row[Any]]:
+    async def _among(self, statement: Executable, keys: Collection[Any]) -> list[Row[Any]]:
+        """Of a statement that `among` has made."""
         rows: list[Row[Any]] = []
         for part in parts(list(keys)):
-            rows += await self._rows(statement.where(column.in_(part)))
+            rows += await self._rows(statement, of_keys=filled(part))
         return rows
 
     async def time(self) -> float:
         row = await self._one(_TIME)
         assert row is not None
         return float(row.now)
+
+
+def among(columns: Select[Any], key: Column[Any]) -> Select[Any]:
+    """Those with some keys, kept for whatever keys these are."""
+    return columns.where(key.in_(bindparam("of_keys", expanding=True)))
 
 
 def parts(keys: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Row
 
 from controlplane.adapters.store import tables as t
-from controlplane.adapters.store.sql.statements import Statements, clip, filled
+from controlplane.adapters.store.sql.statements import Statements, among, clip, filled
 from controlplane.domain.streams.model import Stream, StreamState
 
 _STREAM = select(t.streams).where(t.streams.c.channel == bindparam("of_channel"))
@@ -16,6 +16,7 @@ _LOCKED_STREAM = _STREAM.with_for_update()
 _STREAMS = select(t.streams).where(t.streams.c.channel.in_(bindparam("of_channels", expanding=True)))
 _STREAMS_TO_JOIN = _STREAMS.order_by(t.streams.c.channel).with_for_update(read=True)
 _SAVE_STREAM = update(t.streams).where(t.streams.c.channel == bindparam("of_channel"))
+_STREAMS_AMONG = among(select(t.streams), t.streams.c.channel)
 
 
 class StreamStatements(Statements):
@@ -32,7 +33,7 @@ class StreamStatements(Statements):
         return [_as_stream(row) for row in await self._rows(statement.order_by(t.streams.c.channel))]
 
     async def streams_among(self, channels: Collection[str]) -> list[Stream]:
-        rows = await self._among(select(t.streams), t.streams.c.channel, channels)
+        rows = await self._among(_STREAMS_AMONG, channels)
         return [_as_stream(row) for row in rows]
 
     async def save_stream(self, stream: Stream) -> None:
