@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,8 @@ import httpx
 import pytest
 
 from controlplane.wire.processes import ProcessRecord, alive, read_all
+from tests.support.commands import command_line as command_line
+from tests.support.commands import run
 from tests.support.leftovers import Left, who_uses
 from tests.support.wait import NotInTime, wait_until
 
@@ -54,11 +55,6 @@ def keyring_of(pid: int) -> str | None:
     return next((value.decode() for name, _, value in words if name == KEYRING.encode()), None)
 
 
-def command_line(*words: str) -> list[str]:
-    """`showcaller WORDS` as this environment installed it."""
-    return [str(Path(sys.executable).parent / "showcaller"), *words]
-
-
 @dataclass
 class Stage:
     home: Path
@@ -72,15 +68,7 @@ class Stage:
         self, *words: str, timeout: float = COMMAND_S, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """One command against this stage. Its words on stderr are part of the failure."""
-        done = subprocess.run(
-            [*self.under, *command_line(*words)],
-            env=environment(self.home),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        done = run(words, environment(self.home), timeout, under=self.under)
         if check and done.returncode != 0:
             raise AssertionError(
                 f"showcaller {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
