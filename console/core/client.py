@@ -157,13 +157,16 @@ class Client:
             return
         if self.token is not None:
             check_token_transport(api, local=self._local)
-        host = urlsplit(api).hostname or ""
+        address = urlsplit(api)
+        among_us = self._local or is_loopback(address.hostname or "")  # no proxy between us and ourselves
+        # Of what never speaks TLS nobody's signature is asked for, and the list of those that count is long.
+        in_clear = among_us and address.scheme == "http"
         self._apis[api] = httpx.AsyncClient(
             base_url=api,
             headers={} if self.token is None else {"authorization": f"Bearer {self.token}"},
             timeout=self._timeout,
-            verify=self._trust or certificates(api),
-            trust_env=not (self._local or is_loopback(host)),  # no proxy between us and ourselves
+            verify=self._trust or (not in_clear and certificates(api)),
+            trust_env=not among_us,
             follow_redirects=False,  # a redirect must not carry the token elsewhere
         )
 

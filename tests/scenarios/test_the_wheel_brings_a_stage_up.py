@@ -104,9 +104,11 @@ def test_the_wheel_brings_a_stage_up(wheel: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     env = surroundings() | {"SHOWCALLER_HOME": str(home)}
     venv = tmp_path / "venv"
-    run(sys.executable, "-m", "venv", venv, env=env, cwd=tmp_path)
+    run(sys.executable, "-m", "venv", "--without-pip", venv, env=env, cwd=tmp_path)
     python, showcaller = venv / "bin" / "python", venv / "bin" / "showcaller"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # What a stage never loads of its dependencies need not be compiled: Python compiles what it does load.
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-compile"]
+    pip += ["--quiet", "--disable-pip-version-check"]
     run(*pip, "--require-hashes", "-r", ROOT / "requirements.lock", env=env, cwd=tmp_path)
     run(*pip, "--no-deps", wheel, env=env, cwd=tmp_path)
 

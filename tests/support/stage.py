@@ -9,12 +9,13 @@ over the stage is taken down, and every process that ever had a record in it mus
 has to do with its home; if the test failed, the ends of the stage's logs are printed.
 """
 
+import functools
 import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
-import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ import httpx
 import pytest
 
 from controlplane.wire.processes import ProcessRecord, alive, read_all
+from tests.support.commands import command_line as command_line
+from tests.support.commands import run
 from tests.support.leftovers import Left, who_uses
 from tests.support.wait import NotInTime, wait_until
 
@@ -48,15 +51,16 @@ def terminal_environment(home: Path) -> dict[str, str]:
     return kept | {"SHOWCALLER_HOME": str(home), "TERM": "screen-256color", "LANG": "C.UTF-8"}
 
 
+@functools.cache
+def _believed() -> ssl.SSLContext:
+    """Whose signatures are believed, read once: to read them takes longer than to ask a stage."""
+    return ssl.create_default_context()
+
+
 def keyring_of(pid: int) -> str | None:
     """The keyring that a process was told to use; None when it was told nothing."""
     words = (line.partition(b"=") for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
     return next((value.decode() for name, _, value in words if name == KEYRING.encode()), None)
-
-
-def command_line(*words: str) -> list[str]:
-    """`showcaller WORDS` as this environment installed it."""
-    return [str(Path(sys.executable).parent / "showcaller"), *words]
 
 
 @dataclass
@@ -72,15 +76,7 @@ class Stage:
         self, *words: str, timeout: float = COMMAND_S, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """One command against this stage. Its words on stderr are part of the failure."""
-        done = subprocess.run(
-            [*self.under, *command_line(*words)],
-            env=environment(self.home),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        done = run(words, environment(self.home), timeout, under=self.under)
         if check and done.returncode != 0:
             raise AssertionError(
                 f"showcaller {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -105,6 +101,7 @@ class Stage:
             headers={"Authorization": f"Bearer {token}"},
             timeout=COMMAND_S,
             trust_env=False,
+            verify=_believed(),
         )
         answer.raise_for_status()
         self.look()

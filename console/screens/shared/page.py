@@ -71,6 +71,8 @@ class Page(Screen[None]):
     def on_redraw(self, message: Redraw) -> None:
         """Cheap when little differs."""
         message.stop()
+        if self._goes:
+            return
         view = self.view
         self.set_class(view.stale, "-stale")
         self.query_one(Header).show(view)
@@ -119,9 +121,15 @@ class Page(Screen[None]):
 
     # --- events
 
+    @property
+    def _goes(self) -> bool:
+        """It is taken down, or the console ends. When it was not whole by then, it is given no more parts."""
+        return self._pruning or not self.app.is_running
+
     def on_mount(self) -> None:
-        self.show(self.view)
-        self.focus_body()
+        if not self._goes:
+            self.show(self.view)
+            self.focus_body()
 
     def on_screen_resume(self) -> None:
         self.show(self.view)

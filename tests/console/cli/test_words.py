@@ -12,7 +12,8 @@ import pytest
 from console.cli import fleet
 from controlplane.wire.api import DrainView
 from controlplane.wire.nodes import NodeState
-from tests.support.stage import command_line, environment
+from tests.support.commands import command_line, run
+from tests.support.stage import environment
 
 
 class Cli:
@@ -21,15 +22,7 @@ class Cli:
         self.env = environment(home)
 
     def __call__(self, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command_line(*words),
-            env=self.env | env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run(words, self.env | env, timeout=60)
 
 
 @pytest.fixture

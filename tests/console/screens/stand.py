@@ -414,6 +414,12 @@ class Stand:
                 await self.pilot.pause(0.02)
         return self.text()
 
+    async def until_focused(self, name: str) -> None:
+        """Wait until the part of this id has the focus."""
+        async with asyncio.timeout(DEADLINE_S):
+            while self.app.focused is None or self.app.focused.id != name:
+                await self.pilot.pause(0.02)
+
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
         await self.pilot.pause()

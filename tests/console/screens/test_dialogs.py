@@ -295,13 +295,17 @@ async def test_the_path_is_completed_and_checked_while_it_is_typed(stand: OpenSt
 
 async def test_enter_in_the_deadline_goes_on_to_drain_and_a_wrong_one_is_said(stand: OpenStand) -> None:
     async with stand(snapshot(), size=(120, 40)) as it:
-        await it.press("2", "home", "down", "d", "shift+tab")
-        assert focus(it) == "deadline"
+        await it.press("2")
+        await it.until_shown("edge-2")
+        await it.press("home", "down", "d")
+        await it.until_shown("Drain edge-1")
+        await it.press("shift+tab")
+        await it.until_focused("deadline")
         await it.press("ctrl+u", "x", "enter")
-        assert focus(it) == "drain"
+        await it.until_focused("drain")
         await it.press("enter")
         await it.until_shown("✗ ")
-        assert focus(it) == "deadline"
+        await it.until_focused("deadline")
 
 
 async def test_every_choice_is_in_sight_in_a_narrow_terminal(stand: OpenStand) -> None:

@@ -50,7 +50,7 @@ async def test_the_preflight_stands_in_a_dialog_with_what_holds_it_up_first(stan
         await it.until_shown("Cup final")
         it.app.post_message(PreflightArrived(PREFLIGHT))
         await it.until_shown("NO-GO: 1 line is red, 1 amber.")
-        assert_golden("dialog-preflight-80x24", it.text())
+        await assert_golden("dialog-preflight-80x24", it)
         await it.press("escape")
         await it.until_gone("NO-GO")
 

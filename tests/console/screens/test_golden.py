@@ -21,8 +21,7 @@ STAGES = {"busy": snapshot, "quiet": quiet, "bare": bare}
 @pytest.mark.parametrize("page", PAGES)
 async def test_a_busy_evening(stand: OpenStand, page: str, size: tuple[int, int]) -> None:
     async with stand(snapshot(), size=size, page=PAGES[page], events=events_planned()) as it:
-        await it.pilot.pause(0.1)
-        assert_golden(f"{page}-busy-{size[0]}x{size[1]}", it.text())
+        await assert_golden(f"{page}-busy-{size[0]}x{size[1]}", it)
 
 
 @pytest.mark.parametrize("stage", ["quiet", "bare"])
@@ -30,8 +29,7 @@ async def test_a_busy_evening(stand: OpenStand, page: str, size: tuple[int, int]
 async def test_a_stage_with_little_on_it(stand: OpenStand, page: str, stage: str) -> None:
     first: Snapshot = STAGES[stage]()
     async with stand(first, size=(80, 24), page=PAGES[page], events=[]) as it:
-        await it.pilot.pause(0.1)
-        assert_golden(f"{page}-{stage}-80x24", it.text())
+        await assert_golden(f"{page}-{stage}-80x24", it)
 
 
 DIALOGS = {
@@ -55,16 +53,14 @@ async def test_dialogs(stand: OpenStand, dialog: str) -> None:
             await it.press(key)
             if key == "5":
                 await it.until_shown("Cup final")
-        await it.pilot.pause(0.2)
-        assert_golden(f"dialog-{dialog}-80x24", it.text())
+        await assert_golden(f"dialog-{dialog}-80x24", it)
 
 
 async def test_a_drill_states_its_blast_radius(stand: OpenStand) -> None:
     async with stand(snapshot(), size=(80, 24), page="2") as it:
         it.app.post_message(DrillSeen(drill()))
         await it.until_shown("Drill: kill edge-1")
-        await it.pilot.pause(0.2)
-        assert_golden("dialog-drill-80x24", it.text())
+        await assert_golden("dialog-drill-80x24", it)
 
 
 @pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
@@ -76,8 +72,7 @@ async def test_a_drill_goes_on(stand: OpenStand, size: tuple[int, int]) -> None:
             it.app.post_message(DrillStep(Milestone(name=name, at_s=at_s, words=words)))
         it.app.post_message(DrillWaits("viewers 120/241, another edge, a picture"))
         await it.until_shown("viewers 120/241")
-        await it.pilot.pause(0.2)
-        assert_golden(f"dialog-drill-goes-on-{size[0]}x{size[1]}", it.text())
+        await assert_golden(f"dialog-drill-goes-on-{size[0]}x{size[1]}", it)
 
 
 @pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
@@ -90,24 +85,20 @@ async def test_a_policy_is_looked_at_refused_and_tried(
     async with stand(snapshot(), size=size, page="2") as it:
         await it.press("down", "p")
         await it.until_shown("Policy of edge@local")
-        await it.pilot.pause(0.1)
-        assert_golden(f"dialog-policy-{named}", it.text())
+        await assert_golden(f"dialog-policy-{named}", it)
         form = it.app.screen
         form.query_one("#max", Input).value = "20"
         await form.run_action("choose('try')")
         await it.until_shown("▲ 1,204")
-        await it.pilot.pause(0.2)
-        assert_golden(f"dialog-whatif-{named}", it.text())
+        await assert_golden(f"dialog-whatif-{named}", it)
         await it.press("escape")
         manager.error = rejected("policy_refused", "No", faults=faults)
         await form.run_action("choose('save')")
         await it.until_shown("2 fields have faults")
-        await it.pilot.pause(0.1)
-        assert_golden(f"dialog-policy-refused-{named}", it.text())
+        await assert_golden(f"dialog-policy-refused-{named}", it)
         await form.run_action("choose('remove')")
         await it.until_shown("steered by hand")
-        await it.pilot.pause(0.1)
-        assert_golden(f"dialog-policy-remove-{named}", it.text())
+        await assert_golden(f"dialog-policy-remove-{named}", it)
 
 
 async def test_a_budget_that_is_used_up_is_exceeded_on_purpose(stand: OpenStand) -> None:
@@ -115,8 +106,7 @@ async def test_a_budget_that_is_used_up_is_exceeded_on_purpose(stand: OpenStand)
     async with stand(snapshot(money=money(warning=over)), size=(80, 24), page="2") as it:
         await it.press("plus")
         await it.until_shown("Add over the budget")
-        await it.pilot.pause(0.1)
-        assert_golden("dialog-add-over-80x24", it.text())
+        await assert_golden("dialog-add-over-80x24", it)
 
 
 async def test_the_link_is_lost(stand: OpenStand) -> None:
@@ -124,5 +114,4 @@ async def test_the_link_is_lost(stand: OpenStand) -> None:
         it.clock.now += 12
         it.feed.down(3)
         await it.until_shown("retry 3")
-        await it.pilot.pause(0.1)
-        assert_golden("fleet-stale-120x40", it.text())
+        await assert_golden("fleet-stale-120x40", it)

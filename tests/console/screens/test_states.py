@@ -73,6 +73,14 @@ async def test_a_filter_that_hides_all_says_so_and_how_to_clear_it(
         await it.until_shown("edge-1")
 
 
+@pytest.mark.parametrize(("page", "turns"), [("fleet", 0), ("broadcast", 2), ("journal", 1), ("events", 1)])
+async def test_the_console_ends_while_a_page_is_being_made(stand: OpenStand, page: str, turns: int) -> None:
+    async with stand(snapshot()) as it:
+        it.app.call_later(it.app.switch_mode, page)
+        for _ in range(turns):  # of the event loop: so far has the page come
+            await asyncio.sleep(0)
+
+
 async def test_a_filter_takes_words_and_their_opposite(stand: OpenStand) -> None:
     async with stand(snapshot(), page="2") as it:
         await it.press("slash")
