@@ -60,10 +60,13 @@ def build(manager: Manager, measures: metrics.Metrics | None = None) -> FastAPI:
         nodes.operator_routes,
         nodes.session_routes,
         fleet.routes,
+        fleet.questions,
         drills.routes,
         planned_events.routes,
+        planned_events.questions,
         money.routes,
         streams.routes,
+        streams.publisher_routes,
         journal.routes,
         nodes.node_routes,
     ):

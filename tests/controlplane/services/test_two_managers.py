@@ -22,6 +22,7 @@ from tests.controlplane.stage import AS_OPERATOR, OPERATOR, SDP, Show, running, 
 from tests.support.wait import wait_for
 
 LEASE = {"lease": {"length_s": 1.0}}
+EVENT = {"title": "The final", "start": "+2h", "end": "+4h", "expected": 100}
 
 
 @dataclass
@@ -281,3 +282,35 @@ async def test_a_feed_that_comes_from_elsewhere_has_all_entries_since_the_one_it
     async with connect(address, additional_headers=headers) as socket:
         opened = json.loads(await socket.recv())
     assert len(opened["snapshot"]["journal"]) <= 200
+
+
+async def test_what_one_has_done_the_other_answers_and_does_not_do_again(pair: Pair) -> None:
+    headers = AS_OPERATOR | {"Idempotency-Key": '"one"'}
+    add = {"role": "edge"}
+    first = await pair.a.http.post("/api/v1/fleet", headers=headers, json=add)
+    again = await pair.b.http.post("/api/v1/fleet", headers=headers, json=add)
+    assert (again.status_code, again.json()) == (200, first.json())
+    other = await pair.b.http.post("/api/v1/fleet", headers=headers, json={"role": "origin"})
+    assert (other.status_code, other.json()["code"]) == (422, "key_reused")
+    await pair.end_a()
+    again = await pair.b.http.post("/api/v1/fleet", headers=headers, json=add)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert (await pair.b.journal()).count("fleet.add") == 1
+
+
+async def test_what_comes_to_both_at_once_is_done_by_one(pair: Pair) -> None:
+    """Rounds of calls with one key each, half of them to each: one of a round is done, and all that are
+    answered are answered alike."""
+    for number in range(5):
+        headers = AS_OPERATOR | {"Idempotency-Key": f'"round {number}"'}
+        calls = [
+            show.http.post("/api/v1/events", headers=headers, json=EVENT | {"channel": f"c{number}"})
+            for show in (pair.a, pair.b) * 2
+        ]
+        answers = await asyncio.gather(*calls)
+        done = [it.json()["id"] for it in answers if it.status_code == 201]
+        late = [it for it in answers if it.status_code != 201]
+        assert len(done) >= 1
+        assert set(done) == {f"ev-{number + 1}"}
+        assert {(it.status_code, it.json()["code"]) for it in late} <= {(409, "key_under_way")}
+    assert (await pair.a.journal()).count("event.added") == 5
