@@ -12,6 +12,7 @@ from controlplane.http import (
     health,
     journal,
     live,
+    managers,
     metrics,
     money,
     nodes,
@@ -57,6 +58,7 @@ def build(manager: Manager, measures: metrics.Metrics | None = None) -> FastAPI:
     for routes in (
         health.routes,
         live.routes,
+        managers.routes,
         nodes.operator_routes,
         nodes.session_routes,
         fleet.routes,

@@ -15,7 +15,7 @@ from console.core.client import Client
 from console.core.live import Link, LinkState, LiveSource
 from console.core.model import State
 from controlplane.ports.store import Transaction
-from controlplane.wire.nodes import SessionKind
+from controlplane.wire.nodes import Role, SessionKind
 from tests.controlplane.events import Events
 from tests.controlplane.fake_node import FakeNode
 from tests.controlplane.stage import AS_OPERATOR, OPERATOR, SDP, Show, running, settings
@@ -314,3 +314,35 @@ async def test_what_comes_to_both_at_once_is_done_by_one(pair: Pair) -> None:
         assert set(done) == {f"ev-{number + 1}"}
         assert {(it.status_code, it.json()["code"]) for it in late} <= {(409, "key_under_way")}
     assert (await pair.a.journal()).count("event.added") == 5
+
+
+async def test_a_command_learns_of_the_other_and_goes_on_there(pair: Pair) -> None:
+    """It was given one address. That manager does what it is asked, its answer is lost, and it is gone."""
+    both = sorted([pair.a.url, pair.b.url])
+    for show in (pair.a, pair.b):
+        await wait_for(lambda it=show: sorted(it.stage.manager.views.managers()) == both, 5, "both live")  # type: ignore[misc]
+    assert (await pair.a.get("/managers"))["api"] == pair.a.url
+    lost: list[str] = []
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """To A; the answer to what changes something is never passed on."""
+        far_reader, far_writer = await asyncio.open_connection(*pair.a.url.removeprefix("http://").split(":"))
+        asked = b""
+        while data := await reader.read(65_536):
+            asked += data
+            far_writer.write(data)
+            if b"POST /api/v1/fleet" in asked:
+                lost.append((await far_reader.readuntil(b"}")).decode().partition("\r\n")[0])
+                break
+            writer.write(await far_reader.readuntil(b"]}"))
+        for it in (writer, far_writer):
+            it.close()
+
+    async with await asyncio.start_server(cut, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Client(f"http://127.0.0.1:{port}", OPERATOR) as client:
+            added = await client.fleet_add(Role.EDGE)
+            assert client.api in both
+    assert lost == ["HTTP/1.1 200 OK"]
+    assert added.node == "edge-2"
+    assert (await pair.b.journal()).count("fleet.add") == 1
