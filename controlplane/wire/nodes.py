@@ -118,6 +118,14 @@ class SessionRow(TypedDict):
     plis: NotRequired[int]
 
 
+class SessionsTold(Message):
+    """Manager -> node, `GET {control_url}/v1/sessions`: its sessions, as it told of them last, to whichever
+    manager that was."""
+
+    age_s: float | None = Field(ge=0)  # since then; None: it has not told of them yet
+    sessions: list[SessionRow] = []
+
+
 class StreamReport(Message):
     """One live stream on a node: published to it (origin) or relayed to it (edge)."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -346,3 +347,47 @@ async def test_a_command_learns_of_the_other_and_goes_on_there(pair: Pair) -> No
     assert lost == ["HTTP/1.1 200 OK"]
     assert added.node == "edge-2"
     assert (await pair.b.journal()).count("fleet.add") == 1
+
+
+async def test_a_look_inside_a_node_is_the_same_at_the_manager_it_does_not_report_to(pair: Pair) -> None:
+    await pair.a.on_air()
+    viewer = (await pair.a.whep()).headers["Location"].rpartition("/")[2]
+    edge = pair.a.nodes["edge-1"]
+    edge.relays = ["relay-0123456789.in", "between-its-workers"]
+
+    async def told() -> Any:
+        inside = await pair.a.get("/nodes/edge-1")
+        return len(inside["sessions"]) == 3 and inside
+
+    here = await wait_for(told, 5, "A was told of all three")
+    await wait_for(lambda: pair.b.board.sessions.get(viewer), 5, "B shows the viewer")
+    await wait_for(lambda: pair.b.board.report_of("edge-1"), 5, "B knows what A was told")
+    assert pair.b.board.heard["edge-1"].elsewhere
+    there = await pair.b.get("/nodes/edge-1")
+    assert there["sessions"] == here["sessions"]
+    assert abs(there["reported_at"] - time.time()) < 10
+
+    for path in ("/sessions/between-", "/sessions/relay-01.in", "/nodes/edge-1/sessions/relay-01"):
+        found = [await show.get(path) for show in (pair.a, pair.b)]
+        assert found[0] == found[1]
+        assert (found[0]["kind"], found[0]["node"]) == ("relay_in", "edge-1")
+    unknown = await pair.b.http.get("/api/v1/sessions/nobody-at-all", headers=AS_OPERATOR)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "no_such_session")
+    assert "between-" in unknown.json()["detail"]
+    scraped = await pair.b.http.get("/api/v1/nodes/edge-1/metrics", headers=AS_OPERATOR)
+    assert scraped.text == 'showcaller_node_info{node="edge-1"} 1\n'
+
+    edge.tells_sessions = False  # of an earlier version: what there is of it is not known here
+    there = await pair.b.get("/nodes/edge-1")
+    assert (there["reported_at"], there["sessions"]) == (None, [])
+    assert (await pair.b.get(f"/sessions/{viewer[:8]}"))["node"] == "edge-1"
+
+
+async def test_a_node_that_does_not_answer_the_other_manager_is_said(pair: Pair) -> None:
+    await wait_for(lambda: pair.b.board.report_of("edge-1"), 5, "B knows what A was told")
+    await pair.a.vanish("edge-1")
+    refused = await pair.b.http.get("/api/v1/nodes/edge-1", headers=AS_OPERATOR)
+    assert (refused.status_code, refused.json()["code"]) == (503, "node_unreachable")
+    unknown = await pair.b.http.get("/api/v1/sessions/nobody-at-all", headers=AS_OPERATOR)
+    assert unknown.status_code == 404
+    assert unknown.json()["detail"].endswith("edge-1 did not answer.")
