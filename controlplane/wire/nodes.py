@@ -24,6 +24,7 @@ from controlplane.wire.base import Message
 MOST_ENDED = 500  # sessions in one SessionsEnd
 PARTY_SIZE_MOST = 32  # seats that are reserved together
 PARTY_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+PAGE_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"  # a word by chance
 
 
 class Role(StrEnum):
