@@ -67,6 +67,7 @@ class Repeatable(APIRoute):
                         return await handle(request)
                     except AnsweredBefore:  # by another manager, meanwhile
                         body = await repeats.answered(call)
+                        assert body is not None, "it was kept just now, for an hour at least"
             headers = {REPLAYED: "?1"}
             if not body:
                 return Response(status_code=status, headers=headers)
