@@ -50,6 +50,7 @@ from controlplane.services.preflight import Preflight
 from controlplane.services.provisioning import Provisioning
 from controlplane.services.reconcile import Reconciler
 from controlplane.services.recording import Recording
+from controlplane.services.repeating import Repeats
 from controlplane.services.reports import Reports
 from controlplane.services.rounds import Rounds
 from controlplane.services.scaling import Scaling
@@ -251,6 +252,7 @@ async def compose(
         enrolment=Enrolment(books, tokens),
         reports=Reports(books, streams, tokens.metrics_sha256, sharing.addresses),
         asking=Asking(board, control),
+        repeats=Repeats(store, tokens),
         ice_servers=config.ice.servers,
     )
     reconciler = Reconciler(books, provisioner, provisioning, losses, lease)
@@ -269,7 +271,9 @@ async def compose(
     )
     adoption = Adoption(books, provisioner, control, losses, provisioning, config.fleet, config.stage, lease)
     mover = Mover(books, pages, streams, losses, config.fleet, lease)
-    housekeeping = Housekeeping(books, streams, pages, bitrates, seating, config.journal, lease, joining)
+    housekeeping = Housekeeping(
+        books, streams, pages, bitrates, seating, config.journal, config.repeats, lease, joining
+    )
 
     following = Following(books, manager_id, losses, streams)
 

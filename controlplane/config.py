@@ -104,6 +104,12 @@ class JournalConfig(_Section):
     keep: int = Field(20_000, ge=200)
 
 
+class RepeatsConfig(_Section):
+    """Calls that are sent again with the key they came with."""
+
+    kept_h: float = Field(24.0, ge=1.0, le=720.0)
+
+
 class HistoryConfig(_Section):
     keep_days: int = Field(14, ge=1, le=366)
 
@@ -119,6 +125,7 @@ class ManagerConfig(_Section):
     viewers: ViewersConfig = ViewersConfig()
     ice: IceConfig = IceConfig()
     journal: JournalConfig = JournalConfig()
+    repeats: RepeatsConfig = RepeatsConfig()
     history: HistoryConfig = HistoryConfig()
 
 

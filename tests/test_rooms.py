@@ -68,7 +68,7 @@ ROOMS = {
     "controlplane.config":     Room("pathlib tomllib", "pydantic", "controlplane.errors"),
     "controlplane.services":   Room(
         "asyncio contextvars gc os pathlib secrets tempfile",
-        "jwt structlog",
+        "cryptography jwt structlog",
         "controlplane.config controlplane.domain controlplane.domain.events controlplane.domain.fleet "
         "controlplane.errors controlplane.fleet controlplane.ports controlplane.wire",
     ),

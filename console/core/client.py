@@ -6,19 +6,28 @@ Every method raises `Unreachable` (nobody answers), `TimedOut`, `Rejected` (the 
     async with Client(api, token) as client:
         nodes = await client.nodes()
 
-Where several managers of the stage are named, a call that one of them does not take goes to the next: any
-call when no connection came about, for then nothing was sent; when an answer did not come, only one that
-changes nothing. Whoever answered is asked first from then on.
+Where several managers of the stage are known, a call that one of them does not take goes to the next, and
+whoever answered is asked first from then on. A call that changes something has a key (Idempotency-Key), under
+which a manager does it once and answers as the first time: where its answer was lost it is sent again, to the
+next manager and to the same one, which may have been started anew, for as long as it might have taken. That
+a manager keeps keys is asked before the first such call; one of an earlier version, which does not, is sent
+none again. With that it tells of the other managers. A client that changes nothing asks so before its second
+call.
 
 A token never travels in clear to another machine: `http://` to a host that is not loopback raises
 `InsecureError` at once, before anything is sent. `local=True` says the caller knows that the address is one
 of this machine's own (the embedded stage listening on a LAN address).
 """
 
+import asyncio
+import contextlib
 import ipaddress
 import os
+import secrets
 import ssl
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -35,6 +44,7 @@ from controlplane.wire.api import (
     FleetAdd,
     GroupView,
     JournalEntry,
+    ManagersView,
     NodeDetail,
     NodeInside,
     Snapshot,
@@ -66,6 +76,11 @@ T = TypeVar("T")
 
 SIMULATION_S = 70.0  # the manager gives one up after a minute
 CONNECT_S = 2.0  # for a connection, where there is another manager to try
+LEARN_S = 2.0  # for what the others are, where nothing hangs on it
+AGAIN_EVERY_S = 0.25  # when all have been asked again
+MOST_APIS = 16
+# A manager's words for: whether it was done will be known, ask again.
+_ASK_AGAIN = ("key_under_way", "outcome_unknown")
 
 _HOSTNAME_MISMATCH, _ADDRESS_MISMATCH = 62, 64  # X509_V_ERR_*, of OpenSSL's x509_vfy.h
 
@@ -130,6 +145,16 @@ def certificates(api: str) -> ssl.SSLContext | bool:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    content: bytes | None = None
+    query: dict[str, str] | None = None
+    timeout_s: float | None = None
+    key: str | None = None  # of one that changes something
+
+
 class Client:
     """One stage, one token. `timeout` bounds each call to one manager, in seconds."""
 
@@ -149,16 +174,23 @@ class Client:
         self.token = token
         self._timeout, self._local, self._trust = timeout, local, trust
         self._apis: dict[str, httpx.AsyncClient] = {}
+        self._takes_keys: dict[str, bool] = {}  # by manager, as far as it was asked
+        self._answered = self._asked_for_others = False
         for one in (self.api, *others):
-            self._open(check_api_url(one))
+            self._open(check_api_url(one), local=local)
 
-    def _open(self, api: str) -> None:
+    @property
+    def apis(self) -> list[str]:
+        """All managers that are known, in the order in which they are tried."""
+        return list(self._apis)
+
+    def _open(self, api: str, *, local: bool) -> None:
         if api in self._apis:
             return
         if self.token is not None:
-            check_token_transport(api, local=self._local)
+            check_token_transport(api, local=local)
         address = urlsplit(api)
-        among_us = self._local or is_loopback(address.hostname or "")  # no proxy between us and ourselves
+        among_us = local or is_loopback(address.hostname or "")  # no proxy between us and ourselves
         # Of what never speaks TLS nobody's signature is asked for, and the list of those that count is long.
         in_clear = among_us and address.scheme == "http"
         self._apis[api] = httpx.AsyncClient(
@@ -172,7 +204,7 @@ class Client:
 
     def prefer(self, api: str) -> None:
         """Ask this manager first from now on; it becomes one of them where it was not."""
-        self._open(check_api_url(api))
+        self._open(check_api_url(api), local=self._local)
         self.api = check_api_url(api)
 
     async def __aenter__(self) -> Self:
@@ -284,7 +316,7 @@ class Client:
     async def preflight(self, event: str) -> PreflightView:
         """Whether it can begin, as far as the manager knows."""
         path = f"/api/v1/events/{quote(event, safe='')}/preflight"
-        return await self._call("POST", path, PreflightView)
+        return await self._call("POST", path, PreflightView, changes=False)
 
     async def cancel_event(self, event: str, reason: str) -> EventView:
         path = f"/api/v1/events/{quote(event, safe='')}/cancel"
@@ -393,42 +425,111 @@ class Client:
         content = None
         if body is not None:
             content = body.model_dump_json(exclude_none=not said, exclude_unset=said).encode()
-        repeatable = method == "GET" or not changes
-        apis = list(self._apis)
-        place = apis.index(self.api)
-        for last, api in zip([False] * (len(apis) - 1) + [True], [*apis[place:], *apis[:place]], strict=True):
-            try:
-                response = await self._ask(api, method, path, content, query, timeout_s)
-            except (TimedOut, Unreachable) as error:
-                nothing_sent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
-                if last or not (repeatable or nothing_sent):
-                    raise
-                continue
-            self.api = api
-            if not response.is_success:
-                raise Rejected(_problem(response))
-            return response
-        raise AssertionError("there is one manager at least")
+        key = secrets.token_urlsafe(16) if changes and method != "GET" else None
+        call = _Call(method, path, content, query, timeout_s, key)
+        if self._answered and not self._asked_for_others:
+            await self._ask_for_others()
+        response = await (self._ask_any(call) if key is None else self._change(call))
+        if not response.is_success:
+            raise Rejected(_problem(response))
+        return response
 
-    async def _ask(
-        self,
-        api: str,
-        method: str,
-        path: str,
-        content: bytes | None,
-        query: dict[str, str] | None,
-        timeout_s: float | None,
-    ) -> httpx.Response:
+    def _in_turn(self) -> Iterator[str]:
+        """Each once, from the one that answered last on; also those that are learnt of meanwhile."""
+        first, had = self.api, set[str]()
+        while True:
+            place = self.apis.index(first)
+            left = [api for api in (*self.apis[place:], *self.apis[:place]) if api not in had]
+            if not left:
+                return
+            had.add(left[0])
+            yield left[0]
+
+    async def _ask_any(self, call: _Call) -> httpx.Response:
+        """One that changes nothing: of the first that answers. Raises what the last one raised."""
+        failed: TimedOut | Unreachable | None = None
+        for api in self._in_turn():
+            try:
+                return await self._ask(api, call)
+            except (TimedOut, Unreachable) as error:
+                failed = error
+        assert failed is not None
+        raise failed
+
+    async def _change(self, call: _Call) -> httpx.Response:
+        """One that changes something: done once. See the module's text."""
+        failed: TimedOut | Unreachable | None = None
+        give_up: float | None = None  # set once it may have been done
+        while True:
+            for api in self._in_turn():
+                try:
+                    safe = await self._keeps_keys(api)
+                    if give_up is not None and not safe:
+                        continue
+                except (TimedOut, Unreachable) as error:  # it was not asked for the change
+                    failed = error
+                    continue
+                try:
+                    response = await self._ask(api, call)
+                except (TimedOut, Unreachable) as error:
+                    failed = error
+                    if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
+                        continue  # nothing was sent
+                    if not safe:
+                        raise
+                    give_up = give_up or time.monotonic() + self._timeout
+                    continue
+                unsure = give_up is not None and response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+                if not unsure and not (safe and _asks_for_more_time(response)):
+                    return response
+                give_up = give_up or time.monotonic() + self._timeout
+                if time.monotonic() >= give_up:
+                    return response
+            if failed is not None and (give_up is None or time.monotonic() >= give_up):
+                raise failed if give_up is None else _not_known(failed)
+            await asyncio.sleep(AGAIN_EVERY_S)
+
+    async def _keeps_keys(self, api: str, timeout_s: float | None = None) -> bool:
+        """Whether a manager keeps the keys of calls, and by the way which other managers there are. Raises
+        TimedOut and Unreachable."""
+        if api not in self._takes_keys:
+            response = await self._ask(api, _Call("GET", "/api/v1/managers", timeout_s=timeout_s))
+            self._asked_for_others = True
+            try:
+                self._learn(ManagersView.model_validate_json(response.content))
+            except ValidationError:  # of an earlier version, or it says why not, and will say so again
+                return False
+            self._takes_keys[api] = True
+        return self._takes_keys[api]
+
+    async def _ask_for_others(self) -> None:
+        """Of the manager that answered, once. Where it does not say, nothing is lost."""
+        self._asked_for_others = True
+        if self.token is not None:
+            with contextlib.suppress(TimedOut, Unreachable):
+                await self._keeps_keys(self.api, LEARN_S)
+
+    def _learn(self, view: ManagersView) -> None:
+        """One that could not be told the token safely is left out."""
+        for api in view.managers:
+            if api != view.api and len(self._apis) < MOST_APIS:  # its own may be another name than we call it
+                with contextlib.suppress(InsecureError, UsageError):
+                    self._open(check_api_url(api), local=False)
+
+    async def _ask(self, api: str, call: _Call) -> httpx.Response:
         """One manager. Raises TimedOut and Unreachable."""
         connect = self._timeout if len(self._apis) == 1 else min(self._timeout, CONNECT_S)
+        headers = {} if call.content is None else {"content-type": "application/json"}
+        if call.key is not None:
+            headers["idempotency-key"] = f'"{call.key}"'
         try:
-            return await self._apis[api].request(
-                method,
-                path,
-                content=content,
-                headers={} if content is None else {"content-type": "application/json"},
-                params=query,
-                timeout=httpx.Timeout(self._timeout, read=timeout_s or self._timeout, connect=connect),
+            response = await self._apis[api].request(
+                call.method,
+                call.path,
+                content=call.content,
+                headers=headers,
+                params=call.query,
+                timeout=httpx.Timeout(self._timeout, read=call.timeout_s or self._timeout, connect=connect),
             )
         except httpx.TimeoutException as error:
             raise TimedOut(
@@ -442,6 +543,19 @@ class Client:
                 f"no stream manager answers at {api} ({reason_of(error)})",
                 "Bring a stage up with `showcaller stage up`, or name a manager with --api",
             ) from error
+        self.api, self._answered = api, True
+        return response
+
+
+def _asks_for_more_time(response: httpx.Response) -> bool:
+    return not response.is_success and _problem(response).code in _ASK_AGAIN
+
+
+def _not_known(failed: TimedOut | Unreachable) -> TimedOut | Unreachable:
+    """Of a call that may have been done, and whose answer could not be had."""
+    return type(failed)(
+        f"{failed.what}; whether it was done is not known", "Look before you ask for it again"
+    )
 
 
 def reason_of(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from controlplane.services.money import Money
 from controlplane.services.pages import Pages
 from controlplane.services.preflight import Preflight
 from controlplane.services.provisioning import Provisioning
+from controlplane.services.repeating import Repeats
 from controlplane.services.reports import Reports
 from controlplane.services.scaling import Scaling
 from controlplane.services.signaling import Signaling
@@ -53,6 +54,7 @@ class Manager:
     enrolment: Enrolment
     reports: Reports
     asking: Asking
+    repeats: Repeats
     ice_servers: list[IceServer]
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -8,10 +8,11 @@ from controlplane.http.auth import Operator
 from controlplane.http.context import Here
 from controlplane.http.journal import LAST
 from controlplane.http.problems import documented
+from controlplane.http.repeating import Repeatable
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.drills import Drill, DrillKind, DrillRequest, Outcome
 
-routes = APIRouter(prefix="/drills", tags=["fleet"])
+routes = APIRouter(prefix="/drills", tags=["fleet"], route_class=Repeatable)
 
 
 @routes.get("/{kind}", responses=documented(401, 404, 409, 422))

@@ -1,6 +1,5 @@
 """Adding, draining and taking back nodes; the groups and their policies; tokens for nodes started by hand."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -8,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from controlplane.http.auth import Operator
 from controlplane.http.context import Here
 from controlplane.http.problems import documented
+from controlplane.http.repeating import Repeatable
 from controlplane.wire.api import (
     DrainRequest,
     DrainView,
@@ -28,7 +28,8 @@ from controlplane.wire.fleet import (
 )
 from controlplane.wire.history import LAST_AT, HistoryView
 
-routes = APIRouter(tags=["fleet"])
+routes = APIRouter(tags=["fleet"], route_class=Repeatable)
+questions = APIRouter(tags=["fleet"])
 
 
 @routes.get("/groups", responses=documented(401))
@@ -58,13 +59,13 @@ async def clear_policy(id: str, here: Here, operator: Operator) -> Response:
     return Response(status_code=204)
 
 
-@routes.post("/groups/{id}/evaluate", responses=documented(401, 404, 413, 422))
+@questions.post("/groups/{id}/evaluate", responses=documented(401, 404, 413, 422))
 async def evaluate(id: str, question: Question, here: Here, _: Operator) -> Evaluation:
     """What the policy would do now, or would do with the figures given. Changes nothing."""
     return here.scaling.evaluate(id, question)
 
 
-@routes.post("/groups/{id}/whatif", responses=documented(401, 404, 413, 422, 429, 503))
+@questions.post("/groups/{id}/whatif", responses=documented(401, 404, 413, 422, 429, 503))
 async def what_if(id: str, question: WhatIf, here: Here, _: Operator) -> WhatIfView:
     """How the group's policy, and one that is changed, would carry a crowd: one that is invented, or the
     recorded load. Changes nothing."""
@@ -122,6 +123,4 @@ async def undrain(id: str, here: Here, operator: Operator) -> DrainView:
 @routes.post("/enrolments", status_code=201, responses=documented(401, 404, 413, 422, 503))
 async def enrolment(request: EnrolmentRequest, here: Here, operator: Operator) -> EnrolmentView:
     """A one-use token for a node that is started by hand (showcaller node). It is shown this once."""
-    node, token = await here.fleet.invite(request.role, request.ttl_s, operator)
-    expires = datetime.fromtimestamp(node.enrol_expires, UTC)
-    return EnrolmentView(node=node.id, token=token, expires=expires.isoformat(timespec="seconds"))
+    return await here.fleet.invite(request.role, request.ttl_s, operator)

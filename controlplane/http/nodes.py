@@ -14,6 +14,7 @@ from controlplane.wire.nodes import (
     EnrolRequest,
     NodeReport,
     ReportAnswer,
+    SessionReport,
     SubscribeAnswer,
     SubscribeRequest,
 )
@@ -31,7 +32,8 @@ async def list_nodes(here: Here, _: Operator) -> list[NodeDetail]:
 
 @operator_routes.get("/{id}", responses=documented(401, 404, 422, 503))
 async def one_node(id: str, here: Here, _: Operator) -> NodeInside:
-    """What is inside one node, as it reported it last. A terminated one is remembered for a while."""
+    """What is inside one node, as it reported it last. A terminated one is remembered for a while. Sessions
+    that it told another manager of are asked of the node itself."""
     node = here.board.nodes.get(id)
     if node is None:
         node = await here.books.store.read(lambda tx: tx.node(id))
@@ -39,7 +41,13 @@ async def one_node(id: str, here: Here, _: Operator) -> NodeInside:
         raise NotFound(f"There is no node {id}. showcaller nodes lists them.", code="no_such_node")
     if node.state in GONE:
         return NodeInside(node=here.views.node(node))
-    return here.views.inside(node)
+    inside = here.views.inside(node)
+    told = await here.asking.sessions(node)
+    if told is None or told.age_s is None:
+        return inside
+    at = here.books.clock.now() - told.age_s
+    sessions = [SessionReport(**row) for row in told.sessions]
+    return inside.model_copy(update={"reported_at": at, "sessions": sessions})
 
 
 @operator_routes.get("/{id}/sessions/{session}", responses=documented(401, 404, 409, 422, 503))

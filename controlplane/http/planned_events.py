@@ -7,9 +7,11 @@ from fastapi import APIRouter, Path, Query
 from controlplane.http.auth import Operator
 from controlplane.http.context import Here
 from controlplane.http.problems import documented
+from controlplane.http.repeating import Repeatable
 from controlplane.wire.events import EventCancel, EventChanges, EventRequest, EventView, PreflightView
 
-routes = APIRouter(tags=["events"])
+routes = APIRouter(tags=["events"], route_class=Repeatable)
+questions = APIRouter(tags=["events"])
 
 #: Its name (ev-7), its title, or how that begins
 Named = Annotated[str, Path(max_length=200)]
@@ -45,7 +47,7 @@ async def cancel(id: Named, here: Here, operator: Operator, request: EventCancel
     return await here.events.cancel(id, (request or EventCancel()).reason, operator)
 
 
-@routes.post("/events/{id}/preflight", responses=documented(401, 404, 409, 422, 503))
+@questions.post("/events/{id}/preflight", responses=documented(401, 404, 409, 422, 503))
 async def preflight(id: Named, here: Here, _: Operator) -> PreflightView:
     """Go or no-go: nodes, publisher, database, budget, and what is not set up, each with its reason and what
     to do. It writes down when it was asked, which is how the database is tried."""

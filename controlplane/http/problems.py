@@ -128,9 +128,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(StoreUnknown)
     async def _unknown(request: Request, error: StoreUnknown) -> Response:
         problem = Problem(
-            code="database_away",
+            code="outcome_unknown",
             title="The database does not answer, and what it has kept is not known",
-            detail=f"{_sentence(error)}. Look before you ask for it again.",
+            detail=f"{_sentence(error)}. Send it again with the same Idempotency-Key; where it had none, "
+            "look before you ask for it again.",
             status=503,
         )
         return answer(problem, request.url.path, {"Retry-After": "5"})

@@ -20,12 +20,13 @@ from controlplane.http import nodes, signaling
 from controlplane.http.auth import bearer
 from controlplane.http.context import manager_of
 from controlplane.wire.api import CHANNEL_PATTERN
-from controlplane.wire.nodes import PARTY_PATTERN, PARTY_SIZE_MOST, NodeReport
+from controlplane.wire.nodes import PAGE_PATTERN, PARTY_PATTERN, PARTY_SIZE_MOST, NodeReport
 
-_CHANNEL, _PARTY = CHANNEL_PATTERN.strip("^$"), PARTY_PATTERN.strip("^$")
+_CHANNEL, _PARTY, _PAGE = (it.strip("^$") for it in (CHANNEL_PATTERN, PARTY_PATTERN, PAGE_PATTERN))
 _SIZE = "|".join(map(str, range(1, PARTY_SIZE_MOST + 1)))
 _WHEP = re.compile(
     rf"/whep/(?P<channel>{_CHANNEL})\?(?:party=(?P<party>{_PARTY})(?:&size=(?P<size>{_SIZE}))?)?"
+    rf"(?:(?:(?<=\?)|&)page=(?P<page>{_PAGE}))?"
 )
 _REPORT = re.compile(r"/api/v1/nodes/(?P<id>[^/?]+)/report\?")
 
@@ -52,9 +53,11 @@ class _Quick(BaseRoute):
         await response(scope, receive, send)
 
 
-async def _whep(request: Request, channel: str, party: str | None, size: str | None) -> Response:
+async def _whep(
+    request: Request, channel: str, party: str | None, size: str | None, page: str | None
+) -> Response:
     wanted = None if size is None else int(size)
-    return await signaling.whep(channel, request, manager_of(request), party=party, size=wanted)
+    return await signaling.whep(channel, request, manager_of(request), party=party, size=wanted, page=page)
 
 
 async def _report(request: Request, id: str) -> Response:

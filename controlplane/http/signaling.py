@@ -29,7 +29,14 @@ from controlplane.http.cors import CORS, preflight
 from controlplane.http.problems import documented
 from controlplane.http.streams import Channel
 from controlplane.services.event_streams import NAMES
-from controlplane.wire.nodes import PARTY_PATTERN, PARTY_SIZE_MOST, SessionAnswer, SessionKind, ice_etag
+from controlplane.wire.nodes import (
+    PAGE_PATTERN,
+    PARTY_PATTERN,
+    PARTY_SIZE_MOST,
+    SessionAnswer,
+    SessionKind,
+    ice_etag,
+)
 
 routes = APIRouter()
 
@@ -45,6 +52,7 @@ Size = Annotated[int | None, Query(ge=1, le=PARTY_SIZE_MOST)]
 Region = Annotated[str | None, Query(max_length=64)]
 Edge = Annotated[str | None, Query(max_length=64)]
 Move = Annotated[str | None, Query(max_length=200)]
+Page = Annotated[str | None, Query(pattern=PAGE_PATTERN)]
 Resource = Annotated[str, Path(max_length=128)]  # what is no session is not found
 
 
@@ -260,6 +268,7 @@ async def whep(
     region: Region = None,
     move: Move = None,
     edge: Edge = None,
+    page: Page = None,
 ) -> Response:
     """Watch a channel: the body is the SDP offer, the answer's body the SDP answer.
 
@@ -267,10 +276,11 @@ async def whep(
     and served by one worker of it. It gives no right, and says who watches together to nobody else. `size` is
     how many they will be: with the first of them room is reserved for all, and kept for a while for those who
     have not come. Where no edge has so much room they are seated on several; 503 with Retry-After says that
-    there is no seat anywhere. `region` is where the viewer is: edges there are taken first. `edge` is for who
-    tries an edge out, and needs the operator's token: there, if it has room. `move` is what an event `move`
-    named: the offer goes to the session that is kept for this viewer, once; where that is refused (403, 404,
-    409 with move_taken) the one it has goes on.
+    there is no seat anywhere. `page` is a word by chance, of whoever asks: the same where it asks again, so
+    that who waits is counted once. `region` is where the viewer is: edges there are taken first. `edge` is
+    for who tries an edge out, and needs the operator's token: there, if it has room. `move` is what an event
+    `move` named: the offer goes to the session that is kept for this viewer, once; where that is refused
+    (403, 404, 409 with move_taken) the one it has goes on.
     """
     if edge is not None:
         check_operator(request)
@@ -278,7 +288,7 @@ async def whep(
     address = request.client.host if request.client else ""
     if move is None:
         answer = await here.signaling.view(
-            channel, offer, address, party=party, size=size, region=region, edge=edge
+            channel, offer, address, party=party, size=size, region=region, edge=edge, page=page
         )
     else:
         answer = await here.signaling.follow(channel, move, offer)

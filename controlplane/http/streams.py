@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path
 from controlplane.http.auth import Operator, PublishToken
 from controlplane.http.context import Here
 from controlplane.http.problems import documented
+from controlplane.http.repeating import Repeatable
 from controlplane.wire.api import (
     CHANNEL_PATTERN,
     StopView,
@@ -17,7 +18,8 @@ from controlplane.wire.api import (
 )
 from controlplane.wire.publishing import PublisherOrder, PublisherReport
 
-routes = APIRouter(tags=["streams"])
+routes = APIRouter(tags=["streams"], route_class=Repeatable)
+publisher_routes = APIRouter(tags=["streams"])
 
 Channel = Annotated[str, Path(pattern=CHANNEL_PATTERN)]
 
@@ -34,7 +36,7 @@ async def stop(channel: Channel, here: Here, operator: Operator) -> StopView:
     return await here.streams.stop(channel, operator)
 
 
-@routes.post("/channels/{channel}/publisher", responses=documented(401, 403, 413, 422, 503))
+@publisher_routes.post("/channels/{channel}/publisher", responses=documented(401, 403, 413, 422, 503))
 async def publisher(
     channel: Channel, report: PublisherReport, here: Here, token: PublishToken
 ) -> PublisherOrder:
@@ -46,12 +48,8 @@ async def publisher(
 @routes.post("/tokens", responses=documented(401, 413, 422, 503))
 async def create_token(request: TokenRequest, here: Here, operator: Operator) -> TokenView:
     """An address and a token that publish one channel, for OBS or any other WHIP client."""
-    token, expires = await here.streams.permit(request.channel, request.ttl_s, operator)
-    return TokenView(
-        whip=f"{here.views.addresses.api}/whip/{request.channel}",
-        token=token,
-        expires=expires.isoformat(timespec="seconds"),
-    )
+    whip = f"{here.views.addresses.api}/whip/{request.channel}"
+    return await here.streams.permit(request.channel, request.ttl_s, operator, whip)
 
 
 @routes.post("/tokens/revoke", status_code=204, responses=documented(401, 403, 413, 422, 503))

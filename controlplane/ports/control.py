@@ -8,7 +8,7 @@ from typing import Protocol
 from controlplane.domain.nodes.model import Node
 from controlplane.wire.base import Problem
 from controlplane.wire.inside import SessionInside
-from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest
+from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest, SessionsTold
 
 
 class NodeUnreachable(Exception):
@@ -56,6 +56,10 @@ class NodeControl(Protocol):
 
     async def inspect(self, node: Node, session: str) -> SessionInside:
         """What is inside a session; NodeRefused with 404 when it is not there."""
+        ...
+
+    async def sessions(self, node: Node) -> SessionsTold:
+        """The sessions it has, as it told of them last; NodeRefused with 404 by one of an earlier version."""
         ...
 
     async def metrics(self, node: Node) -> bytes:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from controlplane.domain.events.model import Event
-from controlplane.domain.managers.model import Act, ActKind, ChangeRow, Lease, ManagerRow, Told
+from controlplane.domain.managers.model import Act, ActKind, ChangeRow, KeptAnswer, Lease, ManagerRow, Told
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
@@ -352,6 +352,22 @@ class Transaction(Protocol):
         ...
 
     async def purge_told(self, before: float) -> None: ...
+
+    # answers to calls that may be sent again
+    async def kept_answer(self, key: str) -> KeptAnswer | None:
+        """What was kept under the SHA-256 of a key."""
+        ...
+
+    async def begin_answer(self, key: str, asked: str) -> None:
+        """The row, before what is asked for is done. In a write alone: nobody else who begins one of this key
+        gets on before this transaction has ended, and then, or where it was there before, Taken."""
+        ...
+
+    async def keep_answer(self, key: str, answer: str) -> None:
+        """What was answered, in the row that was begun."""
+        ...
+
+    async def purge_answers(self, before: float) -> None: ...
 
 
 class Store(Protocol):

@@ -16,6 +16,9 @@ looks at its transaction alone, goes by `change_together` and shares a commit wi
 A change that is made in the name of the lease (`acting_under`) carries its token: it looks in its own
 transaction whether the lease is still of that token, and if not raises LeaseLost and leaves nothing behind.
 What is begun from there, also in a task of its own, carries it too.
+
+A change that is made for a call with a key keeps what is answered (`change.answer`) in its own transaction,
+or raises AnsweredBefore: services.repeating.
 """
 
 import contextlib
@@ -36,11 +39,14 @@ from controlplane.domain.streams.states import MACHINE as STREAM
 from controlplane.ports.clock import Clock
 from controlplane.ports.store import Store, Transaction
 from controlplane.services.board import Board
+from controlplane.services.repeating import call_to_answer
 from controlplane.services.words import spoken
 from controlplane.wire.api import JournalEntry
+from controlplane.wire.base import Message
 from controlplane.wire.nodes import NodeState
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 P = ParamSpec("P")
 MANAGER = "stream manager"
 
@@ -104,6 +110,12 @@ class Change:
         self.now = now
         self.token = token
         self.done = Changed()
+        self.answered: Message | None = None
+
+    def answer(self, said: M) -> M:
+        """What whoever asked for this change is answered with: also when it is asked for again."""
+        self.answered = said
+        return said
 
     async def begin_act(self, kind: ActKind, node: str) -> Act:
         """Write down what is done outside right after the commit; only under the lease."""
@@ -302,13 +314,18 @@ class Books:
         return await self._write(lambda change: work(change, *args, **kwargs), first=False)
 
     async def _write(self, work: Callable[[Change], Awaitable[T]], *, first: bool) -> T:
-        token = _token.get()  # now: the store runs the work in a task of its own
+        # Now: the store runs the work in a task of its own.
+        token, call = _token.get(), call_to_answer()
 
         async def run(tx: Transaction) -> tuple[Change, T]:
             if token is not None and is_fenced_off(await tx.lease(), token):
                 raise LeaseLost("another stream manager leads by now; nothing was changed")
+            if call is not None:
+                await call.begin(tx)
             change = Change(tx, self.clock.now(), token)
             result = await work(change)
+            if call is not None:
+                await call.keep(tx, change.answered)
             if self._shared_as is not None and change.done:
                 await tx.append_change(self._shared_as, change.done.body())
             return change, result

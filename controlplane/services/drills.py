@@ -64,7 +64,7 @@ class Drills:
                 "blast": drill.blast.model_dump(mode="json"),
             }
             await change.note(STARTED, subject, text, actor=actor, data=data)
-            return drill.model_copy(update={"id": change.done.journal[-1].id})
+            return change.answer(drill.model_copy(update={"id": change.done.journal[-1].id}))
 
         drill = await self._books.change(work)
         if drill.node is not None:
@@ -84,12 +84,12 @@ class Drills:
                 )
             for entry in await change.tx.journal(drill_id, LOOKED_THROUGH):
                 if entry.kind == ENDED and entry.data.get("drill") == drill_id:
-                    return entry
+                    return change.answer(entry)
             kind, node = DrillKind(begun[0].data["kind"]), begun[0].data["node"]
             data = {"drill": drill_id, "kind": kind.value, "node": node, **outcome.model_dump(mode="json")}
             text = rules.told(kind, node, outcome)
             await change.note(ENDED, begun[0].subject, text, actor=actor, data=data)
-            return change.done.journal[-1]
+            return change.answer(change.done.journal[-1])
 
         return await self._books.change(work)
 

@@ -4,7 +4,7 @@ What is known of them between two looks is for those who cannot wait for the dat
 second by the one who plans (`refresh`), so that an event that was added elsewhere counts too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from controlplane.domain.events.model import Event
@@ -78,40 +78,42 @@ class Events:
         read = planned(asked, now)
         _refuse(read.faults)
 
-        async def work(change: Change) -> Event:
+        async def work(change: Change) -> EventView:
             await self._check_channel(change.tx, read.event, now)
             event = await change.tx.add_event(read.event)
             await change.note(
                 "event.added", event.name, f"{actor} added {_told(event)}.", actor=actor, data=_data(event)
             )
-            return event
+            return change.answer(self._view(event, 0))
 
         return await self._after(await self._books.change(work))
 
     async def edit(self, name: str, changes: EventChanges, actor: str) -> EventView:
         """Raises NotFound; Conflict: it is over, was cancelled, or its channel is taken; BadRequest."""
+        came = await self._registered(name)
 
-        async def work(change: Change) -> Event:
+        async def work(change: Change) -> EventView:
             before = await self._find(change.tx, name)
             self._check_due(before, "edited")
             read = planned(changes, self._clock.now(), before)
             _refuse(read.faults)
             event = read.event
             if event == before:
-                return event
+                return change.answer(self._view(event, came.get(event.id, 0)))
             await self._check_channel(change.tx, event, change.now)
             await change.tx.save_event(event)
             said = f"{actor} edited {before.name}: it is now {_told(event)}."
             await change.note("event.edited", event.name, said, actor=actor, data=_data(event))
-            return event
+            return change.answer(self._view(event, came.get(event.id, 0)))
 
         return await self._after(await self._books.change(work))
 
     async def cancel(self, name: str, reason: str, actor: str) -> EventView:
         """Raises NotFound, and Conflict where there is nothing to cancel any more."""
         why = " ".join(reason.split())
+        came = await self._registered(name)
 
-        async def work(change: Change) -> Event:
+        async def work(change: Change) -> EventView:
             before = await self._find(change.tx, name)
             self._check_due(before, "cancelled")
             event = replace(before, cancelled_at=change.now, cancel_reason=why)
@@ -119,7 +121,7 @@ class Events:
             because = f": {why}" if why else ""
             said = f"{actor} cancelled {event.name} {event.title!r}{because}."
             await change.note("event.cancelled", event.name, said, actor=actor, data={"reason": why})
-            return event
+            return change.answer(self._view(event, came.get(event.id, 0)))
 
         return await self._after(await self._books.change(work))
 
@@ -172,9 +174,14 @@ class Events:
                 title="The channel is taken then",
             )
 
-    async def _after(self, event: Event) -> EventView:
+    async def _after(self, view: EventView) -> EventView:
         await self.refresh()
-        return await self._shown(event)
+        return view
+
+    async def _registered(self, name: str) -> Mapping[int, int]:
+        """How many have registered for an event, before it is changed: in a change others are not waited for.
+        Raises as `one`."""
+        return await self.registrations.count([(await self.find(name)).id])
 
     async def _shown(self, event: Event) -> EventView:
         return self._view(event, (await self.registrations.count([event.id])).get(event.id, 0))

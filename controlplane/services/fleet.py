@@ -6,6 +6,7 @@ is launched in provisioning.py. What a plan drains (scaling.py) is drained here 
 
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from controlplane.config import StageConfig
 from controlplane.domain.nodes.model import Node
@@ -20,7 +21,7 @@ from controlplane.services.provisioning import Provisioning
 from controlplane.services.rehoming import give_back
 from controlplane.services.tokens import new_secret
 from controlplane.services.words import counted, spoken
-from controlplane.wire.api import DRAIN_S, DrainView
+from controlplane.wire.api import DRAIN_S, DrainView, EnrolmentView
 from controlplane.wire.nodes import NodeState, Role
 
 
@@ -50,7 +51,7 @@ class Fleet:
             known = ", ".join(sorted(f"{r} in {where}" for r, where in self._board.groups))
             raise NotFound(f"There is no group of {role} in {region}. There are: {known}.", code="no_group")
 
-        async def work(change: Change) -> Node:
+        async def work(change: Change) -> DrainView:
             group = await change.tx.group(role, region)  # ours from here on: of two who add one waits
             assert group is not None
             unseen = sum(1 for node in await change.tx.nodes() if node.id not in self._board.nodes)
@@ -71,17 +72,19 @@ class Fleet:
                 actor=actor,
                 data={"desired": group.desired},
             )
-            return await self._provisioning.request(change, group, f"{actor} asked for one more", actor=actor)
+            why = f"{actor} asked for one more"
+            node = await self._provisioning.request(change, group, why, actor=actor)
+            return change.answer(DrainView(node=node.id, state=node.state, viewers=0, deadline_s=None))
 
-        node = await self._books.change(work)
+        view = await self._books.change(work)
         self._losses.wake.set()
-        return DrainView(node=node.id, state=node.state, viewers=0, deadline_s=None)
+        return view
 
-    async def invite(self, role: Role, ttl_s: float, actor: str) -> tuple[Node, str]:
+    async def invite(self, role: Role, ttl_s: float, actor: str) -> EnrolmentView:
         """A row and an enrolment token for a node that somebody starts by hand, anywhere, within `ttl_s`."""
         region = self._stage.region
 
-        async def work(change: Change) -> tuple[Node, str]:
+        async def work(change: Change) -> EnrolmentView:
             group = await change.tx.group(role, region)
             if group is None:
                 raise NotFound(f"There is no group of {role} in {region}.", code="no_group")
@@ -96,7 +99,8 @@ class Fleet:
             node = await change.move_node(
                 node, NodeState.BOOTING, "waiting for it to be started by hand", actor=actor
             )
-            return node, token
+            expires = datetime.fromtimestamp(node.enrol_expires, UTC).isoformat(timespec="seconds")
+            return change.answer(EnrolmentView(node=node.id, token=token, expires=expires))
 
         return await self._books.change(work)
 
@@ -110,18 +114,19 @@ class Fleet:
         what is on air is drained only where the channels are `named`: Conflict says which.
         """
 
-        async def work(change: Change) -> tuple[Node, float]:
+        async def work(change: Change) -> tuple[Node, DrainView]:
             self._check_last_edge(await self._existing(change, node_id), named)
-            return await self.begin_drain(change, node_id, deadline_s, actor), change.now
+            node = await self.begin_drain(change, node_id, deadline_s, actor)
+            waits = None
+            if node.state is NodeState.DRAINING and node.drain_deadline is not None:
+                waits = max(0.0, round(node.drain_deadline - change.now, 3))
+            viewers = self._board.seats_on(node.id)
+            view = DrainView(node=node.id, state=node.state, viewers=viewers, deadline_s=waits)
+            return node, change.answer(view)
 
-        node, now = await self._books.change(work)
+        node, view = await self._books.change(work)
         await self.drain_has_begun(node)
-        waits = None
-        if node.state is NodeState.DRAINING and node.drain_deadline is not None:
-            waits = max(0.0, round(node.drain_deadline - now, 3))
-        return DrainView(
-            node=node.id, state=node.state, viewers=self._board.seats_on(node.id), deadline_s=waits
-        )
+        return view
 
     def _check_last_edge(self, node: Node, named: Collection[str]) -> None:
         """Raises Conflict where nobody could watch what is on air any more, and whoever drains has not said
@@ -188,7 +193,7 @@ class Fleet:
         finish their move. Who has moved stays where he is.
         """
 
-        async def work(change: Change) -> Node:
+        async def work(change: Change) -> DrainView:
             node = await self._existing(change, node_id)
             if node.state is not NodeState.DRAINING:
                 raise Conflict(
@@ -198,19 +203,19 @@ class Fleet:
             await self._wish(change, node, +1)
             await give_back(change, [new for old, new in self._board.moves() if old.node == node.id])
             moved = f", with {counted(node.drain_moved, 'viewer')} moved" if node.drain_moved else ""
-            return await change.move_node(
+            node = await change.move_node(
                 *(node, NodeState.IN_SERVICE, f"{actor} took the drain back{moved}"),
                 actor=actor,
                 drain_deadline=None,
                 drain_viewers=None,
                 drain_moved=0,
             )
+            viewers = self._board.seats_on(node.id)
+            return change.answer(DrainView(node=node.id, state=node.state, viewers=viewers, deadline_s=None))
 
-        node = await self._books.change(work)
-        self._losses.taken_back(node.id)
-        return DrainView(
-            node=node.id, state=node.state, viewers=self._board.seats_on(node.id), deadline_s=None
-        )
+        view = await self._books.change(work)
+        self._losses.taken_back(view.node)
+        return view
 
     async def _existing(self, change: Change, node_id: str) -> Node:
         node = await change.tx.node(node_id)

@@ -8,7 +8,7 @@ import asyncio
 
 import structlog
 
-from controlplane.config import JournalConfig
+from controlplane.config import JournalConfig, RepeatsConfig
 from controlplane.ports.store import StoreBusy
 from controlplane.services.bitrates import Bitrates
 from controlplane.services.books import Books, Change, LeaseLost
@@ -40,6 +40,7 @@ class Housekeeping:
         bitrates: Bitrates,
         seating: Seating,
         journal: JournalConfig,
+        repeats: RepeatsConfig,
         lease: Leading,
         joining: Joining,
     ) -> None:
@@ -52,6 +53,7 @@ class Housekeeping:
         self._bitrates = bitrates
         self._seating = seating
         self._keep = journal.keep
+        self._answers_kept_s = repeats.kept_h * 3600.0
 
     async def run(self) -> None:
         clock = self._books.clock
@@ -91,4 +93,5 @@ class Housekeeping:
         await change.tx.purge_changes(now - CHANGES_KEPT_S)
         await change.tx.purge_told(now - CHANGES_KEPT_S)
         await change.tx.purge_managers(now - MANAGERS_KEPT_S)
+        await change.tx.purge_answers(now - self._answers_kept_s)
         await change.tx.prune_journal(self._keep)

@@ -126,7 +126,7 @@ class Scaling:
                 "fleet.policy", group.id, f"{actor} set the policy of {group.id}: {what}.", actor=actor,
                 data=policy.model_dump(mode="json"),
             )  # fmt: skip
-            return PolicyView(group=group.id, policy=policy)
+            return change.answer(PolicyView(group=group.id, policy=policy))
 
         view = await self._books.change(work)
         self._past.pop(group.id, None)

@@ -279,9 +279,11 @@ class Signaling:
         size: int | None = None,
         region: str | None = None,
         edge: str | None = None,
+        page: str | None = None,
     ) -> SessionAnswer:
         """A WHEP POST from this address. `party`: whom it watches with, in its own word, and `size`: how many
-        they will be, as far as it is known. `region` and `edge`: where it would like to be.
+        they will be, as far as it is known. `region` and `edge`: where it would like to be. `page`: who asks
+        again says the same.
 
         Raises NothingOnAir, NoRoom, what the node said of the offer, or TooMany and Unavailable when too many
         are joining.
@@ -294,9 +296,9 @@ class Signaling:
         except BaseException as error:
             self._joining.leave(place)
             if isinstance(error, NoRoom):
-                self._waiting.refused(Role.EDGE, error.retry_after_s or 1)
+                self._waiting.refused(Role.EDGE, error.retry_after_s or 1, page)
             raise
-        self._waiting.seated(Role.EDGE)
+        self._waiting.seated(Role.EDGE, page)
         place.session = answer.id
         return answer
 

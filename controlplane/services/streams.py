@@ -7,7 +7,6 @@ after the commit, and should one not hear it, its next report is answered with t
 
 import asyncio
 from collections import defaultdict
-from datetime import datetime
 
 import structlog
 
@@ -24,7 +23,7 @@ from controlplane.services.books import MANAGER, Books, Change
 from controlplane.services.latency import LatencyPost
 from controlplane.services.tokens import PublishClaims, Tokens
 from controlplane.services.words import counted, lasting
-from controlplane.wire.api import StopView, ViewerLatency, ViewerOrder
+from controlplane.wire.api import StopView, TokenView, ViewerLatency, ViewerOrder
 from controlplane.wire.nodes import MOST_ENDED, NodeState, SessionKind, StreamReport
 from controlplane.wire.publishing import PublisherOrder, PublisherReport, PublishState
 
@@ -239,16 +238,19 @@ class Streams:
 
     # what an operator says
 
-    async def permit(self, channel: str, ttl_s: float, actor: str) -> tuple[str, datetime]:
-        """A token that publishes a channel, and until when. That it was made is in the journal, it is not."""
+    async def permit(self, channel: str, ttl_s: float, actor: str, whip: str) -> TokenView:
+        """A token that publishes a channel, until when, and where: at `whip`. That it was made is in the
+        journal, it is not."""
         token, expires = self._tokens.issue(channel, ttl_s)
         until = expires.isoformat(timespec="seconds")
         # No time of day: who reads it has a clock of their own, in another zone perhaps.
         text = f"{actor} made a token that publishes {channel} for {lasting(ttl_s)}."
-        await self._books.change(
-            Change.note, "token.created", channel, text, actor=actor, data={"expires": until}
-        )
-        return token, expires
+
+        async def work(change: Change) -> TokenView:
+            await change.note("token.created", channel, text, actor=actor, data={"expires": until})
+            return change.answer(TokenView(whip=whip, token=token, expires=until))
+
+        return await self._books.change(work)
 
     async def revoke(self, token: str, channel: str, actor: str, why: str) -> None:
         """Take a publish token back: it is of no use from now on. Raises what reading a token raises."""
@@ -265,7 +267,7 @@ class Streams:
     async def stop(self, channel: str, actor: str) -> StopView:
         """End a broadcast wherever it was started, so that it stays ended: its token is revoked."""
 
-        async def work(change: Change) -> tuple[int, list[Session]]:
+        async def work(change: Change) -> tuple[StopView, list[Session]]:
             stream = await change.tx.stream(channel)
             if stream is None or stream.state is StreamState.ENDED:
                 raise NotFound(
@@ -277,11 +279,12 @@ class Streams:
             text = f"the token that {channel} was published with is taken back: it was stopped by {actor}."
             await change.note("token.revoked", channel, text, actor=actor)
             why = f"stopped by {actor}, with {counted(viewers, 'viewer')}"
-            return viewers, await self.end(change, stream, why, actor=actor)
+            sessions = await self.end(change, stream, why, actor=actor)
+            return change.answer(StopView(channel=channel, state="ended", viewers=viewers)), sessions
 
-        viewers, sessions = await self._books.change(work)
+        view, sessions = await self._books.change(work)
         self.tell_nodes(channel, sessions, "stopped by an operator")
-        return StopView(channel=channel, state="ended", viewers=viewers)
+        return view
 
     # the clock
 

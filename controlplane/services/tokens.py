@@ -5,9 +5,11 @@ Claims: iss "showcaller", aud "whip", sub the channel, typ "publish", jti, iat, 
 revoked jti is refused for as long as it could have been used. Of the operator's token and of the nodes'
 credentials only SHA-256 is known here. The secret the manager shows to a node's control endpoint is derived
 from the key, so it survives a restart without being written down. Scrapers have a token of their own, in a
-file beside the key: with it metrics are read and nothing else.
+file beside the key: with it metrics are read and nothing else. What a call was answered with is kept sealed
+with the key (`seal`), as there may be a token in it.
 """
 
+import base64
 import contextlib
 import hashlib
 import hmac
@@ -20,9 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import jwt
+from cryptography.fernet import Fernet, InvalidToken
 
 from controlplane.domain.nodes.model import Node
-from controlplane.errors import Forbidden, StartError, Unauthenticated
+from controlplane.errors import Conflict, Forbidden, StartError, Unauthenticated
 from controlplane.ports.clock import Clock
 from controlplane.ports.store import Store
 
@@ -224,6 +227,27 @@ class Tokens:
         if not hmac.compare_digest(proof.encode(), self._move_proof(session_id).encode()):
             raise Forbidden("This is no move of ours. Make a session without it.", code="bad_move")
         return session_id
+
+    def seal(self, key: str, text: str) -> str:
+        """A text that is kept for whoever has a key: to be read with it and the stage's own, and not by who
+        has only the database."""
+        return self._seal(key).encrypt(text.encode()).decode()
+
+    def unseal(self, key: str, sealed: str) -> str:
+        """Raises Conflict for what was sealed with another key of the stage's."""
+        try:
+            return self._seal(key).decrypt(sealed.encode()).decode()
+        except InvalidToken as error:
+            raise Conflict(
+                "It was done, and what was answered cannot be read: the signing.key of this stream manager "
+                "is another one than that of the manager that did it. Look before you ask for it again.",
+                code="answer_sealed",
+                title="The answer cannot be read",
+            ) from error
+
+    def _seal(self, key: str) -> Fernet:
+        made = hmac.new(self._key, f"answer|{key}".encode(), "sha256").digest()
+        return Fernet(base64.urlsafe_b64encode(made))
 
     def _move_proof(self, session_id: str) -> str:
         return hmac.new(self._key, f"move|{session_id}".encode(), "sha256").hexdigest()[:40]

@@ -307,3 +307,10 @@ class Health(Message):
     started_at: float  # Unix time
     stage: str  # the stage's name
     stage_id: str = ""  # different for each data folder: two stages of one name can be told apart
+
+
+class ManagersView(Message):
+    """`GET /api/v1/managers` (operator). A manager that answers this takes the header Idempotency-Key."""
+
+    api: str  # where this one is reached
+    managers: list[str] = []  # all that live, this one too; empty: not looked yet, or it is alone

@@ -24,6 +24,7 @@ from controlplane.wire.base import Message
 MOST_ENDED = 500  # sessions in one SessionsEnd
 PARTY_SIZE_MOST = 32  # seats that are reserved together
 PARTY_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+PAGE_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"  # a word by chance
 
 
 class Role(StrEnum):
@@ -116,6 +117,14 @@ class SessionRow(TypedDict):
     estimate_bps: NotRequired[float | None]
     nacks: NotRequired[int]
     plis: NotRequired[int]
+
+
+class SessionsTold(Message):
+    """Manager -> node, `GET {control_url}/v1/sessions`: its sessions, as it told of them last, to whichever
+    manager that was."""
+
+    age_s: float | None = Field(ge=0)  # since then; None: it has not told of them yet
+    sessions: list[SessionRow] = []
 
 
 class StreamReport(Message):

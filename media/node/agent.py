@@ -37,6 +37,8 @@ from controlplane.wire.nodes import (
     SessionKind,
     SessionPatch,
     SessionRequest,
+    SessionRow,
+    SessionsTold,
     SubscribeRequest,
 )
 from controlplane.wire.reaching import control_url
@@ -105,6 +107,7 @@ class Agent:
         self._refused: Counter[str] = Counter()  # sessions, by the code of our refusal
         self._metrics_sha256: str | None = None  # of the token that may read metrics, as the manager says
         self._sessions_due = 0.0
+        self._told: tuple[float, list[SessionRow]] | None = None  # when (monotonic), and of which sessions
 
     # -- life
 
@@ -247,6 +250,8 @@ class Agent:
         report = self._reports.build(
             answers, self._crew.infos(), sent, time.monotonic(), time.time(), sessions=sessions
         )
+        if report.sessions is not None:
+            self._told = time.monotonic(), report.sessions
         try:
             answer = await self._manager.report(report)
         except ManagerAway as error:
@@ -330,6 +335,12 @@ class Agent:
             "sessions": self._crew.sessions,
             "workers": [info.model_dump() for info in self._crew.infos()],
         }
+
+    def told(self) -> SessionsTold:
+        if self._told is None:
+            return SessionsTold(age_s=None)
+        at, sessions = self._told
+        return SessionsTold(age_s=time.monotonic() - at, sessions=sessions)
 
     async def create_session(self, request: SessionRequest) -> SessionAnswer:
         try:

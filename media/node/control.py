@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from controlplane.wire.base import Problem
 from controlplane.wire.inside import SessionInside
-from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest, SessionsEnd
+from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest, SessionsEnd, SessionsTold
 from media.node.metrics import CONTENT_TYPE
 
 MAX_BODY = 256 * 1024  # a 64 KiB offer, escaped
@@ -42,6 +42,9 @@ class NodeControl(Protocol):
         """None before enrolment: then nobody is served."""
 
     def health(self) -> dict[str, Any]: ...
+
+    def told(self) -> SessionsTold:
+        """The sessions, as they stood in the last report that told of them."""
 
     async def create_session(self, request: SessionRequest) -> SessionAnswer: ...
 
@@ -93,7 +96,10 @@ def application(node: NodeControl) -> Starlette:
 
         return wrapped
 
-    async def create(request: Request) -> Response:
+    async def sessions(request: Request) -> Response:
+        """One route, so that Allow names all it does: told of, or one more is made."""
+        if request.method != "POST":
+            return _model(node.told())
         return _model(await node.create_session(await _read(SessionRequest, request)), 201)
 
     async def end(request: Request) -> Response:
@@ -144,7 +150,7 @@ def application(node: NodeControl) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route("/v1/sessions", guarded(create), methods=["POST"]),
+            Route("/v1/sessions", guarded(sessions), methods=["GET", "POST"]),
             Route("/v1/sessions/end", guarded(end), methods=["POST"]),
             Route("/v1/sessions/{id}", guarded(patch), methods=["PATCH"]),
             Route("/v1/sessions/{id}", guarded(inspect), methods=["GET"]),

@@ -4,6 +4,7 @@ Each test does to the page what a stage does to it, on a small real server (stan
 """
 
 import itertools
+import re
 import time
 
 import pytest
@@ -134,7 +135,9 @@ async def test_whom_it_watches_with_is_in_its_address_and_nothing_else_is_handed
 ) -> None:
     await watch_page(stand.watch + said)
     await wait_for(lambda: stand.asked, 10, "it asks for a session")
-    assert stand.asked[0] == asked
+    found = re.fullmatch(r"(.*?)&?page=([0-9a-f]{24})", stand.asked[0])
+    assert found is not None
+    assert found[1] == asked
 
 
 async def test_a_move_that_is_refused_leaves_the_page_where_it_is_until_the_next(
@@ -326,6 +329,8 @@ async def test_a_full_house_is_said_and_asked_again(stand: Stand, watch_page: Op
     await said(watch, "Every place is taken")
     stand.refusal = None
     await plays(watch, 6)
+    assert len(stand.asked) >= 2
+    assert len(set(stand.asked)) == 1, "it says that it is the same page"
 
 
 @pytest.mark.parametrize(("codec", "name"), [("H264", "H.264"), ("VP8", "VP8")])

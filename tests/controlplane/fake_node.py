@@ -76,6 +76,8 @@ class FakeNode:
         self.silent = False  # alive, and says nothing
         self.media: Literal["waiting", "live", "stalled"] = "live"  # of the streams it has
         self.relayed: Literal["waiting", "live", "stalled"] = "live"  # of those it has from an origin
+        self.tells_sessions = True  # when it is asked; False: as a node of an earlier version
+        self.relays: list[str] = []  # sessions of its own that no manager has made
         self.says_codec = True  # False: as a node did before there was a choice
         self.codec: str | None = "H264"  # that publishers are answered with
         self.failure: tuple[int, str] | None = None  # status and code for the next offers
@@ -162,15 +164,7 @@ class FakeNode:
             connections=sum(1 for s in sessions.values() if s.kind is not SessionKind.RELAY_OUT),
             egress_bps=1000.0 * len(sessions),
             ingress_bps=0.0,
-            sessions=[
-                SessionRow(
-                    id=s.id,
-                    kind=s.kind,
-                    channel=s.channel,
-                    state="connected" if self.connects or s.kind is not SessionKind.WHEP else "new",
-                )
-                for s in sessions.values()
-            ]
+            sessions=self._rows(sessions)
             if self._seq % 2
             else None,  # as a node does: its sessions one by one in every second report
             ended=ended,
@@ -183,6 +177,21 @@ class FakeNode:
         self._others = [url for url in answer.managers if url != self.manager.geturl()]
         self.metrics_sha256 = answer.metrics_sha256
         return answer
+
+    def _rows(self, sessions: dict[str, SessionRequest]) -> list[SessionRow]:
+        rows = [
+            SessionRow(
+                id=s.id,
+                kind=s.kind,
+                channel=s.channel,
+                state="connected" if self.connects or s.kind is not SessionKind.WHEP else "new",
+            )
+            for s in sessions.values()
+        ]
+        return rows + [
+            SessionRow(id=name, kind=SessionKind.RELAY_IN, channel="main", state="connected")
+            for name in self.relays
+        ]
 
     def _streams(self, sessions: dict[str, SessionRequest]) -> list[StreamReport]:
         found: dict[str, StreamReport] = {}
@@ -249,6 +258,8 @@ class FakeNode:
             return 200, {"status": "ok"}
         if method == "GET" and parts.path == "/metrics":
             return 200, f'showcaller_node_info{{node="{self.name}"}} 1\n'.encode()
+        if method == "GET" and parts.path == "/v1/sessions" and self.tells_sessions:
+            return 200, {"age_s": 0.25, "sessions": self._rows(dict(self.sessions))}
         if method == "POST" and parts.path == "/v1/sessions":
             return self._create(SessionRequest.model_validate_json(body))
         if method == "POST" and parts.path == "/v1/sessions/end":
@@ -256,10 +267,13 @@ class FakeNode:
                 self.end_session(session)
             return 204, None
         if found := re.fullmatch(r"/v1/sessions/([^/]+)", parts.path):
+            if method == "GET" and found[1] in self.relays:
+                return 200, inside(found[1], SessionKind.RELAY_IN, "main")
             if found[1] not in self.sessions:
                 return 404, _problem(404, "no_such_session")
             if method == "GET":
-                return 200, inside(self.sessions[found[1]])
+                session = self.sessions[found[1]]
+                return 200, inside(session.id, session.kind, session.channel)
             return self._patch(found[1], body.decode(), if_match)
         if found := re.fullmatch(r"/v1/channels/([^/]+)/(end|resubscribe)", parts.path):
             if found[2] == "end":
@@ -333,12 +347,12 @@ class FakeNode:
         return Handler
 
 
-def inside(session: SessionRequest) -> dict[str, Any]:
+def inside(name: str, kind: SessionKind, channel: str) -> dict[str, Any]:
     """As a node would tell of a session that nobody has come to yet."""
     return {
-        "id": session.id,
-        "kind": session.kind,
-        "channel": session.channel,
+        "id": name,
+        "kind": kind,
+        "channel": channel,
         "node": "as it calls itself",
         "state": "new",
         "age_s": 0.5,

@@ -20,7 +20,7 @@ from controlplane.domain.nodes.model import Node
 from controlplane.ports.control import NodeRefused, NodeUnreachable
 from controlplane.wire.base import Problem
 from controlplane.wire.inside import SessionInside
-from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest, SessionsEnd
+from controlplane.wire.nodes import SessionAnswer, SessionPatch, SessionRequest, SessionsEnd, SessionsTold
 
 CONNECT_S = 1.0
 TIMEOUT_S = 5.0
@@ -85,6 +85,10 @@ class HttpNodeControl:
         path = f"/v1/sessions/{quote(session, safe='')}"
         _, answer = await self._call(node, "GET", path, within=ASKED_S)
         return _read(node, SessionInside, answer)
+
+    async def sessions(self, node: Node) -> SessionsTold:
+        _, answer = await self._call(node, "GET", "/v1/sessions", within=ASKED_S)
+        return _read(node, SessionsTold, answer)
 
     async def metrics(self, node: Node) -> bytes:
         _, answer = await self._call(node, "GET", "/metrics", within=ASKED_S)

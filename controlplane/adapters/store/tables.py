@@ -247,3 +247,16 @@ told = Table(
     Column("at", Double, nullable=False),
     Column("body", LongText, nullable=False),
 )
+
+# What calls that changed something were answered with, under their keys: so that one that is sent again is
+# answered again, and not done again. `at` is of the database's clock.
+answers = Table(
+    "answers",
+    metadata,
+    Column("id", String(64), primary_key=True),  # SHA-256 of the key
+    Column("asked", String(64), nullable=False),  # SHA-256 of what was asked for
+    Column(
+        "answer", LongText, nullable=False
+    ),  # sealed (services/tokens.py); "" within its transaction alone
+    Column("at", Double, nullable=False),
+)

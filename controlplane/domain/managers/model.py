@@ -65,3 +65,11 @@ class Told:
     manager: str
     body: str  # JSON
     at: float = 0.0  # when it was written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAnswer:
+    """What a call that changed something was answered with, for whoever sends it again."""
+
+    asked: str  # SHA-256 of what was asked for
+    answer: str  # sealed: nobody reads it who has only the database

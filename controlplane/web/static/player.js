@@ -81,7 +81,7 @@ export class Player {
   needsTouch = false;
 
   #endpoint;
-  #company;
+  #asking;
   #videos;
   #meter;
   #onchange;
@@ -100,9 +100,9 @@ export class Player {
   #moving = false;
   #ticking = null;
 
-  constructor({ endpoint, company = '', feed, videos, meter, onchange }) {
+  constructor({ endpoint, asking = '', feed, videos, meter, onchange }) {
     this.#endpoint = endpoint;
-    this.#company = company; // a query; whoever is invited is known to the manager already
+    this.#asking = asking; // a query; whoever is invited is known to the manager already
     this.#feedUrl = feed;
     this.#videos = videos;
     this.#meter = meter;
@@ -306,7 +306,7 @@ export class Player {
     };
     this.#next = leg;
     try {
-      await session.open(this.#endpoint + (invitation || this.#company));
+      await session.open(this.#endpoint + (invitation || this.#asking));
     } catch (error) {
       session.close(); // also after a failure it does not know of
       if (leg.dropped) return;

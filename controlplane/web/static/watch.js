@@ -16,19 +16,28 @@ const [theatre, title, hint, pill, soundButton, fullButton, figuresButton, figur
   'theatre', 'notice-title', 'notice-hint', 'pill', 'sound', 'full', 'info', 'figures',
 ].map(find);
 
-/** Whom this viewer watches with, as its own address says, for a WHEP address; nothing where it is no party. */
-function company() {
+/**
+ * The query of a WHEP address: whom this viewer watches with, as its own address says, and by chance a word of
+ * this page's, so that the stream manager counts it once while it waits. It is gone when the page is.
+ */
+function asking() {
   const said = new URLSearchParams(location.search);
   const [party, size] = [said.get('party') ?? '', said.get('size') ?? ''];
-  if (!/^[A-Za-z0-9_-]{1,64}$/.test(party)) return '';
-  return /^([1-9]|[12]\d|3[0-2])$/.test(size) ? `?party=${party}&size=${size}` : `?party=${party}`;
+  const words = [];
+  if (/^[A-Za-z0-9_-]{1,64}$/.test(party)) {
+    words.push(`party=${party}`);
+    if (/^([1-9]|[12]\d|3[0-2])$/.test(size)) words.push(`size=${size}`);
+  }
+  const chance = crypto.getRandomValues(new Uint8Array(12));
+  words.push(`page=${Array.from(chance, (byte) => byte.toString(16).padStart(2, '0')).join('')}`);
+  return `?${words.join('&')}`;
 }
 
 const meter = new Meter();
 const channelFeed = new URL(`watch/${channel}/events`, base).href;
 const player = new Player({
   endpoint: new URL(`whep/${channel}`, base).href,
-  company: company(),
+  asking: asking(),
   feed: channelFeed,
   videos: [find('video-a'), find('video-b')],
   meter,

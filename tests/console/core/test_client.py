@@ -1,8 +1,11 @@
 """The API client: what it refuses to do, and how a failing call is said."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
@@ -17,8 +20,9 @@ from starlette.routing import Route
 from console.core.client import Client, check_api_url, check_token_transport, is_loopback
 from console.core.errors import InsecureError, Rejected, TimedOut, Unreachable, UsageError
 from console.core.target import addresses
-from controlplane.wire.fleet import Policy, Question
+from controlplane.wire.fleet import Question
 from controlplane.wire.nodes import Role
+from tests.support.wait import wait_for
 
 
 @pytest.mark.parametrize("api", ["http://192.0.2.1:8080", "http://stage.example", "http://[2001:db8::1]:1"])
@@ -178,22 +182,203 @@ async def test_where_nobody_listens_nothing_was_sent_and_the_next_one_is_asked(
             await client.fleet_add(Role.EDGE)
 
 
-async def test_what_may_have_been_done_is_not_asked_of_another(
+@dataclass
+class Rows:
+    """What managers on one database have done."""
+
+    answers: dict[str, str] = field(default_factory=dict)  # by key: the token that was made
+    done: list[str] = field(default_factory=list)
+
+
+class Keeping:
+    """A manager that keeps keys, as far as a client sees it; every connection is for one call."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.url = ""
+        self.others: list[str] = []  # that it tells of
+        self.loses = 0  # so many answers to what changes something, after it was done
+        self.says: list[tuple[int, str]] = []  # status and code of its next answers to it, nothing being done
+        self.earlier = False  # a version that knows nothing of keys
+        self.silent = False
+        self.calls: list[str] = []
+        self.keys: list[str] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        said = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
+        await reader.readexactly(int(said.get("content-length", "0")))
+        call = head[0].removesuffix(" HTTP/1.1")
+        self.calls.append(call)
+        if self.silent:
+            await reader.read()
+        elif (answer := self.answer(call, said.get("idempotency-key", ""))) is not None:
+            status, body = answer
+            content = json.dumps(body).encode()
+            lines = f"HTTP/1.1 {status} x\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
+            writer.write(lines.encode() + content)
+        writer.close()
+
+    def answer(self, call: str, key: str) -> tuple[int, Any] | None:
+        problem = {"title": "no", "status": 400}
+        if call == "GET /api/v1/managers":
+            if self.earlier:
+                return 404, problem | {"code": "not_found"}
+            return 200, {"api": self.url, "managers": [self.url, *self.others]}
+        if call.startswith("GET"):
+            return 200, []
+        self.keys.append(key)
+        if self.says:
+            status, code = self.says.pop(0)
+            return status, problem | {"code": code, "status": status}
+        token = None if self.earlier else self.rows.answers.get(key)
+        if token is None:
+            token = self.rows.answers[key] = f"token {len(self.rows.done)}"
+            self.rows.done.append(key)
+        if self.loses:
+            self.loses -= 1
+            return None
+        return 200, {"whip": self.url, "token": token, "expires": ""}
+
+
+@pytest.fixture
+async def two() -> AsyncIterator[tuple[Keeping, Keeping]]:
+    """Two managers on one database."""
+    rows = Rows()
+    first, second = Keeping(rows), Keeping(rows)
+    async with (
+        await asyncio.start_server(first, "127.0.0.1", 0) as one,
+        await asyncio.start_server(second, "127.0.0.1", 0) as other,
+    ):
+        first.url, second.url = (f"http://127.0.0.1:{it.sockets[0].getsockname()[1]}" for it in (one, other))
+        yield first, second
+
+
+async def test_what_may_have_been_done_is_sent_again_with_its_key(two: tuple[Keeping, Keeping]) -> None:
+    """To the next one, which answers what the first did; and the next call has a key of its own."""
+    first, second = two
+    first.loses = 1
+    async with Client(first.url, "t", others=[second.url]) as client:
+        assert (await client.create_token("main")).token == "token 0"
+        assert client.api == second.url
+        assert (await client.create_token("main")).token == "token 1"
+    assert first.keys == second.keys[:1]
+    assert first.rows.done == [first.keys[0], second.keys[1]]
+    assert len(first.keys[0].strip('"')) >= 20
+
+
+async def test_a_manager_that_is_alone_is_sent_it_again_itself(two: tuple[Keeping, Keeping]) -> None:
+    alone, _ = two
+    alone.loses = 2
+    async with Client(alone.url, "t") as client:
+        assert (await client.create_token("main")).token == "token 0"
+    assert len(alone.rows.done) == 1
+    assert len(alone.keys) == 3
+
+
+async def test_a_manager_that_is_started_anew_is_waited_for(two: tuple[Keeping, Keeping]) -> None:
+    """Its answer was lost with it, and for a while nobody listens there."""
+    alone, _ = two
+    alone.loses = 1
+    port = int(alone.url.rpartition(":")[2])
+    async with await asyncio.start_server(alone, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Client(f"http://127.0.0.1:{port}", "t") as client:
+            making = asyncio.ensure_future(client.create_token("main"))
+            await wait_for(lambda: alone.rows.done, 5, "it is done")
+            server.close()
+            await server.wait_closed()
+            await asyncio.wait([making], timeout=0.3)  # for as long as one pause and a try: it waits
+            assert not making.done()
+            async with await asyncio.start_server(alone, "127.0.0.1", port):
+                assert (await making).token == "token 0"
+    assert len(alone.rows.done) == 1
+
+
+async def test_the_other_managers_are_learnt_before_something_is_changed(
+    two: tuple[Keeping, Keeping],
+) -> None:
+    """One address is given; the manager there dies after it has done what it was asked for."""
+    first, second = two
+    first.loses, first.others = 9, [second.url, "http://192.0.2.1:8080", "nonsense"]
+    async with Client(first.url, "t") as client:
+        assert (await client.create_token("main")).token == "token 0"
+        assert client.apis == [first.url, second.url], "the token is told nobody in clear"
+    assert first.calls == ["GET /api/v1/managers", "POST /api/v1/tokens"]
+
+
+async def test_who_only_asks_learns_them_before_the_second_call(two: tuple[Keeping, Keeping]) -> None:
+    first, second = two
+    first.others = [second.url]
+    async with Client(first.url, "t") as client:
+        await client.nodes()
+        assert first.calls == ["GET /api/v1/nodes"]
+        await client.nodes()
+        await client.groups()
+        assert first.calls[1:] == ["GET /api/v1/managers", "GET /api/v1/nodes", "GET /api/v1/groups"]
+        first.silent = True
+        client._timeout = 0.2
+        await client.nodes()
+        assert client.api == second.url
+
+
+async def test_of_an_earlier_version_nothing_is_asked_twice(two: tuple[Keeping, Keeping]) -> None:
+    """It would do it twice: neither what it may have done is sent elsewhere, nor to it what another has."""
+    first, second = two
+    first.earlier, first.loses = True, 1
+    async with Client(first.url, "t", others=[second.url]) as client:
+        with pytest.raises(Unreachable, match=first.url):
+            await client.create_token("main")
+        assert second.calls == []
+        assert len(first.keys) == 1
+        client.prefer(second.url)
+        second.loses = 1
+        assert (await client.create_token("main")).token == "token 1"
+    assert len(first.keys) == 1
+    assert len(second.keys) == 2
+
+
+async def test_what_is_under_way_or_not_known_yet_is_asked_for_again(two: tuple[Keeping, Keeping]) -> None:
+    first, _ = two
+    first.says = [(503, "outcome_unknown"), (409, "key_under_way"), (503, "database_away")]
+    async with Client(first.url, "t") as client:
+        assert (await client.create_token("main")).token == "token 0"
+        first.says = [(503, "database_away")]  # nothing was changed: that is an answer
+        with pytest.raises(Rejected) as refused:
+            await client.create_token("main")
+        assert refused.value.code == "database_away"
+        first.says = [(409, "key_under_way")] * 99
+        client._timeout = 0.3
+        with pytest.raises(Rejected) as refused:
+            await client.create_token("main")
+        assert refused.value.code == "key_under_way"
+
+
+async def test_where_it_cannot_be_found_out_that_is_said(two: tuple[Keeping, Keeping]) -> None:
+    first, second = two
+    first.loses = second.loses = 99
+    async with Client(first.url, "t", others=[second.url], timeout=0.5) as client:
+        with pytest.raises(Unreachable, match="whether it was done is not known") as failed:
+            await client.create_token("main")
+    assert failed.value.next_step == "Look before you ask for it again"
+    assert len(first.rows.done) == 1
+
+
+async def test_questions_have_no_key_and_may_go_anywhere(
     other: tuple[str, Other], breaking: tuple[str, Breaking]
 ) -> None:
     async with Client(breaking[0], "t", others=[other[0]]) as client:
-        for call in (client.fleet_add(Role.EDGE), client.set_policy("edge", Policy(max=2))):
-            with pytest.raises(Unreachable, match=breaking[0]):
-                await call
-        assert client.api == breaking[0]
-        with pytest.raises(Rejected, match="405"):  # a question may be asked again
+        with pytest.raises(Rejected, match="405"):
             await client.evaluate("edge", Question())
         client.prefer(breaking[0])
         with pytest.raises(Rejected, match="307"):
             await client.groups()
         assert client.api == other[0]
-    asked = ["POST /api/v1/fleet", "PATCH /api/v1/groups/edge/policy", "POST /api/v1/groups/edge/evaluate"]
-    assert breaking[1].calls == [*asked, "GET /api/v1/groups"]
+    assert breaking[1].calls == [
+        "POST /api/v1/groups/edge/evaluate",
+        "GET /api/v1/managers",
+        "GET /api/v1/groups",
+    ]
 
 
 async def test_each_of_several_must_be_safe_to_tell_the_token() -> None:

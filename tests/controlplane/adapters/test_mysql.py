@@ -137,6 +137,10 @@ WORK: list[Work] = [
     lambda tx: tx.beat("a", "http://a", 1.0),
     lambda tx: tx.managers(0.0),
     lambda tx: tx.purge_managers(1.0),
+    lambda tx: tx.begin_answer("k", "a"),
+    lambda tx: tx.keep_answer("k", "{}"),
+    lambda tx: tx.kept_answer("k"),
+    lambda tx: tx.purge_answers(1.0),
 ]
 
 

@@ -85,14 +85,14 @@ def test_a_relays_two_ends_are_told_apart_and_many_names_are_cut_short() -> None
 async def test_either_end_of_a_relay_can_be_meant(show: Show, viewer: str) -> None:
     pretend(show, "origin-1", "relay-0123456789")
     pretend(show, "edge-1", "relay-0123456789.in")
-    find = show.stage.manager.asking._find
+    find = show.stage.manager.asking.find
     for session, node, expected in (
         ("relay-0123456789", None, ("origin-1", "relay-0123456789")),
         ("relay-01", None, ("origin-1", "relay-0123456789")),
         ("relay-01.in", None, ("edge-1", "relay-0123456789.in")),
         ("relay-01", "edge-1", ("edge-1", "relay-0123456789.in")),
     ):
-        there, whole = find(session, node)
+        there, whole = await find(session, node)
         assert (there.id, whole) == expected
 
 

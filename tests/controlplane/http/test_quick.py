@@ -21,14 +21,14 @@ async def test_both_ways_answer_alike(tmp_path: Path) -> None:
     async with running(tmp_path) as show:
         await show.until(UP)
         await show.on_air()
-        for query in ("", "?party=friends", "?party=friends&size=8"):
+        for query in ("", "?party=friends", "?party=friends&size=8", "?party=friends&page=0123abcd"):
             short = await show.http.post(f"/whep/main{query}", headers=SDP, content=OFFER)
             long = await show.http.post(f"/whep/main/{query}", headers=SDP, content=OFFER)
             assert (short.status_code, short.text) == (long.status_code, long.text) == (201, short.text)
             assert short.headers.keys() == long.headers.keys()
             assert short.headers["Location"].startswith("/whep/main/")
         parties = [session.party for session in show.board.sessions.values() if session.kind == "whep"]
-        assert sorted(map(str, parties)) == ["None"] * 2 + ["friends"] * 4
+        assert sorted(map(str, parties)) == ["None"] * 2 + ["friends"] * 6
         for content, headers in ((b"", SDP), (b"\xff", SDP), (OFFER.encode(), {}), (b"v=0" * 30_000, SDP)):
             short = await show.http.post("/whep/main", headers=headers, content=content)
             long = await show.http.post("/whep/main/", headers=headers, content=content)
@@ -47,6 +47,8 @@ async def test_both_ways_answer_alike(tmp_path: Path) -> None:
         ("/whep/main?party=a&size=33", 422),
         ("/whep/main?party=a&size=0", 422),
         ("/whep/main?party=a&size=08", 201),
+        ("/whep/main?page=short", 422),
+        ("/whep/main?page=0123abcd&party=a", 201),
         ("/whep/main?edge=edge-1", 401),
         ("/whep/main?party=a&edge=edge-1", 401),
         ("/whep/main?move=none", 403),

@@ -301,6 +301,9 @@ async def test_what_is_known_of_a_node_before_it_told_of_its_sessions_has_no_dat
     edge.silent = True
     heard = show.board.heard["edge-1"]
     heard.sessions, heard.sessions_at = None, 0.0  # as after a restart, before a full report
+    asked = await show.get("/nodes/edge-1")
+    assert asked["reported_at"] is not None, "the node is asked what it told last"
+    edge.tells_sessions = False  # of an earlier version
     inside = await show.get("/nodes/edge-1")
     assert inside["sessions"] == []
     assert inside["reported_at"] is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from console.core.client import Client
 from console.core.live import Link, LinkState, LiveSource
 from console.core.model import State
 from controlplane.ports.store import Transaction
-from controlplane.wire.nodes import SessionKind
+from controlplane.wire.nodes import Role, SessionKind
 from tests.controlplane.events import Events
 from tests.controlplane.fake_node import FakeNode
 from tests.controlplane.stage import AS_OPERATOR, OPERATOR, SDP, Show, running, settings
 from tests.support.wait import wait_for
 
 LEASE = {"lease": {"length_s": 1.0}}
+EVENT = {"title": "The final", "start": "+2h", "end": "+4h", "expected": 100}
 
 
 @dataclass
@@ -281,3 +283,111 @@ async def test_a_feed_that_comes_from_elsewhere_has_all_entries_since_the_one_it
     async with connect(address, additional_headers=headers) as socket:
         opened = json.loads(await socket.recv())
     assert len(opened["snapshot"]["journal"]) <= 200
+
+
+async def test_what_one_has_done_the_other_answers_and_does_not_do_again(pair: Pair) -> None:
+    headers = AS_OPERATOR | {"Idempotency-Key": '"one"'}
+    add = {"role": "edge"}
+    first = await pair.a.http.post("/api/v1/fleet", headers=headers, json=add)
+    again = await pair.b.http.post("/api/v1/fleet", headers=headers, json=add)
+    assert (again.status_code, again.json()) == (200, first.json())
+    other = await pair.b.http.post("/api/v1/fleet", headers=headers, json={"role": "origin"})
+    assert (other.status_code, other.json()["code"]) == (422, "key_reused")
+    await pair.end_a()
+    again = await pair.b.http.post("/api/v1/fleet", headers=headers, json=add)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert (await pair.b.journal()).count("fleet.add") == 1
+
+
+async def test_what_comes_to_both_at_once_is_done_by_one(pair: Pair) -> None:
+    """Rounds of calls with one key each, half of them to each: one of a round is done, and all that are
+    answered are answered alike."""
+    for number in range(5):
+        headers = AS_OPERATOR | {"Idempotency-Key": f'"round {number}"'}
+        calls = [
+            show.http.post("/api/v1/events", headers=headers, json=EVENT | {"channel": f"c{number}"})
+            for show in (pair.a, pair.b) * 2
+        ]
+        answers = await asyncio.gather(*calls)
+        done = [it.json()["id"] for it in answers if it.status_code == 201]
+        late = [it for it in answers if it.status_code != 201]
+        assert len(done) >= 1
+        assert set(done) == {f"ev-{number + 1}"}
+        assert {(it.status_code, it.json()["code"]) for it in late} <= {(409, "key_under_way")}
+    assert (await pair.a.journal()).count("event.added") == 5
+
+
+async def test_a_command_learns_of_the_other_and_goes_on_there(pair: Pair) -> None:
+    """It was given one address. That manager does what it is asked, its answer is lost, and it is gone."""
+    both = sorted([pair.a.url, pair.b.url])
+    for show in (pair.a, pair.b):
+        await wait_for(lambda it=show: sorted(it.stage.manager.views.managers()) == both, 5, "both live")  # type: ignore[misc]
+    assert (await pair.a.get("/managers"))["api"] == pair.a.url
+    lost: list[str] = []
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """To A; the answer to what changes something is never passed on."""
+        far_reader, far_writer = await asyncio.open_connection(*pair.a.url.removeprefix("http://").split(":"))
+        asked = b""
+        while data := await reader.read(65_536):
+            asked += data
+            far_writer.write(data)
+            if b"POST /api/v1/fleet" in asked:
+                lost.append((await far_reader.readuntil(b"}")).decode().partition("\r\n")[0])
+                break
+            writer.write(await far_reader.readuntil(b"]}"))
+        for it in (writer, far_writer):
+            it.close()
+
+    async with await asyncio.start_server(cut, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Client(f"http://127.0.0.1:{port}", OPERATOR) as client:
+            added = await client.fleet_add(Role.EDGE)
+            assert client.api in both
+    assert lost == ["HTTP/1.1 200 OK"]
+    assert added.node == "edge-2"
+    assert (await pair.b.journal()).count("fleet.add") == 1
+
+
+async def test_a_look_inside_a_node_is_the_same_at_the_manager_it_does_not_report_to(pair: Pair) -> None:
+    await pair.a.on_air()
+    viewer = (await pair.a.whep()).headers["Location"].rpartition("/")[2]
+    edge = pair.a.nodes["edge-1"]
+    edge.relays = ["relay-0123456789.in", "between-its-workers"]
+
+    async def told() -> Any:
+        inside = await pair.a.get("/nodes/edge-1")
+        return len(inside["sessions"]) == 3 and inside
+
+    here = await wait_for(told, 5, "A was told of all three")
+    await wait_for(lambda: pair.b.board.sessions.get(viewer), 5, "B shows the viewer")
+    await wait_for(lambda: pair.b.board.report_of("edge-1"), 5, "B knows what A was told")
+    assert pair.b.board.heard["edge-1"].elsewhere
+    there = await pair.b.get("/nodes/edge-1")
+    assert there["sessions"] == here["sessions"]
+    assert abs(there["reported_at"] - time.time()) < 10
+
+    for path in ("/sessions/between-", "/sessions/relay-01.in", "/nodes/edge-1/sessions/relay-01"):
+        found = [await show.get(path) for show in (pair.a, pair.b)]
+        assert found[0] == found[1]
+        assert (found[0]["kind"], found[0]["node"]) == ("relay_in", "edge-1")
+    unknown = await pair.b.http.get("/api/v1/sessions/nobody-at-all", headers=AS_OPERATOR)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "no_such_session")
+    assert "between-" in unknown.json()["detail"]
+    scraped = await pair.b.http.get("/api/v1/nodes/edge-1/metrics", headers=AS_OPERATOR)
+    assert scraped.text == 'showcaller_node_info{node="edge-1"} 1\n'
+
+    edge.tells_sessions = False  # of an earlier version: what there is of it is not known here
+    there = await pair.b.get("/nodes/edge-1")
+    assert (there["reported_at"], there["sessions"]) == (None, [])
+    assert (await pair.b.get(f"/sessions/{viewer[:8]}"))["node"] == "edge-1"
+
+
+async def test_a_node_that_does_not_answer_the_other_manager_is_said(pair: Pair) -> None:
+    await wait_for(lambda: pair.b.board.report_of("edge-1"), 5, "B knows what A was told")
+    await pair.a.vanish("edge-1")
+    refused = await pair.b.http.get("/api/v1/nodes/edge-1", headers=AS_OPERATOR)
+    assert (refused.status_code, refused.json()["code"]) == (503, "node_unreachable")
+    unknown = await pair.b.http.get("/api/v1/sessions/nobody-at-all", headers=AS_OPERATOR)
+    assert unknown.status_code == 404
+    assert unknown.json()["detail"].endswith("edge-1 did not answer.")

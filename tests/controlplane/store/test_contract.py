@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controlplane.adapters.store.sql.transaction import SqlTransaction
-from controlplane.domain.managers.model import Act, ActKind, Told
+from controlplane.domain.managers.model import Act, ActKind, KeptAnswer, Told
 from controlplane.domain.money.model import HourUsed, Used
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.rules import Room
@@ -761,3 +761,29 @@ async def test_managers_are_alive_while_they_are_heard(store: Store) -> None:
     assert await store.read(lambda tx: tx.managers(later)) == []
     await store.write(lambda tx: tx.purge_managers(later))
     assert await store.read(lambda tx: tx.managers(0.0)) == []
+
+
+async def test_an_answer_is_kept_with_its_change_and_begun_once(store: Store) -> None:
+    async def answered(tx: Transaction, *, then: Exception | None = None) -> None:
+        await tx.begin_answer("key", "asked")
+        await tx.append_journal(1.0, "a", "k", "done", "m", {})
+        await tx.keep_answer("key", EMOJI)
+        if then is not None:
+            raise then
+
+    async def done(tx: Transaction) -> tuple[KeptAnswer | None, int]:
+        return await tx.kept_answer("key"), len(await tx.journal(0, 10))
+
+    with pytest.raises(ValueError, match="refused"):
+        await store.write(lambda tx: answered(tx, then=ValueError("refused")))
+    assert await store.read(done) == (None, 0)
+    results = await asyncio.gather(
+        *(store.write(lambda tx: answered(tx)) for _ in range(3)), return_exceptions=True
+    )
+    assert [type(it) for it in results] == [type(None), Taken, Taken]
+    assert await store.read(done) == (KeptAnswer(asked="asked", answer=EMOJI), 1)
+    now = await store.read(lambda tx: tx.time())
+    await store.write(lambda tx: tx.purge_answers(now - 60.0))
+    assert (await store.read(done))[0] is not None
+    await store.write(lambda tx: tx.purge_answers(now + 60.0))
+    assert await store.read(done) == (None, 1)

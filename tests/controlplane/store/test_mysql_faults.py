@@ -14,9 +14,10 @@ from controlplane.adapters.store.mysql import store as mysql_store
 from controlplane.adapters.store.mysql.address import Address
 from controlplane.adapters.store.mysql.faults import Fault
 from controlplane.config import LeaseConfig
+from controlplane.domain.managers.model import KeptAnswer
 from controlplane.domain.nodes.rules import Room
 from controlplane.domain.streams.model import Session
-from controlplane.ports.store import Store, StoreAway, StoreBusy, StoreUnknown, Transaction
+from controlplane.ports.store import Store, StoreAway, StoreBusy, StoreUnknown, Taken, Transaction
 from controlplane.wire.nodes import Role
 from tests.controlplane.domain.events.test_rules import EVENT
 from tests.controlplane.store.conftest import Opens
@@ -344,6 +345,33 @@ async def test_where_nobody_can_be_asked_that_is_said_and_found_out_later(
     await through.write(note("later"))
     assert told == (["torn"] if kept else [])
     assert await noted(through) == ["first", *(["torn"] if kept else []), "later"]
+
+
+@pytest.mark.parametrize(("at", "kept"), [(At.GETS_NO_ANSWER, True), (At.NEVER_ARRIVES, False)])
+async def test_what_became_of_an_unknown_commit_stands_under_its_key(
+    through: mysql_store.MysqlStore, proxy: Proxy, database: Address, opened: Opens, at: At, kept: bool
+) -> None:
+    """Whoever was not told asks another manager: there is the answer, or it is done now."""
+    other = await opened(database)
+
+    async def work(tx: Transaction) -> None:
+        await tx.begin_answer("key", "asked")
+        await tx.append_journal(1.0, "a", "k", "asked for", "m", {})
+        await tx.keep_answer("key", "answer")
+
+    proxy.commit = at
+    writing = asyncio.ensure_future(through.write(work))
+    await proxy.last_word.wait()
+    proxy.shut = True
+    with pytest.raises(StoreUnknown):
+        await writing
+    if kept:
+        with pytest.raises(Taken):
+            await other.write(work)
+    else:
+        await other.write(work)
+    assert await other.read(lambda tx: tx.kept_answer("key")) == KeptAnswer(asked="asked", answer="answer")
+    assert (await noted(other)).count("asked for") == 1
 
 
 async def test_a_server_that_is_silent_is_given_up_in_time(

@@ -164,7 +164,7 @@ def test_a_path_that_leads_nowhere_is_answered_so(path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/sessions", "POST"),
+        ("PUT", "/v1/sessions", "GET, HEAD, POST"),
         ("GET", "/v1/terminate", "POST"),
         ("POST", "/metrics", "GET, HEAD"),
     ],

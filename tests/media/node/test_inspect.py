@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controlplane.wire.inside import SessionInside
+from controlplane.wire.nodes import SessionsTold
 from tests.media.node.stand import Publisher, Stand, Watcher, until
 from tests.support.wait import wait_for
 
@@ -113,6 +114,11 @@ async def test_a_viewers_inside_is_what_the_viewer_knows_and_no_secret_is_in_it(
         assert found.rtcp.loss == report.fraction_lost
 
         (relay,) = [s.id for s in edge.sessions if s.kind.value == "relay_in"]
+        response = await nodes.manager.call("edge-1", "GET", "/v1/sessions")
+        told = SessionsTold.model_validate_json(response.text)
+        assert {row["id"] for row in told.sessions} == {row.id for row in edge.sessions}
+        assert told.age_s is not None
+        assert told.age_s < 5
         relayed, relay_text = await inspect(nodes, "edge-1", relay)
         assert (relayed.ice.role, relayed.dtls.role, relayed.dtls.connection) == (
             "controlling",

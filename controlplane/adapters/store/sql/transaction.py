@@ -1,5 +1,6 @@
 """A transaction on either database: the statements of every subject."""
 
+from controlplane.adapters.store.sql.answers import AnswerStatements
 from controlplane.adapters.store.sql.changes import ChangeStatements
 from controlplane.adapters.store.sql.events import EventStatements
 from controlplane.adapters.store.sql.journal import JournalStatements
@@ -23,5 +24,6 @@ class SqlTransaction(
     TokenStatements,
     ManagerStatements,
     ChangeStatements,
+    AnswerStatements,
 ):
     """ports.store.Transaction, in its order."""
