@@ -10,6 +10,8 @@ in the same consistent view, and shows it as it shows its own.
     own rows  are on the board since their commit and not read again. But one that is committed here while
               another manager's view of the same row is being read, or shortly after, may be shown in the
               wrong order: such a row is read once more.
+    in turn   who reads everything, at a start or as a new holder of the lease, waits for a look that is under
+              way, and the look for him: what is committed here meanwhile is noted for one at a time.
     behind    who finds the oldest row there is above where he has got to, because he was stopped for long,
               reads everything anew, and shows what differs.
 """
@@ -102,6 +104,7 @@ class Following:
         self._reading: set[Key] | None = None  # what was committed here during a look
         self._followed: dict[Key, float] = {}  # rows of others that were shown lately
         self._pruned_at = -math.inf
+        self._looking = asyncio.Lock()
         books.written = self._written
 
     def _written(self, changed: Changed) -> None:
@@ -126,6 +129,10 @@ class Following:
 
     async def begin(self) -> None:
         """Everything, and from where on changes are to be followed: in one view."""
+        async with self._looking:
+            await self._begin()
+
+    async def _begin(self) -> None:
         self._reading = set()
         try:
             everything, last, seen = await self._books.store.read(self._whole)
@@ -162,8 +169,12 @@ class Following:
 
     async def look(self) -> bool:
         """Show what others have changed. True when there is more."""
+        async with self._looking:
+            return await self._look()
+
+    async def _look(self) -> bool:
         if self._reached < 0:
-            await self.begin()
+            await self._begin()
             return False
         again, self._again = self._again, set()
         self._reading = set()
@@ -176,7 +187,7 @@ class Following:
             during, self._reading = self._reading, None
         if seen is None:
             log.warning("other managers' changes were missed for too long; everything is read anew")
-            await self.begin()
+            await self._begin()
             return False
         now = self._clock.monotonic()
         self._reached = seen.reached
