@@ -34,6 +34,12 @@ def add(
     over_budget: bool = typer.Option(
         False, "--over-budget", help="Also where the stage's budget is not there for it."
     ),
+    over_policy: bool = typer.Option(
+        False,
+        "--over-policy",
+        help="Also beyond the max or the spend cap of the group's policy. It is not replaced when it dies, "
+        "and ended like any other when the load is small.",
+    ),
     wait: bool = Wait,
     dry_run: DryRun = False,
     json: Json = False,
@@ -55,7 +61,7 @@ def add(
             else:
                 print(f"{effect} (not done)")
             return
-        view = await client.fleet_add(wanted, region, over_budget=over_budget)
+        view = await client.fleet_add(wanted, region, over_budget=over_budget, over_policy=over_policy)
         if wait:
             view = await _wait_in_service(client, view)
         _show(view, as_json=json)

@@ -340,10 +340,15 @@ class Client:
         await self._send("DELETE", f"/api/v1/groups/{quote(group, safe='')}/policy")
 
     async def fleet_add(
-        self, role: Role, region: str | None = None, *, over_budget: bool = False
+        self,
+        role: Role,
+        region: str | None = None,
+        *,
+        over_budget: bool = False,
+        over_policy: bool = False,
     ) -> DrainView:
         """One more node of this role; returns when it has been asked for, not when it serves."""
-        request = FleetAdd(role=role, region=region, over_budget=over_budget)
+        request = FleetAdd(role=role, region=region, over_budget=over_budget, over_policy=over_policy)
         return await self._call("POST", "/api/v1/fleet", DrainView, request)
 
     async def drain(

@@ -4,6 +4,11 @@
             periods and cooldowns, when there are fewer nodes than the floor (min, or what is prestaged)
             also an increment when no node has room for somebody who is on one that drains, as the parties are
     less    one node, while load <= in_fraction x capacity x (n - 1), and never below the floor
+            also, at once, what is wanted beyond max and is not there: after max was lowered, or a node that
+            was added beyond it has died
+
+What is wanted and held back, because it would be beyond the cap or the budget, carries nothing; it is
+the first that is given up when there is too much.
 
 Up comes before down, and all periods must agree. What is wanted may be held back, in this order: launching
 has been stopped by faults; a cooldown runs; max; the spend cap; the stage's budget; so many launches are
@@ -19,6 +24,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from typing import Literal
 
+from controlplane.domain.nodes.rules import within_cap
 from controlplane.fleet.snapshot import NO_PAST, Candidate, Past, Snapshot
 from controlplane.wire.fleet import Policy
 from controlplane.wire.money import hourly, money
@@ -48,11 +54,15 @@ def plan(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
     """See the module's docstring. `now` is in seconds, of any clock; the policy is one without faults."""
     needed = _needed(snapshot, policy)
     floor = max(policy.min, snapshot.around.floor)
+    if (beyond := min(snapshot.around.held, snapshot.wanted - policy.max)) > 0:
+        return _given_up(snapshot, policy, beyond)
     lacking = max(0, floor - snapshot.counted)
     if needed or lacking:
         return _more(snapshot, policy, now, needed, lacking)
     if _too_many(snapshot, policy, floor):
         return _less(snapshot, policy, now)
+    if snapshot.around.held:
+        return _held_back(snapshot, policy)
     past = replace(snapshot.past, agreed_up=0, agreed_down=0)
     return Decision(outcome="steady", because=f"{_filled(snapshot, policy)}.", after=past)
 
@@ -67,10 +77,10 @@ def _needed(snapshot: Snapshot, policy: Policy) -> int:
 
 
 def _too_many(snapshot: Snapshot, policy: Policy, floor: int) -> bool:
-    rest = snapshot.supplying - 1
+    rest = snapshot.supplying + snapshot.around.held - 1
     return (
         rest >= 0
-        and snapshot.counted - 1 >= floor
+        and snapshot.wanted - 1 >= floor
         and snapshot.load <= policy.in_fraction * policy.capacity * rest
     )
 
@@ -106,9 +116,7 @@ def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: 
     if cooling and not lacking:
         return held("cooldown", f"the cooldown of the last launch runs for {_seconds(cooling)} more")
     limits = [
-        (policy.max - snapshot.counted, "max", _most_words(snapshot, policy)),
-        (_within_cap(snapshot, policy), "cap", _cap_words(snapshot, policy)),
-        (_within_budget(snapshot, policy), "budget", around.budget_because),
+        *_limits(snapshot, policy),
         (policy.launches - snapshot.launching, "launching", _launching_words(snapshot, policy)),
     ]
     granted = min(count, *(room for room, _, _ in limits))
@@ -129,6 +137,48 @@ def _more(snapshot: Snapshot, policy: Policy, now: float, needed: int, lacking: 
     )
 
 
+def _limits(snapshot: Snapshot, policy: Policy) -> list[tuple[int, str, str]]:
+    """What nodes there may be more: how many, a word for what says so, and its reason."""
+    room = snapshot.around.budget_room
+    cap = within_cap(policy, snapshot.around.price, snapshot.paid)
+    return [
+        (policy.max - snapshot.counted, "max", _most_words(snapshot, policy)),
+        (policy.max if cap is None else cap, "cap", _cap_words(snapshot, policy)),
+        (policy.max if room is None else room, "budget", snapshot.around.budget_because),
+    ]
+
+
+def _given_up(snapshot: Snapshot, policy: Policy, beyond: int) -> Decision:
+    """It was never launched, or has died: nobody is ended, and no cooldown begins."""
+    absent = "1 that is not there is" if beyond == 1 else f"{beyond} that are not there are"
+    wanted = f"{snapshot.wanted} {_nodes(snapshot, snapshot.wanted)}"
+    verb = "was" if snapshot.wanted == 1 else "were"
+    return Decision(
+        outcome="drain",
+        because=f"-{beyond}: {wanted} {verb} wanted, of at most {policy.max}: {absent} given up.",
+        actions=(Action("drain", beyond),),
+        wanted=-beyond,
+        held_by="max",
+        after=snapshot.past,
+    )
+
+
+def _held_back(snapshot: Snapshot, policy: Policy) -> Decision:
+    """The load does not ask for them now; whoever wanted them did, as for one that has died."""
+    held = snapshot.around.held
+    limits = _limits(snapshot, policy)
+    word, reason = next(((word, reason) for room, word, reason in limits if room <= 0), limits[-1][1:])
+    verb = "is" if snapshot.counted == 1 else "are"
+    there = f"{snapshot.counted} of {snapshot.wanted} {_nodes(snapshot, snapshot.wanted)} {verb} there"
+    return Decision(
+        outcome="held",
+        because=f"Wants +{held}: {there}; held: {reason}.",
+        wanted=held,
+        held_by=word,
+        after=replace(snapshot.past, agreed_up=0, agreed_down=0),
+    )
+
+
 def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
     past = snapshot.past
     if snapshot.silent:  # old figures agree with nothing: the periods begin anew with fresh ones
@@ -141,7 +191,7 @@ def _less(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
         )
     agreed = past.agreed_down + 1
     after = replace(past, agreed_up=0, agreed_down=agreed)
-    rest = snapshot.supplying - 1
+    rest = snapshot.supplying + snapshot.around.held - 1
     share = _percent(policy.in_fraction)
     why = (
         f"{_amount(snapshot.load)} fit into {share} of {rest} {_nodes(snapshot, rest)} "
@@ -207,20 +257,6 @@ def _left(last: float | None, cooldown_s: float, now: float) -> float:
     if last is None or not 0 <= now - last < cooldown_s:
         return 0.0
     return cooldown_s - (now - last)
-
-
-def _within_cap(snapshot: Snapshot, policy: Policy) -> int:
-    """How many more nodes the money is there for."""
-    price = snapshot.around.price
-    if policy.spend_cap is None or not price:
-        return policy.max
-    return int(policy.spend_cap // price) - snapshot.paid
-
-
-def _within_budget(snapshot: Snapshot, policy: Policy) -> int:
-    """How many more nodes the whole stage has money for."""
-    room = snapshot.around.budget_room
-    return policy.max if room is None else room
 
 
 # words

@@ -38,6 +38,7 @@ class Around:
     floor: int = 0  # nodes that are wanted beforehand, whatever the load
     floor_because: str = ""
     unplaced: int = 0  # viewers on nodes that drain, for whom no node has room as they are
+    held: int = 0  # nodes that are wanted and not there, and not launched: beyond max, the cap or the budget
 
 
 NO_PAST = Past()
@@ -87,6 +88,11 @@ class Snapshot:
         return self.in_service + self.launching + self.suspect
 
     @property
+    def wanted(self) -> int:
+        """Those, and what is wanted and held back."""
+        return self.counted + self.around.held
+
+    @property
     def paid(self) -> int:
         """Nodes that cost money."""
         return self.counted + self.draining + self.leaving
@@ -117,7 +123,8 @@ def snapshot(
         load=sum(map(load_of, carrying), waiting),
         waiting=waiting,
         silent=tuple(it.node for it in carrying if not it.fresh),
-        candidates=tuple(
+        candidates=(Candidate(node="", reported=False),) * around.held
+        + tuple(
             Candidate(
                 node=it.node,
                 load=load_of(it),

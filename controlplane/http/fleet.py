@@ -101,9 +101,16 @@ async def decisions(
 
 @routes.post("/fleet", responses=documented(401, 404, 409, 413, 422, 503))
 async def add(request: FleetAdd, here: Here, operator: Operator) -> DrainView:
-    """One more node of a role. Refused (409, over_budget) where the stage's budget is not there for it, and
-    `over_budget` does not say that it may be exceeded."""
-    return await here.fleet.add(request.role, request.region, operator, over_budget=request.over_budget)
+    """One more node of a role. Refused (409) where the stage's budget is not there for it (over_budget), or
+    it is beyond the max or the cap of the group's policy (over_policy), and the field of that name does not
+    say that this is known."""
+    return await here.fleet.add(
+        request.role,
+        request.region,
+        operator,
+        over_budget=request.over_budget,
+        over_policy=request.over_policy,
+    )
 
 
 @routes.post("/nodes/{id}/drain", responses=documented(401, 404, 409, 413, 422, 503))

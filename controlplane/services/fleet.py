@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 
 from controlplane.config import StageConfig
 from controlplane.domain.nodes.model import Node
-from controlplane.domain.nodes.rules import drain_is_over
+from controlplane.domain.nodes.rules import drain_is_over, missing, policy_room
 from controlplane.domain.nodes.states import COUNTED, GONE, LAUNCHING, LEAVING
 from controlplane.errors import Conflict, NotFound
 from controlplane.services.board import Board
 from controlplane.services.books import Books, Change
 from controlplane.services.losses import Losses
 from controlplane.services.money import REMEDY, Money
-from controlplane.services.provisioning import Provisioning
+from controlplane.services.provisioning import NOTHING_LACKS, Provisioning
 from controlplane.services.rehoming import give_back
 from controlplane.services.tokens import new_secret
 from controlplane.services.words import counted, spoken
@@ -38,12 +38,19 @@ class Fleet:
         self._stage = stage
 
     async def add(
-        self, role: Role, region: str | None, actor: str, *, over_budget: bool = False
+        self,
+        role: Role,
+        region: str | None,
+        actor: str,
+        *,
+        over_budget: bool = False,
+        over_policy: bool = False,
     ) -> DrainView:
-        """One more node of a role: the group's desired number rises, and a launch begins.
+        """One more node of a role: the group's desired number rises, and a launch begins. Where one that is
+        wanted is held back, it is that one, and the number stays.
 
-        Raises NotFound, and Conflict where no nodes are launched, or the budget is not there for one more and
-        `over_budget` does not say that it may be exceeded.
+        Raises NotFound, and Conflict where no nodes are launched, or one more would be beyond the max or the
+        cap of the group's policy, or the budget, and `over_policy` or `over_budget` does not say that it may.
         """
         region = region or self._stage.region
         self._provisioning.check_launches()
@@ -54,21 +61,40 @@ class Fleet:
         async def work(change: Change) -> DrainView:
             group = await change.tx.group(role, region)  # ours from here on: of two who add one waits
             assert group is not None
-            unseen = sum(1 for node in await change.tx.nodes() if node.id not in self._board.nodes)
-            room, why = self._money.room(self._provisioning.lacking() + unseen)
-            over = room is not None and room < 1
-            if over and not over_budget:
-                raise Conflict(
-                    f"No {role} was added: {why}. {REMEDY}.",
-                    code="over_budget",
-                    title="It would be over the budget",
-                )
-            costs = self._money.add_words(1) + (", over the budget" if over else "")
-            group = replace(group, desired=group.desired + 1, faults_from=change.now, scaled_up_at=change.now)
+            nodes = await change.tx.nodes()
+            lacks = self._provisioning.lacking()
+            own = lacks.get((role, region), NOTHING_LACKS)
+            allowed, beyond = policy_room(group, nodes, self._money.prices, coming=own.coming)
+            over = []
+            if allowed is not None and allowed < 1:
+                if not over_policy:
+                    raise Conflict(
+                        f"No {role} was added: {beyond}. Change the policy (showcaller fleet policy set "
+                        f"{group.id}), or add one all the same: showcaller fleet add {role} --over-policy",
+                        code="over_policy",
+                        title="It would be more than the policy allows",
+                    )
+                over.append(f"beyond its policy: {beyond}")
+            coming = sum(it.coming for it in lacks.values())
+            room, why = self._money.room(coming, unseen=self._provisioning.unseen(nodes))
+            if room is not None and room < 1:
+                if not over_budget:
+                    raise Conflict(
+                        f"No {role} was added: {why}. {REMEDY}.",
+                        code="over_budget",
+                        title="It would be over the budget",
+                    )
+                over.append("over the budget")
+            costs = ", ".join((self._money.add_words(1), *over))
+            now = group.desired
+            held = min(own.held, missing(group, nodes) - own.coming)  # one that comes by itself comes as well
+            wanted = now if held > 0 else now + 1
+            group = replace(group, desired=wanted, faults_from=change.now, scaled_up_at=change.now)
+            number = f"{now} -> {wanted}" if held <= 0 else f"{now}, as before, of which one was held back"
             await change.note(
                 "fleet.add",
                 f"{role} {region}",
-                f"{actor} asked for one more {role}: {group.desired - 1} -> {group.desired}; {costs}.",
+                f"{actor} asked for one more {role}: {number}; {costs}.",
                 actor=actor,
                 data={"desired": group.desired},
             )

@@ -281,16 +281,18 @@ class Money:
     def _paid_for(self) -> list[Node]:
         return [node for node in self._board.nodes.values() if life(node, 0) is not None]
 
-    def room(self, wanted: int = 0) -> tuple[int | None, str]:
+    def room(self, coming: int = 0, *, unseen: int = 0) -> tuple[int | None, str]:
         """How many more nodes the budget is there for, and why not one more; None: any number.
 
-        `wanted`: nodes that are to be launched and have no row yet.
+        `coming`: nodes that are launched in a moment and have no row yet; `unseen`: that run, and are not on
+        the board yet.
         """
         if not self.budget.is_set:
             return None, ""
         spent, sent = self._spent()
-        nodes = len(self._paid_for()) + wanted
-        return room(self.budget, self.prices, nodes=nodes, egress_hour=self._egress_hour(sent), spent=spent)
+        nodes = len(self._paid_for()) + unseen
+        egress = self._egress_hour(sent)
+        return room(self.budget, self.prices, nodes=nodes, coming=coming, egress_hour=egress, spent=spent)
 
     def add_words(self, nodes: int) -> str:
         """What so many more, or less, cost: +$0.31 an hour."""

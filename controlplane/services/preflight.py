@@ -114,9 +114,9 @@ class Preflight:
         ]
         serving = sum(1 for it in nodes if it.state is NodeState.IN_SERVICE)
         ages = [now - it.created_at for it in nodes if it.state in LAUNCHING and it.managed]
-        unmade = self._scaling.lacking(group)
-        coming = len(ages) + unmade
-        wait = max([0.0, *(launch.seconds - age for age in ages), launch.seconds if unmade else 0.0])
+        lack = self._scaling.lacking(group)
+        coming = len(ages) + lack.coming
+        wait = max([0.0, *(launch.seconds - age for age in ages), launch.seconds if lack.coming else 0.0])
         needed = 0 if asked is None else asked.nodes
         rest = max(0, needed - serving - coming)
         return Crew(
@@ -131,6 +131,7 @@ class Preflight:
             has_policy=group.policy is not None,
             launches=self._provisioning.launches,
             stopped=self._provisioning.stopped_by_faults(group),
+            held=lack.because,
             most=policy.max if group.policy is not None else None,
             launch_words=launch.words(),
             least=group.desired if group.policy is None else policy.min,
@@ -159,7 +160,7 @@ class Preflight:
         )
         due = [it for it in crews if it.asked_at is not None and it.asked_at <= now]
         lacking = sum(max(0, it.needed - it.serving - it.coming) for it in due)
-        room, why = self._money.room(sum(self._scaling.lacking(it) for it in self._board.groups.values()))
+        room, why = self._money.room(self._provisioning.coming())
         yield stage_budget_check(
             takes,
             self._money.budget,

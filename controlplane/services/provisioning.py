@@ -1,7 +1,9 @@
-"""The number of nodes: what groups lack is launched, within the budget, unless faults have stopped a group.
+"""The number of nodes: what groups lack is launched, unless it is held back or faults have stopped a group.
 
     desired   per group in the database, by an operator (fleet.py) or a plan (scaling.py); what is missing is
-              launched
+              launched, within the policy's max and spend cap and the stage's budget, whatever it is missing
+              for: also what died, and what was wanted before a restart. The rest is held back, and counts
+              for nothing; where there is a policy, its plan says so, and gives up what is beyond max
     launch    a row first, by any manager; then, by the one that leads, `creating` with the hash of a one-use
               token and the act itself in one transaction, then the provisioner, then what came of it
 
@@ -12,14 +14,15 @@ ended is settled in reconcile.py, and what a manager that begins finds running i
 import asyncio
 import contextlib
 import math
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import structlog
 
 from controlplane.config import FleetConfig
 from controlplane.domain.managers.model import Act, ActKind
 from controlplane.domain.nodes.model import Group, Node
-from controlplane.domain.nodes.rules import missing, stopped_by_faults
+from controlplane.domain.nodes.rules import missing, policy_room, stopped_by_faults
 from controlplane.domain.nodes.states import GONE, LAUNCHING, LEAVING
 from controlplane.errors import Conflict
 from controlplane.ports.provisioner import (
@@ -43,6 +46,18 @@ from controlplane.wire.nodes import NodeState, Role
 log = structlog.get_logger(__name__)
 
 TOLD_EVERY_S = 60.0  # that the budget holds launches back
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What a group wants, and has no row for."""
+
+    coming: int = 0  # is launched, as soon as no more launches are under way than may be
+    held: int = 0  # is not: beyond the policy's max or cap, or the stage's budget
+    because: str = ""  # of what is held
+
+
+NOTHING_LACKS = Lacking()
 
 
 class Provisioning:
@@ -204,34 +219,64 @@ class Provisioning:
             lacking = missing(group, self._board.nodes.values())
             if lacking == 0 or not self._launches or await self._stopped_by_faults(group):
                 continue
+            lack = self.lacking().get(key, NOTHING_LACKS)
+            if lack.held and group.policy is None:
+                await self._say_held(group, lack)
+            number = lack.coming
             if group.policy is not None:  # also what died is replaced no faster than it says
-                lacking = min(lacking, group.policy.launches - self._coming_up(group))
-            lacking = await self._within_budget(group, lacking)
-            for _ in range(lacking):
+                number = min(number, group.policy.launches - self._coming_up(group))
+            for _ in range(number):
                 requested = await self._books.change(self._request_missing, key)
                 if requested is not None:
                     self._begin_launch(requested.id)
 
-    async def _within_budget(self, group: Group, lacking: int) -> int:
-        """Of what a group lacks, what the budget is there for; the journal is told once a minute of the rest.
+    async def _say_held(self, group: Group, lack: Lacking) -> None:
+        """The journal is told once a minute; of a group with a policy its plan tells."""
+        now, key = self._clock.monotonic(), (group.role, group.region)
+        if now - self._told_budget.get(key, -math.inf) < TOLD_EVERY_S:
+            return
+        there = group.desired - missing(group, self._board.nodes.values())
+        inputs = {
+            "desired": group.desired,
+            "there": there,
+            "wanted": lack.held,
+            "held_by": "budget",
+            "price": float(self._money.prices.node_hour),
+        }
+        verb = "is" if lack.held == 1 else "are"
+        held = f"{counted(lack.held, group.role)} that {group.id} lacks {verb} held back"
+        text = f"{held}: {lack.because}. {REMEDY}."
+        data = {"decision": f"held +{lack.held}", "inputs": inputs}
+        await self._books.change(Change.note, "scale.held", group.id, text, data=data)
+        self._told_budget[key] = now
+
+    def lacking(self) -> dict[tuple[Role, str], Lacking]:
+        """What each group wants and has no row for; of one that faults have stopped nothing comes, and
+        nothing is held back. What the budget is there for goes to the groups in their order.
 
         This holds for what died as well: a budget that grows by itself is none.
         """
-        room, why = self._money.room()
-        if room is None or room >= lacking:
-            return lacking
-        now, key = self._clock.monotonic(), (group.role, group.region)
-        if now - self._told_budget.get(key, -math.inf) >= TOLD_EVERY_S:
-            held = counted(lacking - max(0, room), group.role)
-            text = f"{held} that {group.id} lacks is held back: {why}. {REMEDY}."
-            await self._books.change(Change.note, "fleet.budget", group.id, text)
-            self._told_budget[key] = now
-        return max(0, room)
+        nodes = list(self._board.nodes.values())
+        room, _ = self._money.room()
+        found: dict[tuple[Role, str], Lacking] = {}
+        granted = 0
+        for key, group in self._board.groups.items():
+            number = 0 if self.stopped_by_faults(group) else missing(group, nodes)
+            allowed, _ = policy_room(group, nodes, self._money.prices)
+            left = None if room is None else room - granted
+            coming = max(0, min(it for it in (number, allowed, left) if it is not None))
+            granted += coming
+            because = ""
+            if coming < number and allowed is not None and allowed <= coming:
+                _, because = policy_room(group, nodes, self._money.prices, coming=coming)
+            elif coming < number:
+                _, because = self._money.room(granted)
+            found[key] = Lacking(coming, number - coming, because)
+        return found
 
-    def lacking(self) -> int:
-        """Nodes that groups want, and have no row yet."""
-        nodes = self._board.nodes.values()
-        return sum(missing(it, nodes) for it in self._board.groups.values() if not self.stopped_by_faults(it))
+    def coming(self) -> int:
+        """Nodes that are launched in a moment, of all groups, and have no row yet."""
+        return sum(it.coming for it in self.lacking().values())
 
     def _coming_up(self, group: Group) -> int:
         return sum(
@@ -246,10 +291,19 @@ class Provisioning:
         group = await change.tx.group(
             *key
         )  # whoever asks for a node by hand changes this row: it is ours now
-        if group is None or (lacking := missing(group, await change.tx.nodes())) == 0:
+        nodes = await change.tx.nodes()
+        if group is None or (lacking := missing(group, nodes)) == 0:
             return None  # somebody was quicker
+        allowed, _ = policy_room(group, nodes, self._money.prices)
+        room, _ = self._money.room(unseen=self.unseen(nodes))
+        if any(it is not None and it < 1 for it in (allowed, room)):
+            return None  # it is used up meanwhile, or the policy is another one
         why = f"{group.desired} wanted in {group.region}, {group.desired - lacking} there"
         return await self.request(change, group, why)
+
+    def unseen(self, nodes: Iterable[Node]) -> int:
+        """Of these rows, those that another manager has just written, and the board does not show yet."""
+        return sum(1 for node in nodes if node.id not in self._board.nodes)
 
     def stopped_by_faults(self, group: Group) -> bool:
         """Whether so many of its nodes failed lately that it launches none, as last looked at."""

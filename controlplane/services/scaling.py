@@ -22,7 +22,6 @@ from controlplane.domain.fleet.policy import faults
 from controlplane.domain.fleet.prestage import floor, nodes_for
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.moving import largest_party
-from controlplane.domain.nodes.rules import missing
 from controlplane.domain.nodes.states import LAUNCHING
 from controlplane.errors import BadRequest, NotFound
 from controlplane.fleet.figures import Figures
@@ -35,7 +34,7 @@ from controlplane.services.expecting import Expecting
 from controlplane.services.fleet import Fleet
 from controlplane.services.launches import Launches, LaunchTime
 from controlplane.services.money import Money, Planned
-from controlplane.services.provisioning import Provisioning
+from controlplane.services.provisioning import NOTHING_LACKS, Lacking, Provisioning
 from controlplane.services.waiting import Waiting
 from controlplane.wire.api import JournalEntry
 from controlplane.wire.base import FaultView
@@ -221,6 +220,8 @@ class Scaling:
         around = self._around(group, policy)
         if question.nodes is not None or question.waiting is not None:
             around = replace(around, waiting=question.waiting or 0)
+        if question.nodes is not None:  # those are all there are
+            around = replace(around, held=0)
         made = self._snapshot(group, policy, figures, PASSED, around)
         decision = plan(made, policy, self._clock.now())
         elsewhere = self._provisioning.held_back() if decision.actions and question.nodes is None else ""
@@ -302,7 +303,7 @@ class Scaling:
                 return []
             draining: list[Node] = []
             if action.node is None:
-                now = replace(now, desired=max(0, now.desired - 1))
+                now = replace(now, desired=max(0, now.desired - action.count))
             else:
                 node = await change.tx.node(action.node)
                 if node is None or node.state not in LAUNCHING | {NodeState.IN_SERVICE}:
@@ -311,7 +312,9 @@ class Scaling:
                 draining.append(await self._fleet.begin_drain(change, node.id, deadline, ACTOR))
                 now = await change.tx.group(group.role, group.region)
                 assert now is not None
-            await change.save_group(replace(now, scaled_down_at=change.now))
+            if decision.after.last_down != made.past.last_down:  # nobody waits for what was only given up
+                now = replace(now, scaled_down_at=change.now)
+            await change.save_group(now)
             await self._note(change, group, policy, made, decision)
             return draining
 
@@ -354,22 +357,21 @@ class Scaling:
         ]
 
     def figures(self, group: Group) -> list[Figures]:
-        """Of every node, and of those that are wanted and have no row yet.
+        """Of every node, and of those that are launched in a moment and have no row yet.
 
-        Who was invited and has not come carries nothing, and may never come; nor does one that is lacking
-        while so many fail that none are launched.
+        Who was invited and has not come carries nothing, and may never come; nor does one that is held back,
+        or is lacking while so many fail that none are launched.
         """
         figures = [
             self._figures_of(node)
             for node in self._nodes(group)
             if node.managed or node.enrolled_at is not None
         ]
-        return figures + [Figures(state=NodeState.REQUESTED, reported=False)] * self.lacking(group)
+        return figures + [Figures(state=NodeState.REQUESTED, reported=False)] * self.lacking(group).coming
 
-    def lacking(self, group: Group) -> int:
-        """How many are wanted, and have no row yet."""
-        stopped = self._provisioning.stopped_by_faults(group)
-        return 0 if stopped else missing(group, self._board.nodes.values())
+    def lacking(self, group: Group) -> Lacking:
+        """What is wanted, and has no row yet."""
+        return self._provisioning.lacking().get((group.role, group.region), NOTHING_LACKS)
 
     def _figures_of(self, node: Node) -> Figures:
         heard = self._board.heard.get(node.id)
@@ -395,7 +397,7 @@ class Scaling:
     def _around(self, group: Group, policy: Policy) -> Around:
         expected = self._expecting.of(group, policy)
         number, why = floor(policy, self._clock.now(), expected, self.launch_time(group).seconds)
-        room, over = self._money.room(sum(self.lacking(it) for it in self._board.groups.values()))
+        room, over = self._money.room(self._provisioning.coming())
         return Around(
             waiting=self._waiting.people(group.role),
             stopped=self._provisioning.stopped_by_faults(group),
@@ -405,6 +407,7 @@ class Scaling:
             budget_because=over,
             floor=number,
             floor_because=why,
+            held=self.lacking(group).held,
             unplaced=sum(
                 drain.unplaced
                 for name, drain in self._board.drains.items()
@@ -460,6 +463,7 @@ def _inputs(policy: Policy, made: Snapshot, decision: Decision) -> dict[str, Any
         "min": policy.min,
         "max": policy.max,
         "wanted": decision.wanted,
+        "held": made.around.held,
         "price": float(made.around.price),
     }
     if made.around.floor:

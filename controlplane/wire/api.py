@@ -129,6 +129,7 @@ class FleetAdd(Request):
     role: Role
     region: str | None = None
     over_budget: bool = False  # also where the stage's budget is not there for it
+    over_policy: bool = False  # also beyond the max or the spend cap of the group's policy
 
 
 DRAIN_S = 60.0  # a drain's deadline where none is given

@@ -35,13 +35,14 @@ class Crew:
     role: str
     needed: int  # with the events that are on at the same time
     serving: int
-    coming: int  # launching, or wanted and launched in a moment
+    coming: int  # launching, or launched in a moment; not what is held back
     coming_by: float  # when those are there, by what launches take
     lacking_by: float  # and when the rest could be
     asked_at: float | None  # when the policy asks for them; None: it does not
     has_policy: bool
     launches: bool  # whether this manager launches nodes
     stopped: bool = False  # so many failed that none are launched
+    held: str = ""  # why some that are wanted are not launched: the policy's max or cap, the budget
     most: int | None = None
     launch_words: str = ""
     least: int = 0  # that run in any case
@@ -83,7 +84,8 @@ def nodes_check(crew: Crew, event: Event, now: float) -> CheckView:
         if crew.coming_by <= event.starts_at:
             return _green("nodes", crew.group, says)
         return _red("nodes", crew.group, f"{says}: after the start", _later(event))
-    says = f"{have}, {crew.needed:,} needed: {lacking:,} are lacking"
+    verb = "is" if lacking == 1 else "are"
+    says = f"{have}, {crew.needed:,} needed: {lacking:,} {verb} lacking"
     if not crew.launches:
         step = "start them by hand: showcaller node token"
         return _red("nodes", crew.group, f"{says}, and none are launched here", step)
@@ -98,6 +100,9 @@ def nodes_check(crew: Crew, event: Event, now: float) -> CheckView:
             f"{says}, and there may be {crew.most:,} at most",
             f"{change} --max {crew.needed}",
         )
+    if crew.held:
+        step = f"see what holds them back: showcaller fleet why {crew.group}, showcaller fleet cost"
+        return _red("nodes", crew.group, f"{says}, and held back: {crew.held}", step)
     if crew.asked_at is None:
         why = "the policy does not prestage for events" if crew.has_policy else "the group has no policy"
         return _red("nodes", crew.group, f"{says}, and {why}", f"{change} --prestage-events")
@@ -125,7 +130,7 @@ def budget_check(crew: Crew, event: Event, budget: Budget) -> CheckView:
     cap = money(crew.cap, crew.sign)
     if an_hour > crew.cap:
         short = f"{cost}: over the cap of {cap} an hour"
-        return _red("budget", crew.group, short, f"{change} {an_hour.quantize(Decimal('0.01')) + 1}")
+        return _red("budget", crew.group, short, f"{change} {_enough(an_hour)}")
     return _green("budget", crew.group, f"{cost}, within the cap of {cap} an hour")
 
 

@@ -156,16 +156,22 @@ def _part(seconds: float, running: Running, sent: int, prices: Prices) -> tuple[
 
 
 def room(
-    budget: Budget, prices: Prices, *, nodes: int, egress_hour: Decimal, spent: Decimal
+    budget: Budget, prices: Prices, *, nodes: int, egress_hour: Decimal, spent: Decimal, coming: int = 0
 ) -> tuple[int | None, str]:
     """How many more nodes the budget is there for, which may be below 0, and why not one more; None: any.
+
+    `coming`: nodes that do not cost anything yet, and will in a moment.
 
     The next hour has to be paid for: of as many nodes, and the egress at its present rate, within the budget
     an hour and within what the month has left.
     """
     limits: list[tuple[int | None, str]] = []
+    nodes += coming
     costs = money(prices.node_hour * nodes + egress_hour, prices.sign)
-    running = f"{nodes} {'node' if nodes == 1 else 'nodes'} and the egress are {costs} an hour"
+    these = f"{nodes} {'node' if nodes == 1 else 'nodes'}"
+    if coming:
+        these += f", {coming} of them about to be launched,"
+    running = f"{these} and the egress are {costs} an hour"
     if budget.per_hour is not None:
         words = f"{running}, and one more would be over the budget of {money(budget.per_hour, prices.sign)}"
         limits.append((_affordable(budget.per_hour - egress_hour, nodes, prices), words))

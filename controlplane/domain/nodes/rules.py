@@ -6,9 +6,13 @@ laptop or a stalled manager is the caller's to forgive.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
+from controlplane.domain.money.model import Prices
 from controlplane.domain.nodes.model import Group, Node
-from controlplane.domain.nodes.states import COUNTED, REPORTING
+from controlplane.domain.nodes.states import COUNTED, GONE, REPORTING
+from controlplane.wire.fleet import Policy
+from controlplane.wire.money import money
 from controlplane.wire.nodes import NodeReport, NodeState
 
 MOST_BPS = 400e9  # what a node can send or receive: no network card of today is faster
@@ -58,6 +62,47 @@ def missing(group: Group, nodes: Iterable[Node]) -> int:
         if node.managed and node.role == group.role and node.region == group.region and node.state in COUNTED
     )
     return max(0, group.desired - counted)
+
+
+def within_cap(policy: Policy, price: Decimal, paid: int) -> int | None:
+    """How many more nodes its spend cap pays for, which may be below 0; None: any number.
+
+    `price`: of a node an hour; `paid`: nodes of the group that cost money.
+    """
+    if policy.spend_cap is None or not price:
+        return None
+    return int(policy.spend_cap // price) - paid
+
+
+def policy_room(
+    group: Group, nodes: Iterable[Node], prices: Prices, *, coming: int = 0
+) -> tuple[int | None, str]:
+    """How many more nodes its policy allows, which may be below 0, and why not one more; None: it has none.
+
+    Those that were started by hand count from when they have come; what drains, or is on its way out, costs
+    money and stands against the cap, though not against max. `coming`: wanted, and without a row yet.
+    """
+    policy = group.policy
+    if policy is None:
+        return None, ""
+    mine = [
+        node
+        for node in nodes
+        if (node.role, node.region) == (group.role, group.region)
+        and (node.managed or node.enrolled_at is not None)
+        and node.state not in GONE
+    ]
+    counted = sum(1 for node in mine if node.state in COUNTED) + coming
+    paid = len(mine) + coming
+    verb = "is" if counted == 1 else "are"
+    limits = [(policy.max - counted, f"{counted} of at most {policy.max} {verb} there")]
+    cap = within_cap(policy, prices.node_hour, paid)
+    if cap is not None and policy.spend_cap is not None:
+        price, most = money(prices.node_hour, prices.sign), money(policy.spend_cap, prices.sign)
+        limits.append(
+            (cap, f"{paid} at {price} an hour, and one more would be over the policy's cap of {most}")
+        )
+    return min(limits, key=lambda it: it[0])
 
 
 def stopped_by_faults(

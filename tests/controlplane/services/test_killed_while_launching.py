@@ -14,7 +14,7 @@ import pytest
 from controlplane.adapters.store import migrate, sqlite
 from controlplane.adapters.store.sqlite import SqliteStore
 from controlplane.config import ManagerConfig
-from controlplane.domain.nodes.model import Node
+from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import GONE
 from controlplane.ports.provisioner import LaunchSpec, Listing
 from controlplane.services.adoption import Adoption
@@ -33,6 +33,7 @@ from controlplane.services.rounds import Rounds
 from controlplane.services.scaling import Scaling
 from controlplane.services.streams import Streams
 from controlplane.services.waiting import Waiting
+from controlplane.wire.fleet import Expected, Policy
 from controlplane.wire.nodes import NodeState
 from tests.controlplane.clock import VirtualClock
 from tests.controlplane.services.cloud import (
@@ -53,44 +54,56 @@ class NothingExpected:
 
     async def refresh(self) -> None: ...
 
+    def of(self, group: Group, policy: Policy) -> list[Expected]:
+        return []
+
 
 class Life:
     """One life of a manager, as far as it launches."""
 
-    def __init__(self, database: Path, clock: VirtualClock, cloud: Cloud, name: str, fuse: Fuse) -> None:
+    def __init__(
+        self,
+        database: Path,
+        clock: VirtualClock,
+        cloud: Cloud,
+        name: str,
+        fuse: Fuse,
+        settings: ManagerConfig = SETTINGS,
+    ) -> None:
         nobody = cast(Any, None)  # no node ever reports: nothing is asked of any, and nothing is on air
         self.fuse = fuse
         self.file = SqliteStore(database, clock=clock.now)
         self.background = Background()
         store = MortalStore(self.file, fuse)
         self.books = Books(store, Board(), clock)
-        provisioner = CloudProvisioner(cloud, fuse)
-        self.lease = Leading(store, clock, name, SETTINGS.lease.length_s)
-        streams = Streams(self.books, nobody, nobody, self.background, SETTINGS.streams, SETTINGS.viewers)
-        losses = Losses(self.books, provisioner, nobody, streams, self.background, self.lease)
-        money = Money(self.books, SETTINGS.fleet, SETTINGS.prices, SETTINGS.budget, self.lease)
+        self.provisioner = provisioner = CloudProvisioner(cloud, fuse)
+        self.lease = Leading(store, clock, name, settings.lease.length_s)
+        streams = Streams(self.books, nobody, nobody, self.background, settings.streams, settings.viewers)
+        self.losses = losses = Losses(self.books, provisioner, nobody, streams, self.background, self.lease)
+        money = Money(self.books, settings.fleet, settings.prices, settings.budget, self.lease)
         provisioning = Provisioning(
-            self.books, provisioner, losses, self.background, money, SETTINGS.fleet, self.lease
+            self.books, provisioner, losses, self.background, money, settings.fleet, self.lease
         )
         self.adoption = Adoption(
             *(self.books, provisioner, nobody, losses, provisioning),
-            *(SETTINGS.fleet, SETTINGS.stage, self.lease),
+            *(settings.fleet, settings.stage, self.lease),
         )
         self.reconciler = Reconciler(self.books, provisioner, provisioning, losses, self.lease)
         waiting = Waiting(clock)
-        scaling = Scaling(
+        self.fleet = Fleet(self.books, provisioning, losses, money, settings.stage)
+        self.scaling = scaling = Scaling(
             self.books,
-            Fleet(self.books, provisioning, losses, money, SETTINGS.stage),
+            self.fleet,
             provisioning,
             waiting,
             cast(Any, NothingExpected()),
             Launches(60.0),
-            SETTINGS.fleet,
+            settings.fleet,
             money=money,
         )
         recording = Recording(self.books, scaling, waiting, nobody)
         self.rounds = Rounds(
-            self.books, provisioner, provisioning, scaling, recording, money, losses, streams, SETTINGS.fleet,
+            self.books, provisioner, provisioning, scaling, recording, money, losses, streams, settings.fleet,
             self.lease, self.reconciler,
         )  # fmt: skip
         self._clock = clock
@@ -104,13 +117,16 @@ class Life:
     async def looks(self, times: int) -> None:
         """Looks at the fleet, a second apart; each launch that was begun is seen through before the next."""
         for _ in range(times):
-            if not await self.lease.look():
-                raise LeaseLost
-            with self.lease.acting():
-                await self.rounds.tick()
-            while self.background._tasks:
-                await asyncio.wait(self.background._tasks)
+            await self.look()
             self._clock.advance(1.0)
+
+    async def look(self) -> None:
+        if not await self.lease.look():
+            raise LeaseLost
+        with self.lease.acting():
+            await self.rounds.tick()
+        while self.background._tasks:
+            await asyncio.wait(self.background._tasks)
 
     async def rows(self) -> list[Node]:
         return [node for node in await self.file.read(lambda tx: tx.nodes()) if node.state not in GONE]

@@ -316,7 +316,7 @@ async def test_the_months_budget_is_there_for_fewer_nodes_each_hour(tmp_path: Pa
         stage.clock.at += 3600
         assert stage.money.room()[0] == 2, "also between two flushes"
         await stage.money.flush()
-        assert stage.money.room(wanted=1)[0] == 1
+        assert stage.money.room(coming=1)[0] == 1
         stage.clock.at = DECEMBER + 1
         await stage.money.flush()
         assert stage.money.room()[0] == 2
@@ -392,7 +392,7 @@ async def test_over_the_budget_nobody_is_ended_and_what_died_is_not_replaced(poo
     await poor.until_gone("edge-3")
 
     async def said() -> Any:
-        return await entries(poor, "fleet.budget")
+        return await entries(poor, "scale.held")
 
     (text,) = await wait_for(said, 10, "the journal says what is held back")
     assert text.startswith(f"1 edge that edge@local lacks is held back: {OVER}. Raise [budget]")

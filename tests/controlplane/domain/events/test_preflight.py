@@ -83,7 +83,7 @@ def test_what_the_crowd_costs_against_the_cap() -> None:
     assert check("2") == ("green", f"{cost}, within the cap of $2.00 an hour", "")
     tight = check("1.05")  # of 1.054
     assert tight[0] == "red"
-    assert tight[2] == "showcaller fleet policy set edge@local --spend-cap 2.05"
+    assert tight[2] == "showcaller fleet policy set edge@local --spend-cap 1.06", "enough, and no dollar more"
     assert check("1.054")[0] == "green"
     step = "showcaller fleet policy set edge@local --spend-cap DOLLARS"
     assert check(None) == ("amber", f"{cost}; no spend cap is set", step)
