@@ -329,7 +329,7 @@ class Money:
         except LeaseLost:
             await self._read()
         now = self._clock.now()
-        if event is not None and event.starts < now:
+        if event is not None and event.starts < min(now, event.ends):
             asked = (event.starts, min(now, event.ends))
         spans = [(day(now), now), (month(now)[0], now), *([asked] if asked else [])]
 
@@ -418,6 +418,9 @@ class Money:
 
     def _event_forecast(self, event: Planned, so_far: Decimal, now: float) -> Forecast:
         """All that runs while it is on counts as its own."""
+        if event.ends <= event.starts:
+            because = "It was called off before it began: nothing is spent on it."
+            return Forecast(until=event.ends, cost=so_far, because=because)
         if now >= event.ends:
             return Forecast(until=event.ends, cost=so_far, because="It is over: all that ran then counts.")
         if now >= event.starts:

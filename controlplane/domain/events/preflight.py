@@ -84,8 +84,7 @@ def nodes_check(crew: Crew, event: Event, now: float) -> CheckView:
         if crew.coming_by <= event.starts_at:
             return _green("nodes", crew.group, says)
         return _red("nodes", crew.group, f"{says}: after the start", _later(event))
-    verb = "is" if lacking == 1 else "are"
-    says = f"{have}, {crew.needed:,} needed: {lacking:,} {verb} lacking"
+    says = f"{have}, {crew.needed:,} needed: {lacking:,} {'is' if lacking == 1 else 'are'} lacking"
     if not crew.launches:
         step = "start them by hand: showcaller node token"
         return _red("nodes", crew.group, f"{says}, and none are launched here", step)

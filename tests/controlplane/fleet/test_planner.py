@@ -82,6 +82,41 @@ def test_one_is_ended_when_the_others_carry_the_load_below_the_fraction() -> Non
     assert decide(group(0)).actions == ()
 
 
+def test_what_is_held_back_carries_nothing_and_is_told() -> None:
+    """Two serve, one more is wanted, and the money is there for none."""
+    spent = Around(held=1, budget_room=0, budget_because="all is spent")
+    decision = decide(group(200, 200, around=spent))
+    assert (decision.outcome, decision.wanted, decision.held_by) == ("held", 1, "budget")
+    assert decision.because == "Wants +1: 2 of 3 edges are there; held: all is spent."
+    decision = decide(group(250, 250, around=spent))
+    assert (decision.outcome, decision.wanted, decision.held_by) == ("held", 1, "budget")
+    assert decision.because.startswith("Wants +1: 500 of 800 is 62.5 %, over the alarm of 60 %")
+    capped = decide(group(200, around=Around(held=1, price=Decimal("0.2"))), spend_cap=0.3)
+    assert (capped.outcome, capped.held_by) == ("held", "cap")
+
+
+def test_what_is_held_back_is_given_up_before_anybody_is_drained() -> None:
+    spent = Around(held=1, budget_room=0)
+    assert decide(group(170, 160, around=spent)).outcome == "held", "too many for 40 % of two"
+    decision = decide(group(160, 160, around=spent))
+    assert decision.actions == (Action("drain", 1, None),)
+    assert "one that was wanted is not launched" in decision.because
+    assert decide(group(160, 160, around=spent), min=3).held_by == "budget", "the least there may be"
+
+
+def test_what_is_beyond_max_and_not_there_is_given_up_at_once_and_nobody_waits_for_that() -> None:
+    """The max was lowered from 40 to 4 with 33 there of 36: those stay, as long as they are needed."""
+    past = replace(LONG, last_up=999.0)
+    made = group(*[300] * 33, past=past, around=Around(held=3))
+    decision = decide(made, max=4, down_cooldown_s=300)
+    assert decision.actions == (Action("drain", 3, None),)
+    assert decision.because == ("-3: 36 edges were wanted, of at most 4: 3 that are not there are given up.")
+    assert decision.after == past
+    fewer = decide(group(100, 100, around=Around(held=3)), max=4)
+    assert fewer.actions == (Action("drain", 1, None),), "4 may be there"
+    assert decide(group(300, 300, around=Around()), max=1).outcome == "held", "nobody is ended for it"
+
+
 def test_all_periods_must_agree() -> None:
     policy = {"up_periods": 3, "down_periods": 2}
     past = Past()

@@ -306,6 +306,9 @@ async def test_an_event_costs_what_ran_and_will_cost_what_runs(tmp_path: Path) -
         cost = await stage.money.cost(event=coming)
         assert cost.forecast.cost == Decimal("0.062")
         assert cost.forecast.because == "It is over: all that ran then counts."
+        cost = await stage.money.cost(event=replace(coming, ends=BEGINS))
+        assert (cost.asked, cost.forecast.cost) == (None, 0)
+        assert cost.forecast.because == "It was called off before it began: nothing is spent on it."
 
 
 async def test_the_months_budget_is_there_for_fewer_nodes_each_hour(tmp_path: Path) -> None:
@@ -337,6 +340,44 @@ async def poor(tmp_path: Path) -> AsyncIterator[Show]:
 
 async def entries(show: Show, kind: str) -> list[str]:
     return [it["message"] for it in await show.get("/journal?limit=1000") if it["kind"] == kind]
+
+
+async def test_a_spent_budget_launches_nothing_and_says_so_wherever_it_is_asked(tmp_path: Path) -> None:
+    """No node runs, so none is counted as money, as launching or as supply; one that is added over the budget
+    is the one that is held back, and no other comes when there is money again."""
+    config = settings(budget={"per_hour": 0.01})
+    why = "0 nodes and the egress are $0.00 an hour, and one more would be over the budget of $0.01"
+
+    async def held(show: Show) -> Any:
+        return await show.get("/decisions?group=edge@local")
+
+    async with running(tmp_path, config) as show:
+        (decision,) = await wait_for(lambda: held(show), 10, "what is held back is told")
+        assert decision["decision"] == "held +1"
+        assert decision["because"].startswith(f"1 edge that edge@local lacks is held back: {why}. Raise")
+        assert decision["inputs"] == {
+            "desired": 1, "there": 0, "wanted": 1, "held_by": "budget", "price": 0.031
+        }  # fmt: skip
+        assert (await show.get("/cost"))["now"]["nodes"] == 0
+        event = {"title": "Cup", "start": "+1h", "lasts_s": 3600, "expected": 100}
+        planned = await show.http.post("/api/v1/events", headers=AS_OPERATOR, json=event)
+        assert planned.status_code == 201
+        looked = await show.http.post("/api/v1/events/ev-1/preflight", headers=AS_OPERATOR)
+        checks = looked.json()["checks"]
+        (nodes,) = [it for it in checks if (it["check"], it["subject"]) == ("nodes", "edge@local")]
+        assert nodes["verdict"] == "red"
+        assert nodes["says"] == f"0 edges in service, 1 needed: 1 is lacking, and held back: {why}"
+        refused = await show.http.post("/api/v1/fleet", headers=AS_OPERATOR, json={"role": "edge"})
+        assert refused.json()["detail"].startswith(f"No edge was added: {why}. Raise")
+        body = {"role": "edge", "over_budget": True}
+        assert (await show.http.post("/api/v1/fleet", headers=AS_OPERATOR, json=body)).status_code == 200
+        await show.until({"edge-1": "in_service"})
+        assert await entries(show, "fleet.add") == [
+            "operator asked for one more edge: 1, as before, of which one was held back; +$0.031 an hour, "
+            "over the budget."
+        ]
+        groups = {it["id"]: it["desired"] for it in await show.get("/groups")}
+        assert groups["edge@local"] == 1
 
 
 OVER = "3 nodes and the egress are $0.093 an hour, and one more would be over the budget of $0.10"

@@ -228,3 +228,61 @@ def test_nothing_is_launched_beyond_max_cap_or_budget_unless_by_hand(
             await stage.settles()
 
     asyncio.run(run())
+
+
+async def test_where_max_was_lowered_the_dead_are_not_replaced_and_the_journal_says_what_is_given_up(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as stage:
+        await stage.step("watched", 30)
+        await stage.step("policy", 1, 5, None)
+        await stage.step("pass", 4)
+        assert len(stage.of([NodeState.IN_SERVICE])) == 5
+        await stage.step("policy", 1, 1, None)
+        await stage.step("restart", None, 1)
+        await stage.step("pass", 3)
+        assert len(stage.of(COUNTED)) == 4, "nobody is ended for it, and nobody replaced"
+        given_up, *_ = await stage.life.scaling.decisions("edge", 100)
+        while given_up.decision != "-1":
+            given_up, *_ = _
+        assert given_up.because == ("-1: 5 edges were wanted, of at most 2: 1 that is not there is given up.")
+        assert stage.group.desired == 4
+
+
+async def test_one_by_hand_beyond_the_policy_is_said_to_be_and_not_replaced(tmp_path: Path) -> None:
+    async with world(tmp_path) as stage:
+        await stage.step("policy", 1, 0, None)
+        await stage.step("pass", 2)
+        with pytest.raises(Conflict, match=r"1 of at most 1 is there.*--over-policy") as refused:
+            await stage.life.fleet.add(Role.EDGE, None, "the test")
+        assert refused.value.code == "over_policy"
+        await stage.step("watched", 11)
+        await stage.step("add", True)
+        await stage.step("pass", 2)
+        assert len(stage.of([NodeState.IN_SERVICE])) == 2
+        entry = next(it for it in stage.board.journal if it.kind == "fleet.add")
+        assert entry.message == (
+            "the test asked for one more edge: 1 -> 2; +$0.031 an hour, beyond its policy: 1 of at most 1 is "
+            "there."
+        )
+        await stage.step("dies", 1)
+        await stage.step("pass", 3)
+        assert (len(stage.of(COUNTED)), stage.group.desired) == (1, 1)
+
+
+async def test_of_a_dead_node_that_the_cap_holds_back_the_plan_tells(tmp_path: Path) -> None:
+    """The load alone does not ask for it: it was wanted, and has died."""
+    async with world(tmp_path) as stage:
+        await stage.step("watched", 20)
+        await stage.step("policy", 1, 5, None)
+        await stage.step("pass", 4)
+        assert len(stage.of([NodeState.IN_SERVICE])) == 4
+        await stage.step("policy", 1, 5, 2)
+        await stage.step("dies", 0)
+        await stage.step("pass", 3)
+        newest, *_ = await stage.life.scaling.decisions("edge", 100)
+        assert (newest.decision, newest.inputs["held_by"], newest.inputs["held"]) == ("held +1", "cap", 1)
+        assert newest.because == (
+            "Wants +1: 3 of 4 edges are there; held: 3 at $0.031 an hour and one more would be over the cap "
+            "of $0.062."
+        )

@@ -64,6 +64,8 @@ def read(line: CheckView) -> tuple[str, str, str]:
             "--prestage-events",
         ),
         ({"serving": 1, "launches": False}, "red", "none are launched here", "showcaller node token"),
+        ({"serving": 1, "held": "so it is"}, "red", "33 are lacking, and held back: so it is", "fleet why"),
+        ({"serving": 33, "held": "so it is", "most": 33}, "red", "1 is lacking, and there", "--max 34"),
         ({"serving": 1, "stopped": True}, "red", "too many failed lately", "fleet why edge@local"),
     ],
 )
