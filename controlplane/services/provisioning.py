@@ -219,7 +219,7 @@ class Provisioning:
             lacking = missing(group, self._board.nodes.values())
             if lacking == 0 or not self._launches or await self._stopped_by_faults(group):
                 continue
-            lack = self.lacking().get(key, NOTHING_LACKS)
+            lack = self.lacking()[key]
             if lack.held and group.policy is None:
                 await self._say_held(group, lack)
             number = lack.coming
@@ -257,11 +257,13 @@ class Provisioning:
         This holds for what died as well: a budget that grows by itself is none.
         """
         nodes = list(self._board.nodes.values())
-        room, _ = self._money.room()
-        found: dict[tuple[Role, str], Lacking] = {}
+        found = dict.fromkeys(self._board.groups, NOTHING_LACKS)
         granted = 0
         for key, group in self._board.groups.items():
             number = 0 if self.stopped_by_faults(group) else missing(group, nodes)
+            if not number:
+                continue
+            room, _ = self._money.room()
             allowed, _ = policy_room(group, nodes, self._money.prices)
             left = None if room is None else room - granted
             coming = max(0, min(it for it in (number, allowed, left) if it is not None))

@@ -397,7 +397,8 @@ class Scaling:
     def _around(self, group: Group, policy: Policy) -> Around:
         expected = self._expecting.of(group, policy)
         number, why = floor(policy, self._clock.now(), expected, self.launch_time(group).seconds)
-        room, over = self._money.room(self._provisioning.coming())
+        lacks = self._provisioning.lacking()
+        room, over = self._money.room(sum(it.coming for it in lacks.values()))
         return Around(
             waiting=self._waiting.people(group.role),
             stopped=self._provisioning.stopped_by_faults(group),
@@ -407,7 +408,7 @@ class Scaling:
             budget_because=over,
             floor=number,
             floor_because=why,
-            held=self.lacking(group).held,
+            held=lacks.get((group.role, group.region), NOTHING_LACKS).held,
             unplaced=sum(
                 drain.unplaced
                 for name, drain in self._board.drains.items()
