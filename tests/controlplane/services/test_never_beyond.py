@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from controlplane.adapters.store import sqlite
 from controlplane.config import ManagerConfig
+from controlplane.domain.money.model import Budget
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.states import COUNTED, REPORTING
 from controlplane.errors import Conflict
@@ -214,7 +215,7 @@ STEPS = st.lists(
 @example([("policy", 3, 0, None), ("pass", 3), ("policy", 1, 0, 0), ("dies", 0), ("pass", 2)])
 @example([("add", True), ("add", True), ("pass", 2), ("restart", 1, 1), ("pass", 2), ("restart", 2, 0)])
 @under(
-    max_examples=15,
+    max_examples=10,
     phases=[Phase.explicit, Phase.generate],  # to make a failure smaller takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -247,6 +248,25 @@ async def test_where_max_was_lowered_the_dead_are_not_replaced_and_the_journal_s
             given_up, *_ = _
         assert given_up.because == ("-1: 5 edges were wanted, of at most 2: 1 that is not there is given up.")
         assert stage.group.desired == 4
+
+
+async def test_a_launch_looks_at_the_limits_once_more_as_its_row_is_written(tmp_path: Path) -> None:
+    """Between the look and the row somebody else has lowered max, or spent what there was."""
+    async with world(tmp_path, budget=2) as stage:
+        await stage.step("add", True)
+        await stage.step("pass", 2)
+        await stage.step("dies", 0)
+        request, books = stage.life.rounds._provisioning._request_missing, stage.life.books
+        edges = (Role.EDGE, "local")
+        await stage.step("policy", 1, 0, None)
+        assert await books.change(request, edges) is None, "beyond max"
+        await stage.step("policy", 1, 4, 1)
+        assert await books.change(request, edges) is None, "beyond the cap"
+        await stage.step("policy", 1, 4, None)
+        stage.life.rounds._money.budget = Budget(per_hour=PRICE)
+        assert await books.change(request, edges) is None, "beyond the budget"
+        stage.life.rounds._money.budget = Budget()
+        assert await books.change(request, edges) is not None
 
 
 async def test_one_by_hand_beyond_the_policy_is_said_to_be_and_not_replaced(tmp_path: Path) -> None:
