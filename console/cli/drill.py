@@ -83,7 +83,7 @@ def _drill(
     from controlplane.wire.drills import DrillKind, DrillRequest
 
     request = DrillRequest(kind=DrillKind(kind), node=node, force=force)
-    limit = parse_duration(timeout, least_s=1, most_s=3600)
+    limit = parse_duration(timeout, least_s=1, most_s=3600, of="--timeout")
     target = context.target(api, token_file)
     told = _Told(kind, json)
     rehearsal = Rehearsal(

@@ -224,7 +224,7 @@ def _said(**options: Any) -> dict[str, Any]:
 def _seconds(lasts: str | None) -> float | None:
     from console.core.units import parse_duration
 
-    return None if lasts is None else parse_duration(lasts, least_s=1.0, most_s=14 * 86_400)
+    return None if lasts is None else parse_duration(lasts, least_s=1.0, most_s=14 * 86_400, of="--for")
 
 
 def _local_zone() -> str:

@@ -2,6 +2,7 @@
 `evaluate`, `policy`."""
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from console.cli import context, cost, history, output, policy, whatif
 from console.cli.context import Api, DryRun, Json, TokenFile, Yes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from console.core.client import Client
     from controlplane.wire.api import DrainView, NodeDetail
     from controlplane.wire.fleet import Question
@@ -47,13 +50,16 @@ def add(
     token_file: TokenFile = None,
 ) -> None:
     """One more node of a role. Returns when it has been asked for; with --wait when it is in service."""
-    from console.core.effects import effect_of_add
+    from console.core.effects import beyond_max, effect_of_add
 
     wanted = _role(role)
 
     async def main(client: "Client") -> None:
+        beyond = beyond_max(await client.groups(), wanted, region)
         if dry_run:
             effect = effect_of_add(await client.nodes(), wanted, await cost.prices(client))
+            effect += f"; {beyond}" if beyond else ""
+            effect += ": it is refused without --over-policy" if beyond and not over_policy else ""
             if json:
                 output.print_json(
                     {"node": None, "state": None, "viewers": 0, "deadline_s": None, "effect": effect}
@@ -62,9 +68,12 @@ def add(
                 print(f"{effect} (not done)")
             return
         view = await client.fleet_add(wanted, region, over_budget=over_budget, over_policy=over_policy)
+        if beyond:
+            context.note(beyond)
         if wait:
-            view = await _wait_in_service(client, view)
-        _show(view, as_json=json)
+            with _told_if_interrupted(f"{view.node} is still launched; `showcaller nodes` shows how it is"):
+                view = await _wait_in_service(client, view)
+        _show(view, wanted, as_json=json)
 
     context.call(api, token_file, main)
 
@@ -74,14 +83,16 @@ def drain(
     node: str = typer.Argument(help="The node, e.g. edge-2.", metavar="NODE"),
     channels: list[str] | None = typer.Argument(
         None,
-        help="With --yes, where it is the last edge: what is on air and will have none, as in --yes main.",
+        help="With --yes, where it is the last edge, or the last origin: what is on air and will have none, "
+        "as in --yes main.",
         metavar="[CHANNEL]...",
     ),
     deadline: str | None = typer.Option(
         None,
         "--deadline",
         metavar="TIME",
-        help="When it ends although not empty. Default: 60s; a drain that runs keeps its own.",
+        help="When it ends although not empty. Default: the policy's, 60s without one; a drain that runs "
+        "keeps its own.",
     ),
     wait: bool = Wait,
     yes: Yes = False,
@@ -92,32 +103,34 @@ def drain(
 ) -> int:
     """No new viewers on a node, and those it has are moved; it ends when it is empty or the deadline passes.
 
-    Asks first. The last edge of what is on air is drained only when that is named.
+    Asks first. The last edge of what is on air, and its last origin, is drained only when that is named.
     """
-    from console.core.effects import channels_without, effect_of_drain
+    from console.core.effects import channels_without, effect_of_drain, ends_by
     from console.core.units import parse_duration
-    from controlplane.wire.api import DRAIN_S, DrainView
+    from controlplane.wire.api import DrainView
 
-    deadline_s = None if deadline is None else parse_duration(deadline, most_s=86_400)
+    deadline_s = None if deadline is None else parse_duration(deadline, most_s=86_400, of="--deadline")
 
     async def main(client: "Client") -> int:
         nodes = await client.nodes()
         found = _find(nodes, node)
-        effect = effect_of_drain(nodes, node, await cost.prices(client))
+        until = await _drain_s(client, found) if deadline_s is None else deadline_s
+        effect = f"{effect_of_drain(nodes, node, await cost.prices(client))}; {ends_by(until)}"
+        to_name = channels_without(nodes, await client.streams(), node)
+        if to_name:
+            effect += f"; {' and '.join(to_name)} will have no {found.role}"
         if dry_run:
-            until = DRAIN_S if deadline_s is None else deadline_s
-            if deadline_s is None and found.drain_deadline is not None:
-                until = max(0.0, round(found.drain_deadline - time.time(), 3))
             view = DrainView(node=node, state=found.state, viewers=found.connections or 0, deadline_s=until)
             if json:
-                output.print_json({**view.model_dump(mode="json"), "effect": effect})
+                output.print_json({**view.model_dump(mode="json"), "effect": effect, "to_name": to_name})
             else:
-                print(f"{effect} (not done)")
+                asked = f"; that is to be named: --yes {' '.join(to_name)}" if to_name else ""
+                print(f"{effect}{asked} (not done)")
             return 0
         named = list(channels or [])
-        unnamed = [it for it in channels_without(nodes, await client.streams(), node) if it not in named]
+        unnamed = [it for it in to_name if it not in named]
         if unnamed:
-            sure = output.confirm_by_name(f"{effect}; {' and '.join(unnamed)} will have none", unnamed)
+            sure = output.confirm_by_name(effect, unnamed)
             named += unnamed
         else:
             sure = output.confirm(effect, f"Drain {node}?", yes=yes)
@@ -126,8 +139,9 @@ def drain(
             return 1
         view = await client.drain(node, deadline_s, named)
         if wait:
-            view = await _wait_gone(client, view)
-        _show(view, as_json=json)
+            with _told_if_interrupted(f"the drain goes on; showcaller fleet undo {node} takes it back"):
+                view = await _wait_gone(client, view)
+        _show(view, found.role, as_json=json)
         return 0
 
     return context.call(api, token_file, main)
@@ -142,11 +156,11 @@ def undo(
 ) -> None:
     """Take a draining node back into service."""
 
-    async def main(client: "Client") -> "DrainView":
-        _find(await client.nodes(), node)  # its refusal names the nodes there are
-        return await client.undrain(node)
+    async def main(client: "Client") -> None:
+        role = _find(await client.nodes(), node).role  # its refusal names the nodes there are
+        _show(await client.undrain(node), role, as_json=json)
 
-    _show(context.call(api, token_file, main), as_json=json)
+    context.call(api, token_file, main)
 
 
 @app.command()
@@ -282,6 +296,27 @@ def _find(nodes: "list[NodeDetail]", node: str) -> "NodeDetail":
     )
 
 
+async def _drain_s(client: "Client", node: "NodeDetail") -> float:
+    """How long a drain lasts at most where nobody says so: one that runs keeps its own."""
+    from controlplane.wire.api import DRAIN_S
+
+    if node.drain_deadline is not None:
+        return max(0.0, round(node.drain_deadline - time.time(), 3))
+    groups = await client.groups()
+    own = (it.drain_s for it in groups if (it.role, it.region) == (node.role, node.region))
+    return next(own, DRAIN_S)
+
+
+@contextlib.contextmanager
+def _told_if_interrupted(words: str) -> "Iterator[None]":
+    """Who does not wait any longer is told what goes on without him."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        context.note(words)
+        raise
+
+
 async def _wait_in_service(client: "Client", view: "DrainView") -> "DrainView":
     from console.core.errors import StageError, TimedOut
     from console.core.units import show_state
@@ -345,7 +380,8 @@ async def _state_of(client: "Client", node: str) -> "NodeState":
     return NodeState.TERMINATED if found is None else found.state
 
 
-def _show(view: "DrainView", *, as_json: bool) -> None:
+def _show(view: "DrainView", role: "Role", *, as_json: bool) -> None:
+    from console.core.effects import on_node
     from console.core.units import count, show_duration, show_state
 
     if as_json:
@@ -353,7 +389,7 @@ def _show(view: "DrainView", *, as_json: bool) -> None:
         return
     words = f"{view.node}  {show_state(view.state)}"
     if view.viewers:
-        words += f"  {count(view.viewers, 'viewer')}"
+        words += f"  {count(view.viewers, on_node(role))}"
     if view.deadline_s is not None and view.state == "draining":
         words += f"  ends in {show_duration(view.deadline_s)} at the latest"
     print(words)

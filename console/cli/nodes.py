@@ -1,11 +1,13 @@
 """`showcaller nodes`: every node and what it carries."""
 
+import time
+
 from console.cli import context, output
 from console.cli.context import Api, Json, TokenFile
 
 
 def nodes(json: Json = False, api: Api = None, token_file: TokenFile = None) -> None:
-    """The nodes: role, state, connections against capacity, egress."""
+    """The nodes: role, state and for how long, connections against capacity, egress."""
     from console.core.units import show_bitrate, show_duration, show_number, show_state
     from controlplane.wire.api import NodeView
 
@@ -17,13 +19,14 @@ def nodes(json: Json = False, api: Api = None, token_file: TokenFile = None) -> 
         context.note("no nodes; add one with `showcaller fleet add edge`")
         return
     output.print_table(
-        ("node", "role", "region", "state", "connections", "capacity", "egress", "heard"),
+        ("node", "role", "region", "state", "for", "connections", "capacity", "egress", "heard"),
         [
             (
                 node.id,
                 node.role,
                 node.region,
                 show_state(node.state),
+                show_duration(max(0.0, time.time() - node.state_since)),
                 show_number(node.connections),
                 show_number(node.capacity),
                 show_bitrate(node.egress_bps),
@@ -31,5 +34,5 @@ def nodes(json: Json = False, api: Api = None, token_file: TokenFile = None) -> 
             )
             for node in found
         ],
-        numbers=(4, 5, 6, 7),
+        numbers=(4, 5, 6, 7, 8),
     )

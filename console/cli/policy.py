@@ -9,8 +9,11 @@ import typer
 
 from console.cli import context, output
 from console.cli.context import Api, Json, TokenFile
+from console.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from controlplane.wire.fleet import Policy, PolicyView
 
 app = typer.Typer(help="When a node group grows and shrinks.")
@@ -52,10 +55,29 @@ PrestageEvents = Annotated[
         "--prestage-events/--no-prestage-events", help="As many as the crowds of events need, in time."
     ),
 ]
+Scheduled = Annotated[
+    list[str] | None,
+    _option(
+        "schedule",
+        "WINDOWS",
+        "Nodes that are there at times: '12 fri,sat 19:30-23:30; 20 2026-12-31 18:00-02:00 Europe/Berlin'. "
+        "It replaces the one before; without a zone that stays as it is; none for none.",
+    ),
+]
 File = Annotated[
     Path | None,
     _option("file", "FILE", "A policy as JSON, as `policy show --json` prints it; options go above it."),
 ]
+
+
+class WrongOptions(UsageError):
+    """Some options, or fields of a file, cannot be read: why, by place. `rest` is what can."""
+
+    def __init__(self, faults: "Mapping[str, UsageError | str]", rest: "Policy") -> None:
+        self.faults, self.rest = dict(faults), rest
+        said = [f"{place}: {why}" if isinstance(why, str) else why.what for place, why in faults.items()]
+        steps = [why.next_step for why in faults.values() if not isinstance(why, str)]
+        super().__init__("; ".join(said), ". ".join(dict.fromkeys([*steps, "Nothing was changed"])))
 
 
 def changes(
@@ -75,40 +97,72 @@ def changes(
     spend_cap: str | None = None,
     prestage: int | None = None,
     prestage_events: bool | None = None,
+    schedule: list[str] | None = None,
     file: Path | None = None,
 ) -> "Policy | None":
-    """What the options say of a policy; None when they say nothing. Raises UsageError."""
-    from console.core.units import parse_duration
+    """What the options say of a policy; None when they say nothing. Raises UsageError: WrongOptions where
+    it is of some of them, and names all of these."""
+    wrong: dict[str, UsageError | str] = {}
 
-    def seconds(text: str | None) -> float | None:
-        return None if text is None else parse_duration(text, most_s=86_400)
+    def read(place: str, option: str, reader: "Callable[[str, str], Any]", text: str | None) -> Any:
+        try:
+            return None if text is None else reader(f"--{option}", text)
+        except UsageError as error:
+            wrong[place] = error
+            return None
 
     options: dict[str, Any] = {
         "unit": unit,
         "capacity": capacity,
-        "alarm": None if alarm is None else _share("--alarm", alarm),
-        "in_fraction": None if in_fraction is None else _share("--in-fraction", in_fraction),
+        "alarm": read("alarm", "alarm", _share, alarm),
+        "in_fraction": read("in_fraction", "in-fraction", _share, in_fraction),
         "min": least,
         "max": most,
         "increment": increment,
         "up_periods": up_periods,
         "down_periods": down_periods,
-        "up_cooldown_s": seconds(up_cooldown),
-        "down_cooldown_s": seconds(down_cooldown),
+        "up_cooldown_s": read("up_cooldown_s", "up-cooldown", _seconds, up_cooldown),
+        "down_cooldown_s": read("down_cooldown_s", "down-cooldown", _seconds, down_cooldown),
         "launches": launches,
-        "drain_deadline_s": seconds(drain_deadline),
+        "drain_deadline_s": read("drain_deadline_s", "drain-deadline", _seconds, drain_deadline),
     }
     said = {name: value for name, value in options.items() if value is not None}
-    if spend_cap is not None:
-        said["spend_cap"] = None if spend_cap == "none" else _number("--spend-cap", spend_cap)
-    prestaged = {
-        name: value for name, value in (("nodes", prestage), ("events", prestage_events)) if value is not None
-    }
+    if spend_cap == "none":
+        said["spend_cap"] = None
+    elif (cap := read("spend_cap", "spend-cap", _number, spend_cap)) is not None:
+        said["spend_cap"] = cap
+    stage = {"nodes": prestage, "events": prestage_events}
+    stage["schedule"] = read(
+        "prestage.schedule", "schedule", _schedule, None if schedule is None else "; ".join(schedule)
+    )
+    prestaged = {name: value for name, value in stage.items() if value is not None}
     if file is not None:
         said = _read(file, said, prestaged)
     elif prestaged:
         said["prestage"] = prestaged
-    return _policy(said) if said else None
+    return _policy(said, wrong) if said or wrong else None
+
+
+def asked(group: str, api: context.Apis, token_file: Path | None, *options: Any) -> "Policy | None":
+    """What `changes` reads of the options. Where some cannot be read the manager is asked of the rest, so
+    that all that is wrong is named at once. Raises UsageError."""
+    from console.core.errors import ConsoleError, Rejected
+    from console.core.policies import more_faults
+
+    try:
+        return changes(*options)
+    except WrongOptions as error:
+        rest = error.rest
+        if not rest.model_fields_set:
+            raise
+        try:
+            context.call(api, token_file, lambda client: client.check_policy(group, rest))
+        except Rejected as rejected:
+            more = more_faults(rejected.problem.faults or [], error.faults)
+            raise WrongOptions(error.faults | more, rest) from None
+        except ConsoleError:  # nobody can be asked: then what is known here
+            pass
+        raise
 
 
 @app.command("set")
@@ -130,16 +184,20 @@ def set_(
     spend_cap: SpendCap = None,
     prestage: Prestaged = None,
     prestage_events: PrestageEvents = None,
+    schedule: Scheduled = None,
     file: File = None,
     json: Json = False,
     api: Api = None,
     token_file: TokenFile = None,
 ) -> None:
     """Set or change a policy. What is not named stays as it is; the first time it is as usual."""
-    wanted = changes(
+    from controlplane.wire.fleet import Policy
+
+    wanted = asked(
+        group, api, token_file,
         unit, capacity, alarm, in_fraction, least, most, increment, up_periods, down_periods, up_cooldown,
-        down_cooldown, launches, drain_deadline, spend_cap, prestage, prestage_events, file,
-    ) or _policy({})  # fmt: skip
+        down_cooldown, launches, drain_deadline, spend_cap, prestage, prestage_events, schedule, file,
+    ) or Policy()  # fmt: skip
     _print(context.call(api, token_file, lambda client: client.set_policy(group, wanted)), as_json=json)
 
 
@@ -159,6 +217,22 @@ def clear(group: str = GROUP, json: Json = False, api: Api = None, token_file: T
         print(f"{group} has no policy any more")
 
 
+def _seconds(option: str, text: str) -> float:
+    """As in the console's form, none is no time at all."""
+    from console.core.units import parse_duration
+
+    return 0.0 if text.strip().lower() == "none" else parse_duration(text, most_s=86_400, of=option)
+
+
+def _schedule(option: str, text: str) -> dict[str, Any]:
+    from console.core.policies import read_schedule
+
+    try:
+        return read_schedule(text).model_dump(exclude_unset=True)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error.what}", error.next_step) from error
+
+
 def _share(option: str, text: str) -> Decimal:
     """0.6, or 60%"""
     if text.endswith("%"):
@@ -167,8 +241,6 @@ def _share(option: str, text: str) -> Decimal:
 
 
 def _number(option: str, text: str) -> Decimal:
-    from console.core.errors import UsageError
-
     try:
         value = Decimal(text.strip())
     except InvalidOperation:
@@ -181,8 +253,6 @@ def _number(option: str, text: str) -> Decimal:
 def _read(file: Path, said: dict[str, Any], prestaged: dict[str, Any]) -> dict[str, Any]:
     """A policy's JSON with what the options say above it."""
     from json import loads
-
-    from console.core.errors import UsageError
 
     try:
         found = loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
@@ -199,21 +269,23 @@ def _read(file: Path, said: dict[str, Any], prestaged: dict[str, Any]) -> dict[s
     return found
 
 
-def _policy(said: dict[str, Any]) -> "Policy":
+def _policy(said: dict[str, Any], wrong: "Mapping[str, UsageError | str]") -> "Policy":
     """What the manager is sent: it looks at the values; here at the shape, each fault with its place."""
     from pydantic import ValidationError
 
-    from console.core.errors import UsageError
+    from controlplane.wire.faults import faults_of
     from controlplane.wire.fleet import Policy
 
     try:
-        return Policy.model_validate(said)
+        policy = Policy.model_validate(said)
     except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
-            for fault in error.errors(include_url=False)
-        ]
-        raise UsageError(f"no policy: {'; '.join(wrong)}", "`policy show --json` prints one") from error
+        found = faults_of(error)
+        bad = {place.partition(".")[0] for place in found}
+        rest = Policy.model_validate({name: value for name, value in said.items() if name not in bad})
+        raise WrongOptions({**wrong, **found}, rest) from None
+    if wrong:
+        raise WrongOptions(wrong, policy)
+    return policy
 
 
 def _print(view: "PolicyView", *, as_json: bool) -> None:
@@ -246,10 +318,12 @@ def _print(view: "PolicyView", *, as_json: bool) -> None:
 
 
 def _prestage_words(policy: "Policy") -> str:
+    from console.core.units import count
+
     stage = policy.prestage
-    words = [f"{stage.nodes} nodes always"] if stage.nodes else []
+    words = [f"{count(stage.nodes, 'node')} always"] if stage.nodes else []
     words += [
-        f"{window.nodes} nodes {window.date or ' '.join(window.days) or 'each day'} "
+        f"{count(window.nodes, 'node')} {window.date or ' '.join(window.days) or 'each day'} "
         f"{window.start} to {window.end} ({stage.schedule.zone})"
         for window in stage.schedule.windows
     ]

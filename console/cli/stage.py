@@ -28,7 +28,7 @@ def up(
     from console.core.units import parse_duration
 
     options = context.stage_options(port, listen, announce, tls_cert, tls_key)
-    limit = parse_duration(timeout, least_s=1, most_s=3600)
+    limit = parse_duration(timeout, least_s=1, most_s=3600, of="--timeout")
     view = context.run(bring_up(options, limit))
     show(view, as_json=json)
 

@@ -102,8 +102,8 @@ def signalling(
                 f"{joins} joins do not make {parties} parties of one size of 1 to {MOST_A_PARTY}",
                 "Give numbers that do, such as --joins 50000 --parties 6250",
             )
-    over_s = parse_duration(over, least_s=1, most_s=86_400)
-    stay_s = None if stay is None else parse_duration(stay, least_s=1, most_s=86_400)
+    over_s = parse_duration(over, least_s=1, most_s=86_400, of="--over")
+    stay_s = None if stay is None else parse_duration(stay, least_s=1, most_s=86_400, of="--stay")
     words = ["signalling", "--channel", parse_channel(channel), "--nodes", str(nodes), "--joins", str(joins)]
     words += ["--party-size", str(size), "--over", f"{over_s:g}", "--seed", str(seed)]
     words += ["--control-listen", _address(control_listen)]

@@ -19,7 +19,7 @@ def create(
     """Make a publish token, and print the WHIP address that goes with it."""
     from console.core.units import parse_channel, parse_duration
 
-    channel, ttl_s = parse_channel(publish), parse_duration(ttl, least_s=1)
+    channel, ttl_s = parse_channel(publish), parse_duration(ttl, least_s=1, of="--ttl")
     made = context.call(api, token_file, lambda client: client.create_token(channel, ttl_s))
     if json:
         output.print_json(made.model_dump(mode="json"))

@@ -46,6 +46,7 @@ def whatif(
     spend_cap: policy.SpendCap = None,
     prestage: policy.Prestaged = None,
     prestage_events: policy.PrestageEvents = None,
+    schedule: policy.Scheduled = None,
     file: policy.File = None,
     json: Json = False,
     api: Api = None,
@@ -57,15 +58,16 @@ def whatif(
     from console.core.units import parse_duration
     from controlplane.wire.fleet import WhatIf
 
-    changed = policy.changes(
+    changed = policy.asked(
+        group, api, token_file,
         unit, capacity, alarm, in_fraction, least, most, increment, up_periods, down_periods, up_cooldown,
-        down_cooldown, launches, drain_deadline, spend_cap, prestage, prestage_events, file,
+        down_cooldown, launches, drain_deadline, spend_cap, prestage, prestage_events, schedule, file,
     )  # fmt: skip
     more: dict[str, Any] = {}
     if changed is not None:
         more["changes"] = changed
     if boot is not None:
-        more["boot_s"] = parse_duration(boot, most_s=7200)
+        more["boot_s"] = parse_duration(boot, most_s=7200, of="--boot")
     if (on is None) == (crowd is None):
         raise UsageError("a crowd is needed, and one alone", "Add --on last:24h, or --crowd CURVE")
     more |= {"crowd": _curve(crowd)} if crowd is not None else _recorded(on or "", group)

@@ -260,6 +260,11 @@ class Client:
         path = f"/api/v1/groups/{quote(group, safe='')}/policy"
         return await self._call("GET", path, PolicyView, query={"usual": "true"} if usual else None)
 
+    async def check_policy(self, group: str, changes: Policy) -> PolicyView:
+        """What `set_policy` would make of it, or how it would be refused; nothing is changed."""
+        path = f"/api/v1/groups/{quote(group, safe='')}/policy"
+        return await self._call("PATCH", path, PolicyView, changes, query={"check": "true"}, changes=False)
+
     async def evaluate(self, group: str, question: Question) -> Evaluation:
         """What its policy would do; nothing is changed."""
         path = f"/api/v1/groups/{quote(group, safe='')}/evaluate"
@@ -357,8 +362,8 @@ class Client:
         """No new connections on the node, and its viewers are moved; it ends when it is empty or the deadline
         passes.
 
-        Without a deadline: 60 s; a node that drains already keeps the one it has. Rejected with `last_edge`
-        unless `channels` names all that would have no edge left.
+        Without a deadline: the policy's, 60 s without one; a node that drains already keeps the one it has.
+        Rejected with `last_edge`, or `last_origin`, unless `channels` names all that would have none left.
         """
         path = f"/api/v1/nodes/{quote(node, safe='')}/drain"
         wanted = DrainRequest(deadline_s=deadline_s, channels=list(channels))

@@ -13,26 +13,50 @@ SERVING = (NodeState.IN_SERVICE, NodeState.SUSPECT)
 COMING = (NodeState.REQUESTED, NodeState.CREATING, NodeState.BOOTING)
 
 
+def on_node(role: Role) -> str:
+    """Whoever is connected to a node: an edge has viewers, an origin publishers and the edges it feeds."""
+    return "viewer" if role is Role.EDGE else "connection"
+
+
 def effect_of_drain(nodes: Iterable[NodeView], node_id: str, prices: PricesView | None = None) -> str:
-    """ "edge-2: 3 viewers; 2 -> 1 edges; -$0.031 an hour"."""
+    """ "edge-2: 3 viewers; 2 -> 1 edges; -$0.031 an hour; they go to edge-1, room there: 400"."""
     nodes = list(nodes)
     node = next(node for node in nodes if node.id == node_id)
     serving = [other for other in nodes if other.role == node.role and other.state in SERVING]
     left = [other for other in serving if other.id != node_id]
-    people = count(node.connections or 0, "viewer" if node.role is Role.EDGE else "connection")
+    on_it = node.connections or 0
+    people = count(on_it, on_node(node.role))
     words = f"{node_id}: {people}; {len(serving)} -> {len(left)} {node.role}s{_costs(prices, -1)}"
-    return words if left else f"{words}: nobody serves as {node.role} until another one is added"
+    if not left:
+        return f"{words}: nobody serves as {node.role} until another one is added"
+    there = [it for it in left if it.state is NodeState.IN_SERVICE]  # a suspect one takes nobody
+    room = sum(max(0, it.capacity - (it.connections or 0)) for it in there)
+    if not on_it:
+        return f"{words}; room elsewhere: {room:,}"
+    named = [it.id for it in there[:3]] + ([f"{len(there) - 3} more"] if there[3:] else [])
+    names = " and ".join(part for part in (", ".join(named[:-1]), *named[-1:]) if part)
+    if room < on_it:
+        where = f"room for {room:,} of them on {names}" if room else "room for them nowhere else"
+        return f"{words}; {where}: add one first (showcaller fleet add {node.role})"
+    return f"{words}; {'it goes' if on_it == 1 else 'they go'} to {names}, room there: {room:,}"
+
+
+def ends_by(deadline_s: float) -> str:
+    """ "it ends when it is empty, in 5 min at the latest"."""
+    return f"it ends when it is empty, in {show_duration(deadline_s)} at the latest"
 
 
 def channels_without(nodes: Iterable[NodeView], streams: Iterable[StreamView], node_id: str) -> list[str]:
-    """What is on air and would have no edge left when this node is drained: whoever drains it names them."""
+    """What is on air and would have no edge left when this node is drained, or is published to it and would
+    have no origin left: whoever drains it names them."""
     nodes = list(nodes)
     node = next(node for node in nodes if node.id == node_id)
-    if node.role is not Role.EDGE or node.state not in SERVING:
+    if node.state not in SERVING:
         return []
-    others = [it for it in nodes if it.role is Role.EDGE and it.id != node_id]
-    left = any(it.state in (*SERVING, *COMING) for it in others)
-    return [] if left else sorted(stream.channel for stream in streams)
+    others = [it for it in nodes if it.role is node.role and it.id != node_id]
+    if any(it.state in (*SERVING, *COMING) for it in others):
+        return []
+    return sorted(it.channel for it in streams if node.role is Role.EDGE or it.origin == node_id)
 
 
 def drain_words(drain: DrainProgress) -> str:
@@ -46,6 +70,15 @@ def drain_words(drain: DrainProgress) -> str:
     if drain.waits:
         return f"{words}; it {drain.waits}"
     return words if drain.eta_s is None or not drain.left else f"{words}, about {show_duration(drain.eta_s)}"
+
+
+def beyond_max(groups: Iterable[GroupView], role: Role, region: str | None = None) -> str:
+    """What its policy will do with one more of a role; empty where it has room for one, or there is none."""
+    for group in groups:
+        meant = group.role is role and region in (None, group.region)
+        if meant and group.most is not None and group.desired >= group.most:
+            return f"the policy of {group.id} has {group.most:,} at most, and drains one again"
+    return ""
 
 
 def effect_of_add(nodes: Iterable[NodeView], role: Role, prices: PricesView | None = None) -> str:

@@ -19,7 +19,7 @@ def parse_on(text: str) -> Span | Path:
     """A time of the manager's own history, or a file. Times without a zone are this machine's. UsageError."""
     kind, colon, lasting = text.partition(":")
     if kind == "last" and colon:
-        return Span(last_s=parse_duration(lasting, least_s=1.0, most_s=LONGEST_S))
+        return Span(last_s=parse_duration(lasting, least_s=1.0, most_s=LONGEST_S, of="--on"))
     first, dots, last = text.partition("..")
     if dots and (start := _moment(first)) is not None and (end := _moment(last)) is not None:
         if end <= start:

@@ -5,7 +5,7 @@ whole policy, each fault with its place (`Problem.faults`); `field_of` tells whi
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
@@ -18,9 +18,11 @@ from controlplane.wire.fleet import Point, Policy, Schedule, Window
 LONGEST_S = 7 * 86_400.0  # of a crowd, as the manager takes it
 NONE = "none"
 WINDOW = "12 fri,sat 19:30-23:30; 20 2026-12-31 18:00-02:00"
+SCHEDULE = f"{WINDOW} Europe/Berlin, or none"
 CURVE = "Write it like 0=0 10m=2000 2h=2000: times from the start, each later than before, and people"
 _NUMBER = re.compile(r"\$?(-?[0-9]{1,6}(?:\.[0-9]+)?)")  # as the wire takes it: at most six places
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_CLOCKS = re.compile(r":\S*-\S*:")  # of a window: 19:30-23:30
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,20 @@ class PolicyWords:
 
 
 NAMES = tuple(field.name for field in fields(PolicyWords))
+AGAINST = {
+    "min": "max",
+    "in_fraction": "alarm",
+    "prestage.nodes": "max",
+}  # what is at fault only beside the other
 PLACES = {"prestage.nodes": "nodes", "prestage.events": "events", "prestage.schedule.zone": "zone"}
 
 
 class WrongFields(Exception):
-    """Some fields cannot be read: why, by name."""
+    """Some fields cannot be read: why, by name. `rest` is what can be."""
 
-    def __init__(self, faults: Mapping[str, str]) -> None:
+    def __init__(self, faults: Mapping[str, str], rest: Policy) -> None:
         super().__init__("; ".join(f"{name}: {text}" for name, text in faults.items()))
-        self.faults = dict(faults)
+        self.faults, self.rest = dict(faults), rest
 
 
 def words_of(policy: Policy) -> PolicyWords:
@@ -113,11 +120,21 @@ def changes(words: PolicyWords, before: Policy | None) -> Policy:
     if differs("windows", "zone"):
         windows = read("windows", _windows)
         stage["schedule"] = Schedule(zone=words.zone.strip(), windows=windows or [])
-    if wrong:
-        raise WrongFields(wrong)
-    if stage:
+    if "windows" in wrong or "zone" in wrong:
+        del stage["schedule"]
+    if stage := {name: value for name, value in stage.items() if name not in wrong}:
         said["prestage"] = stage
-    return Policy.model_validate(said)
+    read_well = Policy.model_validate({name: value for name, value in said.items() if name not in wrong})
+    if wrong:
+        raise WrongFields(wrong, read_well)
+    return read_well
+
+
+def more_faults(faults: Sequence[FaultView], unread: Iterable[str]) -> dict[str, str]:
+    """The manager's faults of what could be read, by place, beside those that could not: without what would
+    be said of one against another that is not known (`min` above a `max` that could not be read)."""
+    doubtful = {name for name, other in AGAINST.items() if other in unread}
+    return {fault.place: fault.text for fault in faults if fault.place not in doubtful}
 
 
 def field_of(place: str) -> str:
@@ -201,16 +218,16 @@ def _seconds(text: str) -> float:
     return 0.0 if text.lower() == NONE else parse_duration(text)
 
 
-def _windows(text: str) -> list[Window]:
+def _windows(text: str, like: str = WINDOW) -> list[Window]:
     """`NODES [DAYS|DATE] START-END`, semicolons between. What a day or a time may be the manager says."""
-    return [_window(part.strip()) for part in text.split(";") if part.strip()]
+    return [_window(part.strip(), like) for part in text.split(";") if part.strip()]
 
 
-def _window(text: str) -> Window:
+def _window(text: str, like: str) -> Window:
     parts = text.split()
     start, dash, end = parts[-1].partition("-")
     if not dash or len(parts) not in (2, 3) or not parts[0].isdecimal() or len(parts[0]) > 6:
-        raise UsageError(f"{text!r} is no window", f"Write it like {WINDOW}")
+        raise UsageError(f"{text!r} is no window", f"Write it like {like}")
     when = parts[1] if len(parts) == 3 else ""
     dated = _DATE.fullmatch(when) is not None
     return Window(
@@ -220,6 +237,19 @@ def _window(text: str) -> Window:
         date=when if dated else None,
         days=[] if dated or not when else when.lower().split(","),
     )
+
+
+def read_schedule(text: str) -> Schedule:
+    """Windows as the form takes them, and after the last the zone where it is not to stay as it is:
+    `12 fri,sat 19:30-23:30; 20 2026-12-31 18:00-02:00 Europe/Berlin`; `none` for no windows. UsageError."""
+    if text.strip().lower() == NONE:
+        return Schedule(windows=[])
+    windows, _, last = text.strip().rpartition(" ")
+    zoned = bool(windows) and ":" not in last and _CLOCKS.search(windows) is not None
+    found = _windows(windows if zoned else text, SCHEDULE)
+    if not found:
+        raise UsageError("no window is named", f"Write it like {SCHEDULE}")
+    return Schedule(zone=last, windows=found) if zoned else Schedule(windows=found)
 
 
 def _window_words(window: Window) -> str:

@@ -22,16 +22,17 @@ LOWEST_BPS = 100_000.0
 HIGHEST_BPS = 100_000_000.0
 
 
-def parse_duration(text: str, *, least_s: float = 0.0, most_s: float = 30 * 86_400.0) -> float:
-    """Seconds: "90", "90s", "5m", "1h30m", "7d"."""
+def parse_duration(text: str, *, least_s: float = 0.0, most_s: float = 30 * 86_400.0, of: str = "") -> float:
+    """Seconds: "90", "90s", "5m", "1h30m", "7d". `of`: the option that it is of, for the refusal."""
+    said = f"{of}: {text!r}" if of else repr(text)
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None or not any(match.groups()):
-        raise UsageError(f"{text!r} is not a duration", "Write it like 60s, 5m, 1h30m or 7d")
+        raise UsageError(f"{said} is not a duration", "Write it like 60s, 5m, 1h30m or 7d")
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     value = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     if not least_s <= value <= most_s:
         raise UsageError(
-            f"{text!r} is out of range", f"Accepted: {show_duration(least_s)} to {show_duration(most_s)}"
+            f"{said} is out of range", f"Accepted: {show_duration(least_s)} to {show_duration(most_s)}"
         )
     return value
 

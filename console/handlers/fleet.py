@@ -2,6 +2,7 @@
 
 from textual import work
 
+from console.core.effects import on_node
 from console.core.errors import ConsoleError
 from console.core.units import show_state
 from console.handlers.base import Handlers
@@ -60,11 +61,13 @@ class FleetHandlers(Handlers):
         elif state not in (NodeState.IN_SERVICE, NodeState.SUSPECT):
             self.say(f"{node} is {show_state(state)}: only a node in service can be drained", "warning")
         else:
-            self.ask(DrainDialog(view, node, deadline.strip() or "5m"), self._drain)
+            self.ask(DrainDialog(view, node, deadline.strip()), self._drain)
 
     def _drain(self, wanted: Drain) -> None:
+        role = self.look().state.nodes[wanted.node].role
+
         def told(view: DrainView) -> str:
-            left = figures.plural(view.viewers, "connection")
+            left = figures.plural(view.viewers, on_node(role))
             return f"{view.node} is {show_state(view.state)}: {left} on it"
 
         self.perform(self._client().drain(wanted.node, wanted.deadline_s, wanted.channels), told)

@@ -46,9 +46,14 @@ async def policy(id: str, here: Here, _: Operator, usual: bool = False) -> Polic
 
 
 @routes.patch("/groups/{id}/policy", responses=documented(401, 404, 409, 413, 422, 503))
-async def set_policy(id: str, changes: Policy, here: Here, operator: Operator) -> PolicyView:
+async def set_policy(
+    id: str, changes: Policy, here: Here, operator: Operator, check: bool = False
+) -> PolicyView:
     """Change what is said of it and leave the rest; the first time, the rest is as usual. A policy with a
-    fault is refused whole, and every fault is named with its place."""
+    fault is refused whole, and every fault is named with its place. With `check` nothing is changed, and the
+    answer is the policy that it would be."""
+    if check:
+        return here.scaling.try_policy(id, changes)
     return await here.scaling.set_policy(id, changes, operator)
 
 
@@ -116,7 +121,8 @@ async def add(request: FleetAdd, here: Here, operator: Operator) -> DrainView:
 @routes.post("/nodes/{id}/drain", responses=documented(401, 404, 409, 413, 422, 503))
 async def drain(id: str, here: Here, operator: Operator, request: DrainRequest | None = None) -> DrainView:
     """No new viewers, and those it has are moved; it ends when empty or at its deadline. Again with a
-    deadline: moves it. The last edge is drained only where what is on air is named (409, last_edge)."""
+    deadline: moves it. The last edge of what is on air, and its last origin, is drained only where
+    that is named (409, last_edge, last_origin)."""
     wanted = request or DrainRequest()
     return await here.fleet.drain(id, wanted.deadline_s, operator, named=wanted.channels)
 

@@ -136,12 +136,13 @@ class Fleet:
         """No new sessions, and its viewers are moved (services.moving); it ends when it is empty, or at its
         deadline. Not replaced.
 
-        `deadline_s` None is DRAIN_S; a node that drains already keeps the deadline it has. The last edge of
-        what is on air is drained only where the channels are `named`: Conflict says which.
+        `deadline_s` None is the policy's, DRAIN_S without one; a node that drains already keeps the deadline
+        it has. The last edge of what is on air, and the last origin with a broadcast on it, is drained only
+        where the channels are `named`: Conflict says which.
         """
 
         async def work(change: Change) -> tuple[Node, DrainView]:
-            self._check_last_edge(await self._existing(change, node_id), named)
+            self._check_last(await self._existing(change, node_id), named)
             node = await self.begin_drain(change, node_id, deadline_s, actor)
             waits = None
             if node.state is NodeState.DRAINING and node.drain_deadline is not None:
@@ -154,27 +155,34 @@ class Fleet:
         await self.drain_has_begun(node)
         return view
 
-    def _check_last_edge(self, node: Node, named: Collection[str]) -> None:
-        """Raises Conflict where nobody could watch what is on air any more, and whoever drains has not said
-        that he knows."""
-        if node.role is not Role.EDGE or node.state not in (NodeState.IN_SERVICE, NodeState.SUSPECT):
+    def _check_last(self, node: Node, named: Collection[str]) -> None:
+        """Raises Conflict where what is on air could not be watched, or published, any more, and whoever
+        drains has not said that he knows."""
+        if node.state not in (NodeState.IN_SERVICE, NodeState.SUSPECT):
             return
-        others = (it for it in self._board.nodes.values() if it.role is Role.EDGE and it.id != node.id)
-        unnamed = sorted(self._board.streams.keys() - set(named))
+        others = (it for it in self._board.nodes.values() if it.role is node.role and it.id != node.id)
+        channels = {
+            stream.channel
+            for stream in self._board.streams.values()
+            if node.role is Role.EDGE or stream.origin == node.id
+        }
+        unnamed = sorted(channels - set(named))
         if unnamed and not any(it.state in COUNTED for it in others):
-            channels = " ".join(sorted(self._board.streams))
             raise Conflict(
-                f"{node.id} is the last edge, and {' and '.join(unnamed)} would have none. Add one first "
-                f"(showcaller fleet add edge), or name what is on air: showcaller fleet drain {node.id} "
-                f"--yes {channels}",
-                code="last_edge",
-                title="It is the last edge of a live stream",
+                f"{node.id} is the last {node.role}, and {' and '.join(unnamed)} would have none. Add one "
+                f"first (showcaller fleet add {node.role}), or name what is on air: showcaller fleet drain "
+                f"{node.id} --yes {' '.join(sorted(channels))}",
+                code=f"last_{node.role}",
+                title=f"It is the last {node.role} of a live stream",
             )
 
     async def begin_drain(self, change: Change, node_id: str, deadline_s: float | None, actor: str) -> Node:
         """The rows of a drain; `drain_has_begun` after the commit does the rest."""
         node = await self._existing(change, node_id)
-        within_s = DRAIN_S if deadline_s is None else deadline_s
+        group = await change.tx.group(node.role, node.region)
+        policy = None if group is None else group.policy
+        usual_s = DRAIN_S if policy is None else policy.drain_deadline_s
+        within_s = usual_s if deadline_s is None else deadline_s
         deadline = change.now + within_s
         if node.state is NodeState.DRAINING:
             if deadline_s is None:

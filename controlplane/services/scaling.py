@@ -132,6 +132,14 @@ class Scaling:
         self._told = {key: at for key, at in self._told.items() if key[0] != group.id}
         return view
 
+    def try_policy(self, group_id: str, changes: Policy) -> PolicyView:
+        """The policy that `set_policy` would make; nothing is changed. Raises as that does."""
+        group = self.group(group_id)
+        self._fleet.check_launches()
+        policy = merged(group.policy or self.usual(group), changes)
+        self.check(group, policy)
+        return PolicyView(group=group.id, policy=policy)
+
     async def clear_policy(self, group_id: str, actor: str) -> None:
         """From now on its nodes are added and ended by hand."""
         group = self.group(group_id)

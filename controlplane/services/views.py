@@ -12,6 +12,7 @@ from controlplane.ports.clock import Clock
 from controlplane.services.board import Board, Drain
 from controlplane.services.words import policy_words
 from controlplane.wire.api import (
+    DRAIN_S,
     DrainProgress,
     GroupView,
     HistoryPoint,
@@ -127,6 +128,8 @@ class Views:
         return GroupView(
             id=group.id,
             policy=None if group.policy is None else policy_words(group.policy),
+            most=None if group.policy is None else group.policy.max,
+            drain_s=DRAIN_S if group.policy is None else group.policy.drain_deadline_s,
             role=group.role,
             region=group.region,
             desired=group.desired,

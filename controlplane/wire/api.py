@@ -111,6 +111,9 @@ class StreamDetail(StreamView):
     publish_state: PublishState | None = None
 
 
+DRAIN_S = 60.0  # a drain's deadline where none is given, and no policy has one
+
+
 class GroupView(Message):
     """All nodes of one role and region."""
 
@@ -123,6 +126,8 @@ class GroupView(Message):
     capacity: int
     egress_bps: float | None
     policy: str | None = None  # in words; None: its nodes are added and ended by hand
+    most: int | None = None  # nodes, by the policy
+    drain_s: float = DRAIN_S  # a drain's deadline where none is given
 
 
 class FleetAdd(Request):
@@ -132,13 +137,11 @@ class FleetAdd(Request):
     over_policy: bool = False  # also beyond the max or the spend cap of the group's policy
 
 
-DRAIN_S = 60.0  # a drain's deadline where none is given
-
-
 class DrainRequest(Request):
-    """`POST /api/v1/nodes/{id}/drain`. Without a deadline: 60 s, and a drain that runs keeps its own.
+    """`POST /api/v1/nodes/{id}/drain`. Without a deadline: the policy's, 60 s where there is none;
+    and a drain that runs keeps its own.
 
-    `channels` are those that would have no edge left: whoever drains the last one names them.
+    `channels` are those that would have no edge, or no origin, left: whoever drains the last one names them.
     """
 
     deadline_s: float | None = Field(default=None, ge=0, le=86_400)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from console.core.effects import effect_of_add
+from console.core.effects import beyond_max, effect_of_add
 from console.screens.shared import costs
 from console.screens.shared.dialog import CANCEL, Choice, Dialog
 from console.screens.shared.view import View
@@ -46,6 +46,8 @@ def add_lines(view: View, role: Role, warning: str) -> list[Line]:
         lines.append([("It costs ", ""), (more, "bold"), (then, "")])
         if now.per_month is not None:
             lines.append([("Spent: ", ""), *costs.spent(now)])
+    if beyond := beyond_max(view.state.groups.values(), role):
+        lines.append([(f"▲ {beyond[:1].upper()}{beyond[1:]}.", "bold $warn")])
     if warning:
         lines.append([("▲ ", "bold $warn"), (warning, "bold $warn")])
         over = "It can be added all the same: the budget is then exceeded, and the journal says by whom."

@@ -1,6 +1,7 @@
 """The dialog that drains a node: what it does and to whom, the deadline, and Cancel first.
 
-Where it is the last edge, what is on air is to be typed: a word that nobody types by mistake."""
+Where it is the last edge, or the last origin, what is on air is to be typed: a word that nobody types by
+mistake."""
 
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from textual.widgets import Label
 
 from console.core.effects import channels_without
 from console.core.errors import UsageError
+from console.core.policies import lasting
 from console.core.units import parse_duration
 from console.screens.fleet import widgets
 from console.screens.shared.dialog import CANCEL, Choice, Dialog, Field
@@ -22,12 +24,14 @@ LONGEST_S = 86_400.0  # what the manager takes
 class Drain:
     node: str
     deadline_s: float
-    channels: tuple[str, ...] = ()  # that were named, as they will have no edge
+    channels: tuple[str, ...] = ()  # that were named, as they will have none
 
 
 class DrainDialog(Dialog[Drain]):
-    def __init__(self, view: View, node: str, deadline: str = "5m") -> None:
-        self._node, self._deadline = node, deadline
+    def __init__(self, view: View, node: str, deadline: str = "") -> None:
+        """`deadline` as typed; without one it is as the group's policy has it."""
+        self._node, self._role = node, view.state.nodes[node].role
+        self._deadline = deadline or lasting(widgets.drain_s(view.state.nodes[node], view))
         effect = widgets.drain_effect(view.state.nodes[node], view)
         self._channels = tuple(channels_without(view.nodes, view.state.streams.values(), node))
         super().__init__(
@@ -53,7 +57,7 @@ class DrainDialog(Dialog[Drain]):
         if self._channels:
             named = self.query_one("#channels", Field)
             if sorted(named.value.split()) != sorted(self._channels):
-                self.wrong(f"Type {' '.join(self._channels)}: no edge will be left for it")
+                self.wrong(f"Type {' '.join(self._channels)}: no {self._role} will be left for it")
                 self.set_focus(named)
                 return
         self.dismiss(Drain(self._node, deadline, self._channels))

@@ -74,7 +74,7 @@ class FleetScreen(Page):
         entries = self.view.journal_about([chosen] if chosen else None)
         rows = max(1, why.size.height - 2)
         draining = [it for it in self.view.nodes if chosen in (None, it.id)]
-        lines = widgets.drains(draining, why.room)[:rows]
+        lines = widgets.drains(draining, why.room, self.view.now)[:rows]
         if len(lines) < rows:
             lines += entry_lines(entries, why.room, rows - len(lines))
         why.show(lines)

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from console.core.effects import drain_words
+from console.core.effects import drain_words, on_node
 from console.screens.shared import costs, figures, words
 from console.screens.shared.table import Column, Row
 from console.screens.shared.view import COMING, SERVING, View
 from console.screens.shared.words import Line
-from controlplane.wire.api import NodeDetail
+from controlplane.wire.api import DRAIN_S, NodeDetail
 from controlplane.wire.nodes import NodeState, Role
 
 COLUMNS = (
@@ -21,7 +21,7 @@ COLUMNS = (
     Column("round", "round trip", 10, right=True, rank=5),
     Column("delay", "loop", 7, right=True, rank=6),
     Column("report", "report", 6, right=True, rank=1),
-    Column("age", "age", 8, right=True, rank=4),
+    Column("age", "node age", 8, right=True, rank=4),
     Column("version", "version", 8, rank=7),
     Column("pid", "pid", 7, right=True, rank=8),
 )
@@ -29,7 +29,7 @@ HOLDS = (*SERVING, NodeState.TERMINATING)
 
 
 def state_line(node: NodeDetail, now: float) -> Line:
-    """The state with the time that matters in it: how long silent, how long until the deadline."""
+    """The state and its age; of a drain how long until its deadline, for its age stands in Why."""
     look = words.node(node.state)
     text = f"{look.glyph} {look.word}"
     if node.state == NodeState.DRAINING and node.drain_deadline is not None:
@@ -37,7 +37,7 @@ def state_line(node: NodeDetail, now: float) -> Line:
         text += f" {left // 60}:{left % 60:02d} left"
         if node.drain is not None and node.drain.waits:
             return [(f"▲ {look.word}, waits", "bold $warn")]
-    elif node.state in COMING or node.state == NodeState.SUSPECT:
+    else:
         text += f" {figures.age(now - node.state_since)}"
     return [(text, look.style)]
 
@@ -70,13 +70,14 @@ def row(node: NodeDetail, view: View, bar_width: int) -> Row:
     return Row(node.id, cells)
 
 
-def drains(nodes: Iterable[NodeDetail], width: int) -> list[Line]:
+def drains(nodes: Iterable[NodeDetail], width: int, now: float) -> list[Line]:
     """How the drains of these go, a paragraph each, for above the journal."""
     lines: list[Line] = []
     for node in nodes:
         if node.drain is not None and node.drain.viewers:
             mark, style = ("▲", "bold $warn") if node.drain.waits else ("▼", "bold")
-            text = f"{mark} {node.id}: {drain_words(node.drain)}."
+            age = figures.age(now - node.state_since)
+            text = f"{mark} {node.id}, draining for {age}: {drain_words(node.drain)}."
             lines += words.wrap([(text, style)], width)
     return lines
 
@@ -133,12 +134,17 @@ def drain_effect(node: NodeDetail, view: View) -> DrainEffect:
     )
 
 
+def drain_s(node: NodeDetail, view: View) -> float:
+    """How long a drain of it lasts at most where nothing else is said."""
+    group = view.state.groups.get((node.role, node.region))
+    return DRAIN_S if group is None else group.drain_s
+
+
 def drain_lines(effect: DrainEffect) -> list[Line]:
     """The effect and its scope in words, for the dialog."""
-    who = "viewer" if effect.role is Role.EDGE else "connection"
     lines: list[Line] = [
         [
-            (f"{effect.node}: {figures.plural(effect.viewers, who)}; ", "bold"),
+            (f"{effect.node}: {figures.plural(effect.viewers, on_node(effect.role))}; ", "bold"),
             (f"{effect.before} -> {effect.after} {effect.role}s", "bold"),
         ],
     ]

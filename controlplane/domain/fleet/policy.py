@@ -69,6 +69,15 @@ def faults(policy: Policy) -> list[Fault]:
             f"{plain(policy.spend_cap)} is below 0 dollars an hour",
         )
     counts("prestage.nodes", policy.prestage.nodes, 0, MOST_NODES)
+    above = f"is above max, {policy.max}: so many are never there"
+    stage = policy.prestage
+    check(stage.nodes <= policy.max or stage.nodes > MOST_NODES, "prestage.nodes", f"{stage.nodes} {above}")
+    for number, window in enumerate(stage.schedule.windows):
+        check(
+            window.nodes <= policy.max or window.nodes > MOST_NODES,
+            f"prestage.schedule.windows.{number}.nodes",
+            f"{window.nodes} {above}",
+        )
     for place, text in schedule_faults(policy.prestage.schedule, MOST_NODES):
         found.append(Fault(f"prestage.schedule.{place}", text))
     return found

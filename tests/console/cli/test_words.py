@@ -11,7 +11,7 @@ import pytest
 
 from console.cli import fleet
 from controlplane.wire.api import DrainView
-from controlplane.wire.nodes import NodeState
+from controlplane.wire.nodes import NodeState, Role
 from tests.support.commands import command_line, run
 from tests.support.stage import environment
 
@@ -84,9 +84,11 @@ def test_words_that_cannot_be_meant_are_refused_with_what_is_accepted(
 
 def test_a_node_taken_back_is_in_service_in_words_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     view = DrainView(node="edge-2", state=NodeState.IN_SERVICE, viewers=1, deadline_s=None)
-    fleet._show(view, as_json=False)
+    fleet._show(view, Role.EDGE, as_json=False)
     assert capsys.readouterr().out == "edge-2  in service  1 viewer\n"
-    fleet._show(view, as_json=True)
+    fleet._show(view, Role.ORIGIN, as_json=False)
+    assert capsys.readouterr().out == "edge-2  in service  1 connection\n"
+    fleet._show(view, Role.EDGE, as_json=True)
     assert json.loads(capsys.readouterr().out)["state"] == "in_service"
 
 

@@ -4,12 +4,14 @@ from decimal import Decimal
 
 from console.core.effects import (
     as_left,
+    beyond_max,
     channels_without,
     drain_words,
     effect_of_add,
     effect_of_down,
     effect_of_drain,
     effect_of_stop,
+    ends_by,
 )
 from controlplane.wire.api import DrainProgress, GroupView, LatencyView, NodeView, StreamView
 from controlplane.wire.money import PricesView
@@ -46,7 +48,44 @@ def stream(channel: str, viewers: int) -> StreamView:
 
 def test_a_drain_says_how_many_are_on_the_node_and_what_is_left() -> None:
     nodes = [node("edge-1"), node("edge-2", 3), node("origin-1", 1)]
-    assert effect_of_drain(nodes, "edge-2") == "edge-2: 3 viewers; 2 -> 1 edges"
+    said = "edge-2: 3 viewers; 2 -> 1 edges; they go to edge-1, room there: 400"
+    assert effect_of_drain(nodes, "edge-2") == said
+
+
+def test_a_drain_says_where_there_is_room_or_that_there_is_none() -> None:
+    edges = [node("edge-1", 390), node("edge-2", 399), node("edge-3", 380), node("edge-4", 14)]
+    said = effect_of_drain(edges, "edge-4")
+    assert said.endswith("; they go to edge-1, edge-2 and edge-3, room there: 31")
+    full = [node("edge-1", 398), node("edge-2", 14)]
+    assert effect_of_drain(full, "edge-2").endswith(
+        "; room for 2 of them on edge-1: add one first (showcaller fleet add edge)"
+    )
+    suspect = [node("edge-1", 3, NodeState.SUSPECT), node("edge-2", 1)]
+    assert "room for them nowhere else: add one first" in effect_of_drain(suspect, "edge-2")
+    assert "origin-2: 1 connection; 2 -> 1 origins; it goes to origin-1" in effect_of_drain(
+        [node("origin-1"), node("origin-2", 1)], "origin-2"
+    )
+    assert ends_by(300) == "it ends when it is empty, in 5 min at the latest"
+
+
+def test_the_last_origin_takes_along_what_is_published_to_it() -> None:
+    on_it = stream("main", 3).model_copy(update={"origin": "origin-1"})
+    other = stream("side", 3).model_copy(update={"origin": "origin-2"})
+    alone = [node("origin-1", 1), node("edge-1", 3)]
+    assert channels_without(alone, [on_it, other], "origin-1") == ["main"]
+    assert channels_without([*alone, node("origin-2")], [on_it], "origin-1") == []
+
+
+def test_one_more_than_the_policy_has_is_said() -> None:
+    group = GroupView(
+        id="edge@local", role=Role.EDGE, region="local", desired=2, in_service=2, connections=0,
+        capacity=800, egress_bps=None, most=2,
+    )  # fmt: skip
+    words = "the policy of edge@local has 2 at most, and drains one again"
+    assert beyond_max([group], Role.EDGE) == beyond_max([group], Role.EDGE, "local") == words
+    assert beyond_max([group], Role.EDGE, "elsewhere") == beyond_max([group], Role.ORIGIN) == ""
+    assert beyond_max([group.model_copy(update={"desired": 1})], Role.EDGE) == ""
+    assert beyond_max([group.model_copy(update={"most": None})], Role.EDGE) == ""
 
 
 def test_draining_the_last_one_says_that_nobody_serves() -> None:
@@ -77,7 +116,7 @@ def test_a_drain_tells_how_far_it_is() -> None:
 
 def test_a_node_that_drains_already_is_not_counted_among_those_that_serve() -> None:
     nodes = [node("edge-1"), node("edge-2", None, NodeState.DRAINING), node("edge-3")]
-    assert effect_of_drain(nodes, "edge-2") == "edge-2: 0 viewers; 2 -> 2 edges"
+    assert effect_of_drain(nodes, "edge-2") == "edge-2: 0 viewers; 2 -> 2 edges; room elsewhere: 800"
 
 
 def test_a_step_says_what_it_costs() -> None:
@@ -88,7 +127,7 @@ def test_a_step_says_what_it_costs() -> None:
     assert added == "one more edge: 1 -> 2 edges, room for 400 -> 800; +$0.31 an hour"
     assert effect_of_add([], Role.EDGE, prices) == "one more edge: 0 -> 1 edges; +$0.31 an hour"
     drained = effect_of_drain([node("edge-1"), node("edge-2", 3)], "edge-2", prices)
-    assert drained == "edge-2: 3 viewers; 2 -> 1 edges; -$0.31 an hour"
+    assert "; 2 -> 1 edges; -$0.31 an hour; they go" in drained
 
 
 def test_an_added_node_says_how_many_there_will_be() -> None:

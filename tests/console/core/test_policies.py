@@ -16,7 +16,9 @@ from console.core.policies import (
     changes,
     curves,
     field_of,
+    more_faults,
     read_curve,
+    read_schedule,
     words_of,
 )
 from controlplane.domain.fleet.policy import faults
@@ -156,3 +158,36 @@ def test_any_text_in_a_field_is_read_or_refused_at_it(text: str, name: str) -> N
     except WrongFields as error:
         wrong = set(error.faults)
     assert wrong <= {name}
+
+
+def test_a_schedule_is_read_with_the_words_of_the_form_and_its_zone() -> None:
+    said = read_schedule("12 fri,sat 19:30-23:30; 20 2026-12-31 18:00-02:00; 3 mon 12:00-13:00 Europe/Berlin")
+    assert said == FULL.prestage.schedule
+    assert read_schedule("3 12:00-13:00 Etc/GMT-3").zone == "Etc/GMT-3"
+    stays = read_schedule("3 mon 12:00-13:00;")
+    assert (stays.windows, stays.model_fields_set) == ([WINDOWS[2]], {"windows"})
+    assert read_schedule(" None ").model_dump(exclude_unset=True) == {"windows": []}
+
+
+@pytest.mark.parametrize(
+    "text", ["", ";", "12 fri", "fri 19:30-23:30", "12 fri 19:30-23:30 Europe/Berlin; 3"]
+)
+def test_a_schedule_that_cannot_be_read_says_how_one_is_written(text: str) -> None:
+    with pytest.raises(UsageError, match="12 fri,sat 19:30-23:30; 20 2026-12-31 18:00-02:00 Europe/Berlin"):
+        read_schedule(text)
+
+
+def test_what_can_be_read_is_kept_beside_what_cannot() -> None:
+    with pytest.raises(WrongFields) as wrong:
+        changes(typed(Policy(), alarm="7", max="many", windows="3 soon", nodes="2"), Policy())
+    assert set(wrong.value.faults) == {"max", "windows"}
+    assert wrong.value.rest.model_dump(exclude_unset=True) == {
+        "alarm": Decimal(7),
+        "prestage": {"nodes": 2},
+    }
+
+
+def test_a_fault_beside_what_could_not_be_read_is_not_passed_on() -> None:
+    found = [FaultView(place=it, text="x") for it in ("min", "alarm", "prestage.nodes")]
+    assert more_faults(found, ["max"]) == {"alarm": "x"}
+    assert set(more_faults(found, ["alarm"])) == {"min", "alarm", "prestage.nodes"}

@@ -67,17 +67,17 @@ async def test_the_last_edge_of_what_is_on_air_is_drained_when_that_is_typed(
         assert focus(it) == "channels"
         await it.type("main")
         await it.press("enter", "enter")
-        await it.until_shown("edge-1 is draining: 371 connections on it")
-        assert drained == [("edge-1", 300.0, ("main",))]
+        await it.until_shown("edge-1 is draining: 371 viewers on it")
+        assert drained == [("edge-1", 60.0, ("main",))]
 
 
 async def test_a_drain_says_on_the_page_how_far_it_is_and_what_it_waits_for(stand: OpenStand) -> None:
     async with stand(snapshot(), page="2") as it:
-        await it.until_shown("▼ edge-2: 58 of 400 moved, 20 moving, 340 left, 1 move failed, about 36 s.")
+        await it.until_shown("58 of 400 moved, 20 moving, 340 left, 1 move failed, about 36 s.")
         progress = {"since": 0, "viewers": 9, "moved": 2, "moving": 0, "left": 7, "failed": 0}
         waits = progress | {"waits": "waits for room: 7 of 9 left, no edge has a seat; add one"}
         it.feed.up(snapshot(nodes=[node("edge-2", NodeState.DRAINING, 7, drain_deadline=2e9, drain=waits)]))
-        await it.until_shown("▲ draining, waits", "▲ edge-2: 2 of 9 moved, 7 left; it waits for room: 7 of 9")
+        await it.until_shown("▲ draining, waits", ": 2 of 9 moved, 7 left; it waits for room: 7 of 9")
 
 
 async def test_too_little_room_elsewhere_says_so(stand: OpenStand) -> None:

@@ -46,6 +46,16 @@ def test_the_usual_policy_has_no_fault() -> None:
         ({"down_periods": 0}, "down_periods", "0 is not from 1 to 3600"),
         ({"spend_cap": -0.01}, "spend_cap", "-0.01 is below 0 dollars an hour"),
         ({"prestage": {"nodes": 1025}}, "prestage.nodes", "1025 is not from 0 to 1024"),
+        (
+            {"max": 4, "prestage": {"nodes": 10}},
+            "prestage.nodes",
+            "10 is above max, 4: so many are never there",
+        ),
+        (
+            {"max": 4, "prestage": {"schedule": {"windows": [{"nodes": 5, "start": "1:00", "end": "2:00"}]}}},
+            "prestage.schedule.windows.0.nodes",
+            "5 is above max, 4",
+        ),
         ({"prestage": {"schedule": {"zone": "Mars/Base"}}}, "prestage.schedule.zone", "no time zone 'Mars"),
     ],
 )

@@ -431,6 +431,26 @@ async def test_the_last_edge_of_what_is_on_air_is_drained_only_by_name(show: Sho
     assert (await drain(show, "edge-1", 600)).status_code == 200  # its deadline may be moved without a name
 
 
+async def test_the_last_origin_with_a_broadcast_is_drained_only_by_name(show: Show) -> None:
+    await show.on_air("main")
+    refused = await drain(show, "origin-1")
+    assert (refused.status_code, refused.json()["code"]) == (409, "last_origin")
+    assert "origin-1 is the last origin, and main would have none" in refused.json()["detail"]
+    assert (await drain(show, "origin-1", channels=["main"])).json()["state"] == "draining"
+
+
+async def test_a_drain_without_a_deadline_has_that_of_the_policy(show: Show) -> None:
+    path = "/api/v1/groups/edge@local/policy"
+    said = {"drain_deadline_s": 90, "max": 1, "min": 0}
+    usual = {it["id"]: it for it in await show.get("/groups")}["edge@local"]
+    assert (usual["drain_s"], usual["most"]) == (60, None)
+    assert (await show.http.patch(path, headers=AS_OPERATOR, json=said)).status_code == 200
+    shown = {it["id"]: it for it in await show.get("/groups")}["edge@local"]
+    assert (shown["drain_s"], shown["most"]) == (90, 1)
+    answer = await show.http.post("/api/v1/nodes/edge-1/drain", headers=AS_OPERATOR)
+    assert 80 < answer.json()["deadline_s"] <= 90
+
+
 async def test_the_last_edge_needs_no_name_while_nothing_is_on_air(show: Show) -> None:
     assert (await drain(show, "edge-1")).status_code == 200
 
