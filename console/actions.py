@@ -88,7 +88,7 @@ ACTIONS: tuple[Action, ...] = (
         ("w",),
         "why",
         "Why: the journal of the chosen node, or of the whole fleet",
-        "showcaller journal",
+        "showcaller fleet why",
         ("why",),
         "",
         _on("fleet"),

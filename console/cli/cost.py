@@ -50,10 +50,8 @@ async def prices(client: "Client") -> "PricesView | None":
 
 
 def _asked(on: str) -> "tuple[Span | None, str | None]":
-    from pathlib import Path
-
     from console.core.errors import UsageError
-    from console.core.history import parse_on
+    from console.core.history import parse_span
 
     if on == "this-month":
         return None, None
@@ -61,12 +59,9 @@ def _asked(on: str) -> "tuple[Span | None, str | None]":
     if kind == "event" and name:
         return None, name
     try:
-        span = parse_on(on)
+        return parse_span(on), None
     except UsageError as error:
         raise UsageError(error.what, ACCEPTED) from error
-    if isinstance(span, Path):
-        raise UsageError("--on: a file is no time", ACCEPTED)
-    return span, None
 
 
 def _show(view: "CostView") -> None:
@@ -84,7 +79,7 @@ def _show(view: "CostView") -> None:
     spans = [("today", view.today), ("this month", view.month)]
     if view.asked is not None:
         spans.append((view.event or "asked", view.asked))
-    elif view.event is not None:
+    elif view.event is not None and view.forecast.until > time.time():
         output.say(f"{view.event} has not begun: nothing was spent on it yet")
     print()
     output.print_table(

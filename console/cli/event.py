@@ -125,7 +125,10 @@ def edit(
         zone=zone,
     )
     if not said:
-        raise UsageError("nothing is to be changed", "Name what is: --start, --end, --for, --expected ...")
+        raise UsageError(
+            "nothing is to be changed",
+            "Name what is: --title, --start, --end, --for, --channel, --expected or --zone",
+        )
     changes = EventChanges(**said)
     _tell(context.call(api, token_file, lambda client: client.edit_event(event, changes)), as_json=json)
 

@@ -106,6 +106,7 @@ def drain(
     Asks first. The last edge of what is on air, and its last origin, is drained only when that is named.
     """
     from console.core.effects import channels_without, effect_of_drain, ends_by
+    from console.core.errors import UsageError
     from console.core.units import parse_duration
     from controlplane.wire.api import DrainView
 
@@ -116,7 +117,14 @@ def drain(
         found = _find(nodes, node)
         until = await _drain_s(client, found) if deadline_s is None else deadline_s
         effect = f"{effect_of_drain(nodes, node, await cost.prices(client))}; {ends_by(until)}"
-        to_name = channels_without(nodes, await client.streams(), node)
+        streams = await client.streams()
+        to_name = channels_without(nodes, streams, node)
+        strange = set(channels or []) - {it.channel for it in streams}
+        if strange:
+            raise UsageError(
+                f"{' and '.join(sorted(strange))} is not on air",
+                "One node is drained at a time; behind it stand the channels that will have none",
+            )
         if to_name:
             effect += f"; {' and '.join(to_name)} will have no {found.role}"
         if dry_run:
@@ -224,7 +232,9 @@ def evaluate(
         None,
         "--with",
         metavar="JSON",
-        help="Other figures than the real ones, one a node: '[{\"connections\": 240}]'.",
+        help="Other figures than the real ones, one a node: '[{\"connections\": 240}]'. A node may have "
+        "connections, reserved (seats), relays, mbps (as the policy counts), state (in_service) and node (a "
+        "name); what is left out is 0.",
     ),
     waiting: int | None = typer.Option(
         None, "--waiting", metavar="N", min=0, max=10_000_000, help="People without a seat."
@@ -255,6 +265,7 @@ def _question(figures: str | None, waiting: int | None) -> "Question":
     from pydantic import ValidationError
 
     from console.core.errors import UsageError
+    from controlplane.wire.faults import words_of
     from controlplane.wire.fleet import Question
 
     example = """Write it like '[{"connections": 240}, {"connections": 12, "state": "draining"}]'"""
@@ -269,9 +280,7 @@ def _question(figures: str | None, waiting: int | None) -> "Question":
     try:
         return Question.model_validate({"nodes": nodes, "waiting": waiting})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {first['msg'].lower()}", example) from error
+        raise UsageError(f"--with: {words_of(error)}", example) from error
 
 
 def _role(text: str) -> "Role":
@@ -292,7 +301,12 @@ def _find(nodes: "list[NodeDetail]", node: str) -> "NodeDetail":
             return found
     known = ", ".join(other.id for other in nodes) or "none"
     raise Rejected(
-        Problem(code="no_such_node", title=f"there is no node {node}", detail=f"Nodes: {known}", status=404)
+        Problem(
+            code="no_such_node",
+            title=f"there is no node {node if node.strip() else repr(node)}",
+            detail=f"Nodes: {known}",
+            status=404,
+        )
     )
 
 

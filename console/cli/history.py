@@ -65,6 +65,7 @@ def tell(coverage: "Coverage", *, to_data: bool = True) -> None:
 
 
 def words(coverage: "Coverage") -> list[str]:
+    from console.core.history import damages
     from console.core.units import count, show_duration
 
     asked = max(1, coverage.end - coverage.start)
@@ -85,17 +86,6 @@ def words(coverage: "Coverage") -> list[str]:
         lasting = show_duration(coverage.twice_s)
         said.append(f"the clock was set back: {lasting} were recorded twice, and the later counts")
     return said + damages(coverage.torn, coverage.damaged, coverage.damaged_in_all)
-
-
-def damages(torn: int, damaged: list[str], damaged_in_all: int) -> list[str]:
-    """What could not be read."""
-    from console.core.units import count
-
-    said = [f"{count(torn, 'line')} half written at the end of a file left out"] if torn else []
-    said += [f"left out: {where}" for where in damaged]
-    if damaged_in_all > len(damaged):
-        said.append(f"and {count(damaged_in_all - len(damaged), 'more damaged line')}")
-    return said
 
 
 def _show(view: "HistoryView") -> None:

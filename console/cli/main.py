@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.print_error(error, as_json=as_json)
         return error.exit_code
     except USAGE_ERROR as error:
-        return _usage(error, as_json=as_json)
+        return _usage(error, words, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:  # whoever read our output has left
@@ -193,13 +193,24 @@ def _of_the_system(error: OSError) -> ConsoleError:
     return ConsoleError(f"cannot use {path}: {reason}", "Look at that place and its disk")
 
 
-def _usage(error: Exception, *, as_json: bool) -> int:
+def _usage(error: Exception, words: Sequence[str], *, as_json: bool) -> int:
     from console.core.errors import UsageError
 
-    command = getattr(getattr(error, "ctx", None), "command_path", "showcaller")
-    words = getattr(error, "format_message", lambda: str(error))()
-    output.print_error(UsageError(words.rstrip("."), f"See `{command} --help`"), as_json=as_json)
+    command = getattr(getattr(error, "ctx", None), "command_path", None) or _command_of(words)
+    said = getattr(error, "format_message", lambda: str(error))()
+    output.print_error(UsageError(said.rstrip("."), f"See `{command} --help`"), as_json=as_json)
     return UsageError.exit_code
+
+
+def _command_of(words: Sequence[str]) -> str:
+    """As far as words name a command: "showcaller fleet policy set"."""
+    command, path = typer.main.get_command(app), ["showcaller"]
+    for word in words:
+        inner = getattr(command, "commands", {}).get(word)
+        if inner is not None:
+            command = inner
+            path.append(word)
+    return " ".join(path)
 
 
 if __name__ == "__main__":

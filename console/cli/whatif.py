@@ -55,6 +55,7 @@ def whatif(
     """Try a policy on a crowd, recorded or invented, before it is set: nodes, refused joins, hours and cost,
     beside today's."""
     from console.core.errors import UsageError
+    from console.core.history import parse_on, read_file
     from console.core.units import parse_duration
     from controlplane.wire.fleet import WhatIf
 
@@ -70,9 +71,19 @@ def whatif(
         more["boot_s"] = parse_duration(boot, most_s=7200, of="--boot")
     if (on is None) == (crowd is None):
         raise UsageError("a crowd is needed, and one alone", "Add --on last:24h, or --crowd CURVE")
-    more |= {"crowd": _curve(crowd)} if crowd is not None else _recorded(on or "", group)
+    recorded = None
+    if crowd is not None:
+        more["crowd"] = _curve(crowd)
+    elif isinstance(named := parse_on(on or ""), Path):
+        recorded = read_file(named, group)
+        more["recorded"] = recorded.lines
+    else:
+        more["on"] = named
     question = WhatIf(party=party, **more)
     view = context.call(api, token_file, lambda client: client.what_if(group, question))
+    if recorded is not None and view.recorded is not None:  # what could not be read the manager was not sent
+        left_out = {name: getattr(recorded, name) for name in ("torn", "damaged", "damaged_in_all")}
+        view = view.model_copy(update={"recorded": view.recorded.model_copy(update=left_out)})
     if json:
         output.print_json(view.model_dump(mode="json"))
     else:
@@ -87,19 +98,6 @@ def _curve(text: str) -> list[Any]:
         return list(read_curve(text))
     except UsageError as error:
         raise UsageError(f"--crowd: {error.what}", error.next_step) from error
-
-
-def _recorded(on: str, group: str) -> dict[str, Any]:
-    """What --on names. A file is read here, and what it has of the group is sent."""
-    from console.core.history import parse_on, read_file
-
-    found = parse_on(on)
-    if not isinstance(found, Path):
-        return {"on": found}
-    recorded = read_file(found, group)
-    for line in history.damages(recorded.torn, recorded.damaged, recorded.damaged_in_all):
-        context.note(line)
-    return {"recorded": recorded.lines}
 
 
 def _show(view: "WhatIfView") -> None:

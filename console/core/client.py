@@ -232,12 +232,12 @@ class Client:
 
     async def node(self, node: str) -> NodeInside:
         """What is inside one node: its workers, sessions and streams, as it reported them last."""
-        return await self._call("GET", f"/api/v1/nodes/{quote(node, safe='')}", NodeInside)
+        return await self._call("GET", f"/api/v1/nodes/{_part('node', node)}", NodeInside)
 
     async def inspect(self, session: str, node: str | None = None) -> SessionInside:
         """What is inside a session, asked of its node now; the beginning of its id does."""
-        where = "" if node is None else f"/nodes/{quote(node, safe='')}"
-        return await self._call("GET", f"/api/v1{where}/sessions/{quote(session, safe='')}", SessionInside)
+        where = "" if node is None else f"/nodes/{_part('node', node)}"
+        return await self._call("GET", f"/api/v1{where}/sessions/{_part('session', session)}", SessionInside)
 
     async def groups(self) -> list[GroupView]:
         return await self._call("GET", "/api/v1/groups", list[GroupView])
@@ -257,27 +257,27 @@ class Client:
     async def policy(self, group: str, *, usual: bool = False) -> PolicyView:
         """When a group grows and shrinks. It is named by its id, or its role where there is one of it. With
         `usual`, where it has no policy, what one begins with."""
-        path = f"/api/v1/groups/{quote(group, safe='')}/policy"
+        path = f"/api/v1/groups/{_part('group', group)}/policy"
         return await self._call("GET", path, PolicyView, query={"usual": "true"} if usual else None)
 
     async def check_policy(self, group: str, changes: Policy) -> PolicyView:
         """What `set_policy` would make of it, or how it would be refused; nothing is changed."""
-        path = f"/api/v1/groups/{quote(group, safe='')}/policy"
+        path = f"/api/v1/groups/{_part('group', group)}/policy"
         return await self._call("PATCH", path, PolicyView, changes, query={"check": "true"}, changes=False)
 
     async def evaluate(self, group: str, question: Question) -> Evaluation:
         """What its policy would do; nothing is changed."""
-        path = f"/api/v1/groups/{quote(group, safe='')}/evaluate"
+        path = f"/api/v1/groups/{_part('group', group)}/evaluate"
         return await self._call("POST", path, Evaluation, question, changes=False)
 
     async def what_if(self, group: str, question: WhatIf) -> WhatIfView:
         """How its policy, and a changed one, would carry a crowd; nothing is changed."""
-        path = f"/api/v1/groups/{quote(group, safe='')}/whatif"
+        path = f"/api/v1/groups/{_part('group', group)}/whatif"
         return await self._call("POST", path, WhatIfView, question, timeout_s=SIMULATION_S, changes=False)
 
     async def history(self, group: str, span: Span) -> HistoryView:
         """The recorded load of a group."""
-        path = f"/api/v1/groups/{quote(group, safe='')}/history"
+        path = f"/api/v1/groups/{_part('group', group)}/history"
         query = {name: repr(value) for name, value in span.model_dump(exclude_none=True).items()}
         return await self._call("GET", path, HistoryView, query=query, timeout_s=SIMULATION_S)
 
@@ -300,7 +300,7 @@ class Client:
 
     async def event(self, event: str) -> EventView:
         """One, by its name, its title, or how that begins."""
-        return await self._call("GET", f"/api/v1/events/{quote(event, safe='')}", EventView)
+        return await self._call("GET", f"/api/v1/events/{_part('event', event)}", EventView)
 
     async def cost(self, span: Span | None = None, *, event: str | None = None) -> CostView:
         """What the stage costs now, today and this month; and in a time, or of an event."""
@@ -316,15 +316,15 @@ class Client:
 
     async def edit_event(self, event: str, changes: EventChanges) -> EventView:
         """Change what is said of it, and leave the rest."""
-        return await self._call("PATCH", f"/api/v1/events/{quote(event, safe='')}", EventView, changes)
+        return await self._call("PATCH", f"/api/v1/events/{_part('event', event)}", EventView, changes)
 
     async def preflight(self, event: str) -> PreflightView:
         """Whether it can begin, as far as the manager knows."""
-        path = f"/api/v1/events/{quote(event, safe='')}/preflight"
+        path = f"/api/v1/events/{_part('event', event)}/preflight"
         return await self._call("POST", path, PreflightView, changes=False)
 
     async def cancel_event(self, event: str, reason: str) -> EventView:
-        path = f"/api/v1/events/{quote(event, safe='')}/cancel"
+        path = f"/api/v1/events/{_part('event', event)}/cancel"
         return await self._call("POST", path, EventView, EventCancel(reason=reason))
 
     async def begin_drill(self, request: DrillRequest) -> Drill:
@@ -337,12 +337,12 @@ class Client:
 
     async def set_policy(self, group: str, changes: Policy) -> PolicyView:
         """Change the fields of `changes` that are set, and leave the rest."""
-        path = f"/api/v1/groups/{quote(group, safe='')}/policy"
+        path = f"/api/v1/groups/{_part('group', group)}/policy"
         return await self._call("PATCH", path, PolicyView, changes)
 
     async def clear_policy(self, group: str) -> None:
         """From now on its nodes are added and ended by hand."""
-        await self._send("DELETE", f"/api/v1/groups/{quote(group, safe='')}/policy")
+        await self._send("DELETE", f"/api/v1/groups/{_part('group', group)}/policy")
 
     async def fleet_add(
         self,
@@ -365,17 +365,17 @@ class Client:
         Without a deadline: the policy's, 60 s without one; a node that drains already keeps the one it has.
         Rejected with `last_edge`, or `last_origin`, unless `channels` names all that would have none left.
         """
-        path = f"/api/v1/nodes/{quote(node, safe='')}/drain"
+        path = f"/api/v1/nodes/{_part('node', node)}/drain"
         wanted = DrainRequest(deadline_s=deadline_s, channels=list(channels))
         return await self._call("POST", path, DrainView, wanted)
 
     async def undrain(self, node: str) -> DrainView:
         """Back to in service."""
-        return await self._call("DELETE", f"/api/v1/nodes/{quote(node, safe='')}/drain", DrainView)
+        return await self._call("DELETE", f"/api/v1/nodes/{_part('node', node)}/drain", DrainView)
 
     async def stop_stream(self, channel: str) -> StopView:
         """End a broadcast wherever it was started, so that it stays ended."""
-        return await self._call("DELETE", f"/api/v1/streams/{quote(channel, safe='')}", StopView)
+        return await self._call("DELETE", f"/api/v1/streams/{_part('channel on air', channel)}", StopView)
 
     async def invite_node(self, role: Role, ttl_s: float) -> EnrolmentView:
         """A one-use token for a node that is started by hand, within `ttl_s` seconds."""
@@ -566,6 +566,17 @@ def _not_known(failed: TimedOut | Unreachable) -> TimedOut | Unreachable:
     return type(failed)(
         f"{failed.what}; whether it was done is not known", "Look before you ask for it again"
     )
+
+
+def _part(kind: str, name: str) -> str:
+    """A name as a part of a path. Rejected where it cannot be one: then nothing is called so."""
+    if not name.strip() or "/" in name or name in (".", ".."):
+        listed = "showcaller " + {"event": "event list", "group": "fleet groups"}.get(
+            kind, f"{kind.split()[0]}s"
+        )
+        title, detail = f"there is no {kind} {name!r}", f"`{listed}` lists what there is"
+        raise Rejected(Problem(code="no_such_name", title=title, detail=detail, status=404))
+    return quote(name, safe="")
 
 
 def reason_of(error: BaseException) -> str:

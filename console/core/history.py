@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from console.core.errors import UsageError
-from console.core.units import parse_duration
+from console.core.units import count, parse_duration
 from controlplane.wire.fleet import Span
 from controlplane.wire.history import LONGEST_LINE, BadHistory, HistoryLine, Recorded, read
 
@@ -16,7 +16,21 @@ ACCEPTED = (
 
 
 def parse_on(text: str) -> Span | Path:
-    """A time of the manager's own history, or a file. Times without a zone are this machine's. UsageError."""
+    """A time, as `parse_span` has it, or a file. UsageError."""
+    try:
+        return parse_span(text)
+    except NoTime:
+        if text.endswith(".jsonl") or Path(text).is_file():
+            return Path(text)
+        raise UsageError(f"--on: {text!r} is no time and no file of a history", ACCEPTED) from None
+
+
+class NoTime(UsageError):
+    """It is not written like a time at all."""
+
+
+def parse_span(text: str) -> Span:
+    """A time of the manager's own history. Times without a zone are this machine's. UsageError."""
     kind, colon, lasting = text.partition(":")
     if kind == "last" and colon:
         return Span(last_s=parse_duration(lasting, least_s=1.0, most_s=LONGEST_S, of="--on"))
@@ -27,9 +41,7 @@ def parse_on(text: str) -> Span | Path:
         if end - start > LONGEST_S:
             raise UsageError("--on: that is more than 7 days", "Ask about part of it")
         return Span(start=start, end=end)
-    if text.endswith(".jsonl") or Path(text).is_file():
-        return Path(text)
-    raise UsageError(f"--on: {text!r} is no time and no file of a history", ACCEPTED)
+    raise NoTime(f"--on: {text!r} is no time", ACCEPTED)
 
 
 def _moment(text: str) -> float | None:
@@ -51,11 +63,17 @@ def read_file(path: Path, group: str) -> Recorded:
     except BadHistory as error:
         raise UsageError(str(error)) from error
     groups = sorted({line.group for line in recorded.lines})
+    if not groups:
+        raise UsageError(
+            f"{path} has no line that can be read",
+            "`showcaller fleet history GROUP --jsonl` prints such a file",
+            details=damages(recorded.torn, recorded.damaged, recorded.damaged_in_all),
+        )
     named = [it for it in groups if it == group] or [it for it in groups if it.partition("@")[0] == group]
     found = named or groups
     if len(found) != 1:
-        known = ", ".join(groups) if groups else "none: it has no lines that can be read"
-        raise UsageError(f"{path} has no one group {group!r}; it has {known}", "Name one of those")
+        what = "several groups of that name" if named else f"several groups, and none is {group!r}"
+        raise UsageError(f"{path} has {what}: {', '.join(found)}", "Name one of those")
     recorded.lines = [line for line in recorded.lines if line.group == found[0]]
     size = sum(len(line.model_dump_json(exclude_unset=True)) + 1 for line in recorded.lines)
     if size > MOST_SENT:
@@ -64,6 +82,15 @@ def read_file(path: Path, group: str) -> Recorded:
             "Take part of it: `fleet history GROUP --on FROM..TO --jsonl`",
         )
     return recorded
+
+
+def damages(torn: int, damaged: list[str], damaged_in_all: int) -> list[str]:
+    """What could not be read, in words."""
+    said = [f"{count(torn, 'line')} half written at the end of a file left out"] if torn else []
+    said += [f"left out: {where}" for where in damaged]
+    if damaged_in_all > len(damaged):
+        said.append(f"and {count(damaged_in_all - len(damaged), 'more damaged line')}")
+    return said
 
 
 def line_of(line: HistoryLine) -> str:

@@ -92,7 +92,7 @@ def show_duration(seconds: float | None) -> str:
         return f"{seconds / 60:.0f} min"
     if seconds < 48 * 3600:
         return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d}"
-    return f"{seconds / 86_400:.0f} days"
+    return f"{seconds / 86_400:,.0f} days"
 
 
 def show_bitrate(bps: float | None) -> str:

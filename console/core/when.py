@@ -57,11 +57,13 @@ def show_moment(at: float, zone: str, now: float, *, seconds: bool = True) -> st
 
 
 def show_span(starts: float, ends: float, zone: str, now: float) -> str:
-    """ "Sat 28 Nov 20:00 to 22:00 Europe/Berlin"."""
+    """ "Sat 28 Nov 20:00 to 22:00 Europe/Berlin"; how long that is where the clocks are changed meanwhile."""
     there = zone_of(zone)
     first, last = (datetime.fromtimestamp(at, there) for at in (starts, ends))
     end = _clock(last) if first.date() == last.date() else show_moment(ends, zone, now)
-    return f"{show_moment(starts, zone, now)} to {end} {there.key}"
+    changed = first.utcoffset() != last.utcoffset()
+    lasting = f" ({show_duration(ends - starts)}: the clocks are changed)" if changed else ""
+    return f"{show_moment(starts, zone, now)} to {end} {there.key}{lasting}"
 
 
 def _clock(local: datetime, seconds: bool = True) -> str:
@@ -79,7 +81,7 @@ def until(at: float, now: float) -> str:
 def _lasting(seconds: float) -> str:
     days = round(seconds / 86_400)
     if seconds >= 48 * 3600:
-        return f"{days} days"
+        return f"{days:,} days"
     return show_duration(round(seconds) if seconds >= 10 else seconds)
 
 

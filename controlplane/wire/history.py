@@ -21,6 +21,7 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from controlplane.wire.base import Message
+from controlplane.wire.faults import words_of
 
 VERSION = 1
 MINUTE = 60  # seconds of a line, at most
@@ -195,7 +196,7 @@ def read(name: str, raw: Iterable[bytes], into: Recorded) -> None:
                 into.lines.append(HistoryLine.model_validate_json(line))
             except ValidationError as error:
                 if not _is_header(name, line):
-                    unreadable = f"{name}, line {number}: {_why(error)}"
+                    unreadable = f"{name}, line {number}: {words_of(error)}"
     if unreadable and line.endswith(b"\n"):
         into.damage(unreadable)
     elif unreadable:
@@ -231,9 +232,3 @@ def _is_header(name: str, line: bytes) -> bool:
     if version is not None and version > VERSION:
         raise FutureHistory(name, version)
     return version is not None
-
-
-def _why(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])

@@ -64,6 +64,9 @@ def cli(tmp_path: Path) -> Cli:
         (["--port", "0", "nodes"], "after"),
         (["logs", "-f"], "logs NAME -f"),
         (["nonsense"], "--help"),
+        (["fleet", "policy", "set", "edge", "--min"], "`showcaller fleet policy set --help`"),
+        (["event", "edit", "ev-7"], "--expected or --zone"),
+        (["fleet", "evaluate", "edge", "--with", "[1]"], "--with: nodes.0: 1 is no object"),
     ],
 )
 def test_words_that_cannot_be_meant_are_refused_with_what_is_accepted(

@@ -78,7 +78,9 @@ def test_of_a_file_the_group_that_was_named_is_taken_or_the_only_one(tmp_path: P
     for name in ("edge", "edge@local"):
         recorded = read_file(path, name)
         assert (recorded.lines, recorded.torn, recorded.damaged_in_all) == ([edge], 1, 1)
-    with pytest.raises(UsageError, match=r"no one group 'edge@mars'; it has edge@local, origin@local"):
+    with pytest.raises(
+        UsageError, match=r"several groups, and none is 'edge@mars': edge@local, origin@local"
+    ):
         read_file(path, "edge@mars")
     path.write_bytes(header() + written(edge))
     assert read_file(path, "edge@mars").lines == [edge], "of another stage, say"
@@ -89,7 +91,7 @@ def test_of_a_file_the_group_that_was_named_is_taken_or_the_only_one(tmp_path: P
     ("content", "said"),
     [
         (None, "cannot be read: No such file"),
-        (b"", "it has none: it has no lines that can be read"),
+        (b"", "has no line that can be read"),
         (b"diary", "is no recorded history"),
         (b'{"showcaller_history": 3}\n', "is a history of version 3, and this Showcaller reads version 1"),
     ],
@@ -104,6 +106,18 @@ def test_a_file_that_cannot_be_used_is_refused_in_words(
         read_file(path, "edge")
     assert said in str(refused.value)
     assert str(path) in str(refused.value)
+
+
+def test_of_a_file_without_a_line_that_can_be_read_each_fault_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    bad = b'{"at": 60, "group": "edge@local", "connections": [1, -2], "in_service": -1}\n'
+    path.write_bytes(header() + bad + bad.replace(b"-1", b"1"))
+    with pytest.raises(UsageError) as refused:
+        read_file(path, "edge")
+    assert refused.value.details == [
+        f"left out: {path}, line 2: in_service: -1 is below 0",
+        f"left out: {path}, line 3: connections: a load below zero",
+    ]
 
 
 def test_a_file_that_is_too_long_to_be_sent_is_refused(

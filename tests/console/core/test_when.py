@@ -27,7 +27,7 @@ NOW = at("2026-11-26T08:30+00:00")
         ("2026-11-28T19:00Z", "2026-11-28T21:00Z", "Europe/Atlantis", "Sat 28 Nov 19:00 to 21:00 UTC"),
         # The night the clocks are put back: three hours by the clock are four
         ("2026-10-24T23:00Z", "2026-10-25T03:00Z", "Europe/Berlin",
-         "Sun 25 Oct 01:00 to 04:00 Europe/Berlin"),
+         "Sun 25 Oct 01:00 to 04:00 Europe/Berlin (4 h 00: the clocks are changed)"),
     ],
 )  # fmt: skip
 def test_a_span_is_said_in_its_zone(starts: str, ends: str, zone: str, said: str) -> None:
