@@ -1,6 +1,8 @@
 """What travels inside the console: workers post these and touch no widget; screens post what a person asked
 for. A message that only says "newer" replaces the one before it in the queue."""
 
+from collections.abc import Mapping
+
 from textual.message import Message
 
 from console.core.errors import ConsoleError
@@ -146,6 +148,23 @@ class SavePolicy(Message):
     def __init__(self, group: str, changes: Policy | None) -> None:
         super().__init__()
         self.group, self.changes = group, changes
+
+
+class CheckPolicy(Message):
+    """Something in a form could not be read: what can be is looked at by the manager, so that all that is
+    wrong is named."""
+
+    def __init__(self, group: str, changes: Policy, faults: Mapping[str, str]) -> None:
+        super().__init__()
+        self.group, self.changes, self.faults = group, changes, dict(faults)
+
+
+class PolicyChecked(Message):
+    """What the manager found, by field, beside `faults`."""
+
+    def __init__(self, group: str, faults: Mapping[str, str], more: Mapping[str, str]) -> None:
+        super().__init__()
+        self.group, self.faults, self.more = group, dict(faults), dict(more)
 
 
 class PolicySaved(Message):

@@ -107,6 +107,7 @@ def _course(policy: Policy, outcome: Outcome) -> Course:
         most_nodes=outcome.most_nodes,
         launches=outcome.launches,
         drains=outcome.drains,
+        least_headroom=min((it.headroom or 0 for it in outcome.minutes if it.known), default=None),
     )
 
 

@@ -127,6 +127,7 @@ def _chart(coverage: "Coverage", lines: "list[HistoryLine]") -> str:
             chart.Line("the load, in full nodes", load, "·", ".", 178),
             chart.Line("nodes", nodes, "braille", "*", 39),
         ],
+        began=float(minutes[0] * 60),
     )
 
 

@@ -147,7 +147,7 @@ def asked(group: str, api: context.Apis, token_file: Path | None, *options: Any)
     """What `changes` reads of the options. Where some cannot be read the manager is asked of the rest, so
     that all that is wrong is named at once. Raises UsageError."""
     from console.core.errors import ConsoleError, Rejected
-    from console.core.policies import more_faults
+    from console.core.policies import sound
 
     try:
         return changes(*options)
@@ -158,7 +158,8 @@ def asked(group: str, api: context.Apis, token_file: Path | None, *options: Any)
         try:
             context.call(api, token_file, lambda client: client.check_policy(group, rest))
         except Rejected as rejected:
-            more = more_faults(rejected.problem.faults or [], error.faults)
+            found = sound(rejected.problem.faults or [], error.faults)
+            more = {fault.place: fault.text for fault in found}
             raise WrongOptions(error.faults | more, rest) from None
         except ConsoleError:  # nobody can be asked: then what is known here
             pass

@@ -1,6 +1,7 @@
 """`showcaller fleet whatif GROUP`: a policy, and a changed one, under a crowd: recorded, or invented."""
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,18 +102,20 @@ def _curve(text: str) -> list[Any]:
 
 
 def _show(view: "WhatIfView") -> None:
-    from console.core.units import show_duration
+    from console.core.units import show_duration, show_number
 
     courses = [
         (name, it) for name, it in (("today", view.today), ("changed", view.changed)) if it is not None
     ]
     was = view.recorded
-    print(_chart(courses, "the load" if was is not None else "the crowd"))
+    began = None if was is None else float(was.first)
+    print(_chart(courses, "the load" if was is not None else "the crowd", began))
     rows = [
         ("most nodes", [str(it.most_nodes) for _, it in courses]),
         ("node-hours", [f"{it.node_hours:,.1f}" for _, it in courses]),
         ("cost", [f"${it.cost:,.2f}" for _, it in courses]),
         ("refused joins", [f"{it.refused:,}" for _, it in courses]),
+        ("least headroom", [show_number(it.least_headroom) for _, it in courses]),
         ("waited, together", [show_duration(it.waited_s) for _, it in courses]),
         ("launches", [str(it.launches) for _, it in courses]),
         ("drains", [str(it.drains) for _, it in courses]),
@@ -122,15 +125,18 @@ def _show(view: "WhatIfView") -> None:
         names.insert(0, "as it was")
         hours = was.node_hours
         real = (str(was.most_nodes), f"{hours:,.1f}", f"${hours * view.price:,.2f}", f"{was.refused:,}")
-        for (_, values), value in zip(rows, [*real, "-", "-", "-"], strict=True):
+        for (_, values), value in zip(rows, [*real, "-", "-", "-", "-"], strict=True):
             values.insert(0, value)
     output.print_table(
         ("", *names), [(name, *values) for name, values in rows], numbers=range(1, len(names) + 1)
     )
     for name, course in courses:
         print(f"\n{output.bold(name, sys.stdout)}")
+        if not course.decisions:
+            print("  nothing was to be decided: the nodes stay as they are")
         for moment in course.decisions[:MOMENTS]:
-            print(f"  {show_duration(moment.at):>8}  {moment.decision:<8}  {moment.because}")
+            at = show_duration(moment.at) if began is None else _clock(began + moment.at)
+            print(f"  {at:>8}  {moment.decision:<8}  {moment.because}")
         if len(course.decisions) > MOMENTS:
             print(f"  and {len(course.decisions) - MOMENTS} more (--json has them)")
     if was is not None:
@@ -141,14 +147,26 @@ def _show(view: "WhatIfView") -> None:
     )
 
 
-def _chart(courses: "list[tuple[str, Course]]", crowd: str) -> str:
+def _clock(at: float) -> str:
+    return time.strftime("%a %H:%M", time.localtime(at))
+
+
+def _chart(courses: "list[tuple[str, Course]]", crowd: str, began: float | None) -> str:
     """Nodes that are there or coming, minute by minute, and below them as many as the crowd would fill to the
-    brim; what is not known of a recorded one stays empty."""
+    brim, and as many as are free; what is not known of a recorded one stays empty."""
     inks = {"today": ("┈", "-", 244), "changed": ("braille", "*", 39)}
     longest = courses[-1][1]
     full = [it.people / longest.policy.capacity if it.known else None for it in longest.minutes]
-    lines = [chart.Line(f"{crowd}, in full nodes", full, "·", ".", 178)]
+    capacity = longest.policy.capacity
+    free = [
+        max(0, it.headroom) / capacity if it.known and it.headroom is not None else None
+        for it in longest.minutes
+    ]
+    lines = [
+        chart.Line(f"{crowd}, in full nodes", full, "·", ".", 178),
+        chart.Line(f"headroom, {courses[-1][0]}", free, "░", ":", 71),
+    ]
     for name, course in courses:
         nodes = [float(it.in_service + it.launching) if it.known else None for it in course.minutes]
         lines.append(chart.Line(f"nodes, {name}", nodes, *inks[name]))
-    return chart.draw([it.at / 60 for it in longest.minutes], lines)
+    return chart.draw([it.at / 60 for it in longest.minutes], lines, began)

@@ -130,11 +130,11 @@ def changes(words: PolicyWords, before: Policy | None) -> Policy:
     return read_well
 
 
-def more_faults(faults: Sequence[FaultView], unread: Iterable[str]) -> dict[str, str]:
-    """The manager's faults of what could be read, by place, beside those that could not: without what would
-    be said of one against another that is not known (`min` above a `max` that could not be read)."""
+def sound(faults: Sequence[FaultView], unread: Iterable[str]) -> list[FaultView]:
+    """The manager's faults of what could be read, beside those that could not: without what would be said of
+    one against another that is not known (`min` above a `max` that could not be read)."""
     doubtful = {name for name, other in AGAINST.items() if other in unread}
-    return {fault.place: fault.text for fault in faults if fault.place not in doubtful}
+    return [fault for fault in faults if fault.place not in doubtful]
 
 
 def field_of(place: str) -> str:

@@ -3,8 +3,18 @@
 from textual import work
 
 from console.core.errors import ConsoleError, Rejected
+from console.core.policies import at_fields, sound
 from console.handlers.base import Handlers
-from console.messages import PolicySaved, PolicySeen, Said, SavePolicy, TryPolicy, WhatIfArrived
+from console.messages import (
+    CheckPolicy,
+    PolicyChecked,
+    PolicySaved,
+    PolicySeen,
+    Said,
+    SavePolicy,
+    TryPolicy,
+    WhatIfArrived,
+)
 from console.screens.fleet.policy import PolicyDialog, remove_lines
 from console.screens.fleet.whatif import WhatIfDialog
 from console.screens.shared.dialog import Ask, Choice
@@ -62,6 +72,21 @@ class PolicyHandlers(Handlers):
             self.post_message(PolicySaved(group, await self._client().set_policy(group, changes)))
         except ConsoleError as error:
             self.post_message(PolicySaved(group, None, error))
+
+    @work(exclusive=True, group="policy", exit_on_error=False)
+    async def on_check_policy(self, message: CheckPolicy) -> None:
+        try:
+            await self._client().check_policy(message.group, message.changes)
+        except Rejected as error:
+            found = at_fields(sound(error.problem.faults or [], message.faults))
+            self.post_message(PolicyChecked(message.group, message.faults, found))
+        except ConsoleError:  # nobody can be asked: then what is known here
+            pass
+
+    def on_policy_checked(self, message: PolicyChecked) -> None:
+        form = self._form(message.group)
+        if form is not None:
+            form.checked(message.faults, message.more)
 
     @work(group="acts", exit_on_error=False)
     async def _clear_policy(self, group: str) -> None:

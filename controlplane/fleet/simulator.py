@@ -308,6 +308,7 @@ class Simulation:
                     in_service=len(self._serving),
                     launching=len(self._coming),
                     draining=len(self._leaving),
+                    headroom=sum(self.policy.capacity - it.people for it in self._serving.values()),
                     known=known,
                 )
             )

@@ -135,7 +135,7 @@ class Scaling:
     def try_policy(self, group_id: str, changes: Policy) -> PolicyView:
         """The policy that `set_policy` would make; nothing is changed. Raises as that does."""
         group = self.group(group_id)
-        self._fleet.check_launches()
+        self._provisioning.check_launches()
         policy = merged(group.policy or self.usual(group), changes)
         self.check(group, policy)
         return PolicyView(group=group.id, policy=policy)

@@ -191,6 +191,8 @@ class MinuteView(Message):
     in_service: int
     launching: int
     draining: int
+    #: Free places on the nodes in service, in the policy's unit; None: by an earlier version
+    headroom: int | None = None
     known: bool = True  # False: nothing was recorded then, and these are the figures from before
 
 
@@ -213,6 +215,7 @@ class Course(Message):
     most_nodes: int
     launches: int
     drains: int
+    least_headroom: int | None = None  # of the minutes that are known
 
 
 class WhatIfView(Message):

@@ -13,8 +13,8 @@ from controlplane.wire.nodes import Role
 COLUMNS = (
     Column("event", "event", 6),
     Column("title", "title", 14, grows=True),
-    Column("state", "state", 21, grows=True),
-    Column("when", "when", 16, grows=True),
+    Column("state", "state", 21, most=24),
+    Column("when", "when", 16, most=21),
     Column("channel", "channel", 12, rank=2),
     Column("crowd", "expected", 9, right=True, rank=1),
     Column("zone", "zone", 16, rank=3),

@@ -1,6 +1,7 @@
 """What today's policy and a changed one would make of a crowd: nodes over time, and the figures. Pure but for
 plotext, which is loaded when the first chart is drawn."""
 
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import groupby, pairwise
@@ -36,6 +37,7 @@ def rows(view: WhatIfView, now: MoneyNow | None) -> list[Line]:
         ("node-hours", [f"{it.node_hours:,.1f}" for _, it in found]),
         ("cost", [dollars(it.cost) for _, it in found]),
         ("refused joins", [figures.count(it.refused) for _, it in found]),
+        ("least headroom", [figures.count(it.least_headroom) for _, it in found]),
         ("waited, together", [show_duration(it.waited_s) for _, it in found]),
     ]
     names = [name for name, _ in found]
@@ -48,6 +50,7 @@ def rows(view: WhatIfView, now: MoneyNow | None) -> list[Line]:
             f"{hours:,.1f}",
             dollars(hours * view.price),
             figures.count(was.refused),
+            "-",
             "-",
         )
         for (_, values), value in zip(table, real, strict=True):
@@ -115,10 +118,21 @@ def draw(view: WhatIfView, width: int, height: int, ink: Ink) -> str:
     last = times[-1] if len(times) > 1 else times[0] + 1
     x_ruler.lim(times[0], last)
     quarters = [times[0] + (last - times[0]) * part / 4 for part in range(5)]
-    unit = "h" if hours else "min"
-    x_ruler.ticks(quarters, [f"{at:.0f} {unit}" if at == quarters[-1] else f"{at:.0f}" for at in quarters])
+    x_ruler.ticks(quarters, times_of(view, quarters, hours=hours))
     x_ruler.pixel(axis)
     return BACKGROUND.sub("", figure.build().string())
+
+
+def times_of(view: WhatIfView, at: Sequence[float], *, hours: bool) -> list[str]:
+    """What stands below: of a recorded load the time of day, of an invented crowd how long it has lasted."""
+    was = view.recorded
+    if was is not None:
+        long = at[-1] - at[0] > 24
+        form = "%a %H:%M" if hours and long else "%H:%M"
+        size = 3600 if hours else 60
+        return [time.strftime(form, time.localtime(was.first + it * size)) for it in at]
+    unit = "h" if hours else "min"
+    return [f"{it:.0f} {unit}" if it == at[-1] else f"{it:.0f}" for it in at]
 
 
 def nodes(course: Course) -> list[float | None]:

@@ -25,7 +25,7 @@ from console.core.policies import (
     read_curve,
     words_of,
 )
-from console.messages import SavePolicy, TryPolicy
+from console.messages import CheckPolicy, SavePolicy, TryPolicy
 from console.screens.shared import figures
 from console.screens.shared.dialog import CANCEL, Checkbox, Choice, Dialog, Field, OneOf
 from console.screens.shared.view import View
@@ -223,6 +223,8 @@ class PolicyDialog(Dialog[str]):
             said = changes(self.words(), self._before)
         except WrongFields as error:
             self._refuse(error.faults)
+            if error.rest.model_fields_set:
+                self.post_message(CheckPolicy(self.group, error.rest, error.faults))
             return
         if choice == "try":
             self._try(said)
@@ -266,6 +268,11 @@ class PolicyDialog(Dialog[str]):
         else:
             self._refuse({})
             self.wrong(str(error))
+
+    def checked(self, faults: Mapping[str, str], more: Mapping[str, str]) -> None:
+        """What the manager says of the rest, where the form still shows what it was asked beside."""
+        if self._faults == {name: text for name, text in faults.items() if name in LABELS}:
+            self._refuse({**more, **faults})
 
     def _refuse(self, faults: Mapping[str, str]) -> None:
         self._refused_text = {field.id or "": field.value for field in self.query(Field)}

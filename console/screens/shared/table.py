@@ -37,6 +37,7 @@ class Column:
     right: bool = False  # numbers line up on the right
     rank: int = 0  # columns of the highest rank are left out first
     grows: bool = False
+    most: int = 0  # cells, where there is room for all that would be longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +204,14 @@ class Table(ScrollView, can_focus=True):
         while len(columns) > 1 and sum(c.width + 2 for c in columns) - 2 > room:
             columns.remove(max(reversed(columns), key=lambda c: c.rank))
         spare = max(0, room - (sum(c.width + 2 for c in columns) - 2))
+        longer = {c.key: max(0, c.most - c.width) for c in columns}
+        if sum(longer.values()) > spare:
+            longer = dict.fromkeys(longer, 0)
+        spare -= sum(longer.values())
         growing = [c for c in columns if c.grows]
         share = spare // len(growing) if growing else 0
         self._wrap()
-        self._shown = [(c, c.width + (share if c.grows else 0)) for c in columns]
+        self._shown = [(c, c.width + longer[c.key] + (share if c.grows else 0)) for c in columns]
         if len(columns) == 1:  # the most important one takes what there is, also where that is too little
             self._shown = [(columns[0], max(1, room))]
         self.virtual_size = Size(self.across, max(len(self._rows), len(self._words)) + 1)

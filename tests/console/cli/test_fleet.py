@@ -2,18 +2,21 @@
 
 import asyncio
 import json
+import re
 import time
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from console.cli import context, cost, fleet, main
+from console.cli import chart, context, cost, fleet, main
 from console.core.client import Client
 from console.core.errors import Rejected, UsageError
 from controlplane.wire.api import DrainView, GroupView, NodeDetail
+from controlplane.wire.fleet import MomentView, Policy, WhatIfView
 from controlplane.wire.history import HistoryLine, header, written
 from controlplane.wire.money import PricesView
 from controlplane.wire.nodes import NodeState, Role
@@ -164,8 +167,6 @@ def test_what_could_not_be_read_of_a_file_is_in_the_answer(ask: Any, tmp_path: P
 
 
 def whatif_view(**more: Any) -> Any:
-    from controlplane.wire.fleet import Policy, WhatIfView
-
     fields: dict[str, Any] = {"boot_s": 2, "price": 0.21, "today": course(Policy()), "changed": None}
     return WhatIfView(**(fields | {"recorded": COVERAGE} | more))
 
@@ -174,3 +175,56 @@ def test_a_file_is_no_time_of_which_a_cost_is_known() -> None:
     with pytest.raises(UsageError) as refused:
         cost._asked("banana")
     assert "file" not in str(refused.value)
+
+
+def shown(ask: Any, view: Any, *words: str) -> str:
+    class Simulating:
+        async def what_if(self, group: str, question: Any) -> Any:
+            return view
+
+    return str(ask(Simulating(), "fleet", "whatif", "edge", *words)[1])
+
+
+def test_a_recorded_load_is_told_by_the_time_of_day_and_an_invented_crowd_by_minutes(ask: Any) -> None:
+    moment = MomentView(at=300, decision="+2", because="+2: so many.")
+    begun = time.mktime((2026, 11, 26, 18, 30, 0, 0, 0, -1))
+    coverage = COVERAGE.model_copy(update={"first": int(begun)})
+    today = course(Policy(), minutes=41).model_copy(update={"decisions": [moment]})
+    today = today.model_copy(
+        update={
+            "minutes": [it.model_copy(update={"headroom": 70 + it.at}) for it in today.minutes],
+            "least_headroom": 130,
+        }
+    )
+    view = whatif_view(today=today, changed=course(Policy(), minutes=41), recorded=coverage)
+    out = shown(ask, view, "--on", "last:24h")
+    assert re.search(r"18:30 +18:40 +18:50 +19:00 +19:10\n", out)
+    assert "by the clock of this machine; " in out
+    assert "  Thu 18:35  +2 " in out
+    assert "changed\n  nothing was to be decided: the nodes stay as they are\n" in out
+    assert re.search(r"least headroom +- +130 +-?[0-9]+\n", out)
+    view = view.model_copy(update={"recorded": None, "changed": None})
+    out = shown(ask, view, "--crowd", "0=0 10m=10")
+    assert re.search(r"  0 +10 +20 +30 +40\n", out)
+    assert "minutes; " in out
+    assert "headroom, today" in out
+    assert "     5 min  +2 " in out
+
+
+@pytest.mark.parametrize("most", [1.0, 2.0, 2.4, 3.0, 4.0, 7.0, 40.0])
+def test_the_figures_beside_a_chart_are_evenly_apart(most: float) -> None:
+    rows = chart.draw([0.0, 1.0], [chart.Line("nodes", [most, 0.0], "*", "*", 39)]).splitlines()
+    ticked = [number for number, row in enumerate(rows) if "┤" in row]
+    assert len({after - before for before, after in pairwise(ticked)}) == 1
+    assert ticked[0] == 0
+
+
+def test_a_day_and_more_has_its_days_below() -> None:
+    begun = time.mktime((2026, 11, 26, 18, 0, 0, 0, 0, -1))
+    marked, _ = chart.time_ticks(0.0, 2880.0, begun)
+    assert next(iter(marked.values())) == "Thu 18:00"
+    assert list(marked) == [0, 720, 1440, 2160, 2880]
+    assert chart.time_ticks(0.0, 420.0, None) == (
+        {0.0: "0", 105.0: "1.8", 210.0: "3.5", 315.0: "5.2", 420.0: "7"},
+        "hours",
+    )

@@ -16,9 +16,9 @@ from console.core.policies import (
     changes,
     curves,
     field_of,
-    more_faults,
     read_curve,
     read_schedule,
+    sound,
     words_of,
 )
 from controlplane.domain.fleet.policy import faults
@@ -189,5 +189,5 @@ def test_what_can_be_read_is_kept_beside_what_cannot() -> None:
 
 def test_a_fault_beside_what_could_not_be_read_is_not_passed_on() -> None:
     found = [FaultView(place=it, text="x") for it in ("min", "alarm", "prestage.nodes")]
-    assert more_faults(found, ["max"]) == {"alarm": "x"}
-    assert set(more_faults(found, ["alarm"])) == {"min", "alarm", "prestage.nodes"}
+    assert [it.place for it in sound(found, ["max"])] == ["alarm"]
+    assert sound(found, ["alarm"]) == found

@@ -33,6 +33,7 @@ def course(policy: Policy, refused: int = 0, *, minutes: int = 24 * 60, lag: int
             in_service=nodes(minute),
             launching=0,
             draining=0,
+            headroom=nodes(minute) * policy.capacity - people(minute),
             known=not 300 <= minute < 340,
         )
         for minute in range(minutes)
@@ -47,6 +48,7 @@ def course(policy: Policy, refused: int = 0, *, minutes: int = 24 * 60, lag: int
         node_hours=hours,
         cost=hours * 0.21,
         most_nodes=max(it.in_service for it in told),
+        least_headroom=min(it.headroom or 0 for it in told),
         launches=9,
         drains=8,
     )
@@ -80,6 +82,7 @@ class Manager:
     recorded: bool = True
     held: asyncio.Event | None = None  # a simulation lasts until it is set
     saved: list[Policy] = field(default_factory=list)
+    checked: list[Policy] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)
     tried: list[WhatIf] = field(default_factory=list)
     given_up: int = 0
@@ -89,6 +92,12 @@ class Manager:
 
     async def save(self, group: str, changes: Policy) -> PolicyView:
         self.saved.append(changes)
+        if self.error is not None:
+            raise self.error
+        return PolicyView(group=group, policy=Policy())
+
+    async def check(self, group: str, changes: Policy) -> PolicyView:
+        self.checked.append(changes)
         if self.error is not None:
             raise self.error
         return PolicyView(group=group, policy=Policy())
@@ -129,6 +138,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, **more: Any) -> Manager:
     answers = {
         "policy": made.look,
         "set_policy": made.save,
+        "check_policy": made.check,
         "clear_policy": made.clear,
         "what_if": made.what_if,
     }

@@ -103,6 +103,25 @@ async def test_each_fault_is_named_at_its_field_and_nothing_typed_is_lost(
     assert manager.saved[-1].model_dump(exclude_unset=True)["min"] == 30
 
 
+async def test_what_the_manager_finds_is_named_beside_what_cannot_be_read(
+    stand: OpenStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = answering(monkeypatch)
+    faults = {"alarm": "7 is not above 0 and at most 1", "min": "30 is above max, 8"}
+    manager.error = rejected("policy_refused", "The policy cannot be used", faults=faults)
+    async with stand(snapshot(), size=(80, 24)) as it:
+        await it.press(*EDGE)
+        await it.until_shown("Policy of edge@local")
+        for name, text in (("max", "many"), ("alarm", "7"), ("up_cooldown_s", "-5s")):
+            await write(it, name, text)
+        await choose(it, "save")
+        text = await it.until_shown("3 fields have faults. Nothing was changed.")
+        assert "✗ Alarm: 7 is not above 0 and at most 1" in text
+        assert "✗ Up cooldown: '-5s' is not a duration" in text
+        assert "above max" not in text, "of a max that could not be read"
+        assert (manager.saved, [said.model_fields_set for said in manager.checked]) == ([], [{"alarm"}])
+
+
 async def test_what_cannot_be_read_is_named_before_anything_is_asked(
     stand: OpenStand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,17 @@ def test_nodes_that_come_too_late_make_people_wait_and_prestaged_ones_do_not() -
     assert Simulation(policy, boot_s=60, expected=[doors]).run(rush).refused == 0
 
 
+def test_headroom_is_what_is_free_on_the_nodes_that_serve() -> None:
+    outcome = Simulation(Policy(max=2), boot_s=70).run([300] * 180)
+    assert [(minute.in_service, minute.headroom) for minute in outcome.minutes] == [
+        (1, 100),
+        (2, 500),
+        (2, 500),
+    ]
+    outcome = Simulation(Policy(max=2), boot_s=10).run([1000] * 120)
+    assert outcome.minutes[-1].headroom == 0, "who waits has no place to take"
+
+
 def test_what_held_it_back_is_told_each_minute() -> None:
     outcome = Simulation(Policy(max=2), boot_s=10).run([1000] * 300)
     assert [(at, decision.outcome, decision.held_by) for at, decision in outcome.decisions] == [
