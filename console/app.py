@@ -31,7 +31,7 @@ from console.core.effects import as_left
 from console.core.errors import ConsoleError
 from console.core.live import Link, LinkState
 from console.core.model import State
-from console.core.stage import Report, keep_supervised, up
+from console.core.stage import HeldByBudget, Report, keep_supervised, up
 from console.core.target import ConsoleOptions, Target, find_target
 from console.glyphs import Ascii, NoColour, ascii_wanted
 from console.handlers.broadcasts import BroadcastHandlers
@@ -85,8 +85,12 @@ async def open_stage(options: ConsoleOptions, report: Report) -> Target:
         report(f"calling the stream manager at {options.api}")
     else:
         report("looking for the stage on this machine")
-        await up(options.stage, report=report)
-        report("the stage is up: opening its live feed")
+        try:
+            await up(options.stage, report=report)
+        except HeldByBudget as error:  # its manager runs, and here is where something can be done about it
+            report(f"{error} Opening its live feed")
+        else:
+            report("the stage is up: opening its live feed")
     return await asyncio.to_thread(find_target, options)
 
 

@@ -125,7 +125,7 @@ def _replay(past: RecordedCrowd, recorded: Recorded, unit: str, *, least_s: int 
     if found is not None and found.coverage.known_s >= least_s:
         return found
     much = f"Only {found.coverage.known_s} s are" if found is not None else "Nothing is"
-    asked = f"{_moment(past.start)} to {_moment(past.end)} UTC"
+    asked = f"{_moment(past.start)} to {_moment(past.end - 1)} UTC"
     raise NoHistory(f"{much} recorded of {past.group} from {asked}. {_since(past)}")
 
 

@@ -14,6 +14,7 @@ from console.core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from console.core.client import Client
     from controlplane.wire.fleet import Policy, PolicyView
 
 app = typer.Typer(help="When a node group grows and shrinks.")
@@ -211,11 +212,20 @@ def show(group: str = GROUP, json: Json = False, api: Api = None, token_file: To
 @app.command()
 def clear(group: str = GROUP, json: Json = False, api: Api = None, token_file: TokenFile = None) -> None:
     """Take the policy away: from then on nodes are added and ended by hand."""
-    context.call(api, token_file, lambda client: client.clear_policy(group))
+
+    async def main(client: "Client") -> "PolicyView":
+        view = await client.policy(group, usual=True)
+        if not view.usual:
+            await client.clear_policy(view.group)
+        return view
+
+    view = context.call(api, token_file, main)
     if json:
-        output.print_json({"group": group, "policy": None})
+        output.print_json({"group": view.group, "policy": None})
     else:
-        print(f"{group} has no policy any more")
+        print(
+            f"{view.group} {'has no policy: nothing was changed' if view.usual else 'has no policy any more'}"
+        )
 
 
 def _seconds(option: str, text: str) -> float:

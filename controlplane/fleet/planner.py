@@ -21,7 +21,7 @@ nothing else: `after` is the next evaluation's Past.
 """
 
 from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_HALF_UP, ROUND_UP, Decimal
 from typing import Literal
 
 from controlplane.domain.nodes.rules import within_cap
@@ -274,7 +274,9 @@ def _filled(snapshot: Snapshot, policy: Policy) -> str:
     waiting = f", {_amount(snapshot.waiting)} of them waiting," if snapshot.waiting else ""
     if not supply:
         return f"{load}{waiting} and nothing to carry them" if snapshot.load else "No load and no nodes"
-    return f"{load}{waiting} of {_amount(Decimal(supply))} is {_percent(snapshot.load / supply)}"
+    return (
+        f"{load}{waiting} of {_amount(Decimal(supply))} is {_percent(snapshot.load / supply, policy.alarm)}"
+    )
 
 
 def _short_of(snapshot: Snapshot, policy: Policy) -> str:
@@ -321,8 +323,12 @@ def _amount(value: Decimal) -> str:
     return f"{_tenths(value):,f}"
 
 
-def _percent(share: Decimal) -> str:
-    return f"{_tenths(share * 100):f} %"
+def _percent(share: Decimal, beside: Decimal | None = None) -> str:
+    """As in: 60.3 %. Also where it is only a little above `beside`, or below, it is not the same in words."""
+    shown = _tenths(share * 100)
+    if beside is not None and share != beside and shown == _tenths(beside * 100):
+        shown = (share * 100).quantize(Decimal("0.001"), ROUND_UP if share > beside else ROUND_DOWN)
+    return f"{shown:f} %"
 
 
 def _tenths(value: Decimal) -> Decimal:

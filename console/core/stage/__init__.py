@@ -23,9 +23,10 @@ from console.core.stage.publishing import (
     stop_publisher,
     wait_live,
 )
-from console.core.stage.start import keep_supervised, up
+from console.core.stage.start import HeldByBudget, keep_supervised, up
 
 __all__ = [
+    "HeldByBudget",
     "Place",
     "PublisherSpec",
     "PublisherStatus",

@@ -13,6 +13,7 @@ from typing import Any
 
 from console.core import logs
 from console.core.client import Client
+from console.core.config import manager_config_file
 from console.core.credentials import ensure_operator_token, token_sha256
 from console.core.effects import as_left
 from console.core.errors import ApiError, ConsoleError, Rejected, StageError, TimedOut, UsageError
@@ -418,6 +419,7 @@ async def _check_launches(client: Client, home: Home, role: Role) -> None:
     # the warning is no younger than the nodes beside it: it may be there because of one that has just begun
     if now.money is not None and now.money.warning and not any(node.role == role for node in now.nodes):
         held, _, remedy = now.money.warning.partition(". ")
+        remedy = remedy.replace("in the manager's settings", f"in {manager_config_file(home)}")
         raise HeldByBudget(f"there is no {role}, and {held[:1].lower()}{held[1:]}", remedy)
     of_role = [entry for entry in entries if entry.subject.startswith(f"{role} ")]
     if not of_role or of_role[-1].kind != "fleet.stopped":

@@ -355,9 +355,18 @@ class Panel(Static):
 
 
 def entry_lines(entries: Sequence[JournalEntry], width: int, rows: int) -> list[Line]:
-    """Journal entries, one a line, as many as there are rows."""
+    """Journal entries, one a line, as many as there are rows. Where there are more rows than entries the
+    newest of them that are too long for a line are told whole."""
     lines: list[Line] = []
-    for entry in entries[:rows]:
+    shown = entries[:rows]
+    spare = rows - len(shown)
+    for entry in shown:
         head = f"{figures.clock(entry.at)}  {figures.clip(entry.actor, 14):<14} "
-        lines.append([(head, "$muted"), (figures.clip(entry.message, max(8, width - len(head))), "")])
+        room = max(8, width - len(head))
+        whole = words.wrap([(entry.message, "")], room)
+        if len(whole) - 1 > spare:
+            whole = [[(figures.clip(entry.message, room), "")]]
+        spare -= len(whole) - 1
+        lines.append([(head, "$muted"), *whole[0]])
+        lines += [[(" " * len(head), ""), *more] for more in whole[1:]]
     return lines or [[("Nothing is written about it yet.", "$muted")]]

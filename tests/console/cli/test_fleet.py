@@ -16,7 +16,7 @@ from console.cli import chart, context, cost, fleet, main
 from console.core.client import Client
 from console.core.errors import Rejected, UsageError
 from controlplane.wire.api import DrainView, GroupView, NodeDetail
-from controlplane.wire.fleet import MomentView, Policy, WhatIfView
+from controlplane.wire.fleet import MomentView, Policy, PolicyView, WhatIfView
 from controlplane.wire.history import HistoryLine, header, written
 from controlplane.wire.money import PricesView
 from controlplane.wire.nodes import NodeState, Role
@@ -228,3 +228,22 @@ def test_a_day_and_more_has_its_days_below() -> None:
         {0.0: "0", 105.0: "1.8", 210.0: "3.5", 315.0: "5.2", 420.0: "7"},
         "hours",
     )
+
+
+def test_a_policy_that_is_taken_away_is_named_by_its_group_and_one_that_was_not_there_too(ask: Any) -> None:
+    class Cleared:
+        def __init__(self, usual: bool) -> None:
+            self.usual, self.cleared = usual, list[str]()
+
+        async def policy(self, group: str, *, usual: bool = False) -> PolicyView:
+            return PolicyView(group="origin@local", policy=Policy(), usual=self.usual)
+
+        async def clear_policy(self, group: str) -> None:
+            self.cleared.append(group)
+
+    had, had_none = Cleared(False), Cleared(True)
+    assert ask(had, "fleet", "policy", "clear", "origin")[1] == "origin@local has no policy any more\n"
+    out = ask(had_none, "fleet", "policy", "clear", "origin")[1]
+    assert out == "origin@local has no policy: nothing was changed\n"
+    assert (had.cleared, had_none.cleared) == (["origin@local"], [])
+    assert json.loads(ask(had, "fleet", "policy", "clear", "origin", "--json")[1])["group"] == "origin@local"

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from console.screens.shared import figures
+from console.screens.shared.frame import entry_lines
 from console.screens.shared.words import Line, plain, wrap
+from tests.console.screens.stand import entry
 
 
 @pytest.mark.parametrize(
@@ -79,3 +81,19 @@ def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
 @given(st.text(max_size=60), st.integers(1, 40))
 def test_clipping_counts_cells(text: str, width: int) -> None:
     assert cell_len(figures.clip(text, width)) <= max(width, 1)
+
+
+def test_what_is_too_long_for_a_line_of_the_journal_is_told_whole_where_there_is_room() -> None:
+    entries = [
+        entry(1, "one two three four five six"),
+        entry(2, "seven"),
+        entry(3, "eight nine ten eleven twelve"),
+    ]
+    head = len(plain(entry_lines(entries, 80, 1)[0])) - len(entries[0].message)
+
+    def told(rows: int) -> list[str]:
+        return [plain(line)[head:].rstrip() for line in entry_lines(entries, head + 14, rows)]
+
+    assert told(5) == ["one two three", "four five six", "seven", "eight nine ten", "eleven twelve"]
+    assert told(4) == ["one two three", "four five six", "seven", "eight nine te…"], "the newest come first"
+    assert told(3) == ["one two three…", "seven", "eight nine te…"]

@@ -1,9 +1,14 @@
 """Bringing the stage up: the steps, and what is told when it fails."""
 
 import asyncio
+from pathlib import Path
 
+import pytest
+
+from console import app
 from console.core.errors import StageError
-from console.core.stage import Report
+from console.core.paths import Home
+from console.core.stage import HeldByBudget, Report, StageOptions
 from console.core.target import ConsoleOptions, Target
 from console.screens.start.screen import StartScreen
 from tests.console.screens.conftest import OpenStand
@@ -35,6 +40,23 @@ async def test_a_failure_shows_the_log_and_the_next_step_and_can_be_tried_again(
         await it.press("R")
         await it.until_shown("try 2")
         assert "8080" not in it.text()
+
+
+async def test_where_the_budget_holds_the_nodes_back_the_console_opens_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What can be done about it is done there: an edge over the budget, a look at what it costs."""
+    told: list[str] = []
+    target = Target("http://127.0.0.1:1", "x" * 43, None, remote=False)
+
+    async def up(options: StageOptions, *, report: Report) -> None:
+        raise HeldByBudget("there is no edge, and nothing more is launched", "Raise [budget]")
+
+    monkeypatch.setattr(app, "up", up)
+    monkeypatch.setattr(app, "find_target", lambda options: target)
+    options = ConsoleOptions(stage=StageOptions(home=Home(tmp_path)))
+    assert await app.open_stage(options, told.append) is target
+    assert "there is no edge, and nothing more is launched. Raise [budget]. Opening its live feed" in told
 
 
 async def test_a_mistake_of_ours_is_told_too(stand: OpenStand) -> None:

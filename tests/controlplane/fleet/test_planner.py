@@ -142,6 +142,13 @@ def test_all_periods_must_agree() -> None:
             "held: the cooldown of the last launch runs for 20 s more.",
         ),
         (
+            group(1681, *[0] * 6),
+            {"max": 7},
+            "max",
+            "Wants +1: 1,681 of 2,800 is 60.036 %, over the alarm of 60 %, in 2 of 2 periods; "
+            "held: 7 of at most 7 are there.",
+        ),
+        (
             group(241),
             {"max": 1},
             "max",
