@@ -1,6 +1,9 @@
 """A policy typed into a form: what is read of it, what is sent, and where the manager's faults belong."""
 
+import json
+import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,3 +194,16 @@ def test_a_fault_beside_what_could_not_be_read_is_not_passed_on() -> None:
     found = [FaultView(place=it, text="x") for it in ("min", "alarm", "prestage.nodes")]
     assert [it.place for it in sound(found, ["max"])] == ["alarm"]
     assert sound(found, ["alarm"]) == found
+
+
+def test_what_the_how_to_shows_can_be_set() -> None:
+    text = (Path(__file__).parents[3] / "docs/howto/set-a-policy.md").read_text(encoding="utf-8")
+    schedules = re.findall(r"--schedule '(.+)'", text)
+    assert len(schedules) == 2
+    for words in schedules:
+        said = Prestage(schedule=read_schedule(words))
+        assert said.schedule.zone == "Europe/Berlin"
+        assert faults(Policy(max=40, prestage=said)) == []
+    shown = json.loads(text[text.index('    {"unit"') : text.index("\n\n| field")])
+    assert set(shown) == set(Policy.model_fields)
+    assert faults(Policy.model_validate(shown)) == []
