@@ -262,7 +262,10 @@ def test_an_edge_is_added_drained_and_ended_and_the_journal_is_followed_meanwhil
     assert unsure.returncode == 2
     assert "2 -> 1 edges" in unsure.stderr
     dry = stage.json("fleet", "drain", name, "--dry-run")
-    assert dry["effect"] == f"{name}: 0 viewers; 2 -> 1 edges; -$0.031 an hour"
+    assert dry["effect"] == (
+        f"{name}: 0 viewers; 2 -> 1 edges; -$0.031 an hour; room elsewhere: 400; "
+        "it ends when it is empty, in 60 s at the latest"
+    )
     assert dry["deadline_s"] == 60  # where none is given
     assert stage.process(name) == record
 
