@@ -21,7 +21,7 @@ async def add(show: Show, role: str = "edge") -> dict[str, Any]:
 async def drain(
     show: Show, node: str, deadline_s: float | None, channels: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """`channels` are named where they would have no edge left."""
+    """`channels` are named where they would have no edge, or no origin, left."""
     path = f"/api/v1/nodes/{node}/drain"
     body: dict[str, Any] = {"channels": list(channels)} if channels else {}
     body |= {} if deadline_s is None else {"deadline_s": deadline_s}
@@ -93,7 +93,7 @@ async def test_a_later_deadline_lets_a_publisher_stay(tmp_path: Path) -> None:
     async with running(tmp_path, settings(fleet={"drain_grace_s": 60})) as show:
         await show.until({"origin-1": "in_service"})
         session = await show.on_air()
-        await drain(show, "origin-1", 0)
+        await drain(show, "origin-1", 0, ("main",))
 
         async def told() -> bool:
             return bool((await show.publisher_report(session))["action"] == "reconnect")
@@ -258,7 +258,7 @@ async def test_a_second_drain_moves_the_deadline_only_when_one_is_given(show: Sh
     assert 590 < again["deadline_s"] <= 600
     assert show.board.nodes["edge-1"].drain_deadline == until
     assert (await drain(show, "edge-1", 300))["deadline_s"] == 300
-    assert (await drain(show, "origin-1", None))["deadline_s"] == 60  # what a first one has by default
+    assert (await drain(show, "origin-1", None, ("main",)))["deadline_s"] == 60  # what a first one has by default
 
 
 async def test_a_death_that_could_not_be_written_is_found_at_the_next_look(show: Show) -> None:
