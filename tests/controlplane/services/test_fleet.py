@@ -258,7 +258,8 @@ async def test_a_second_drain_moves_the_deadline_only_when_one_is_given(show: Sh
     assert 590 < again["deadline_s"] <= 600
     assert show.board.nodes["edge-1"].drain_deadline == until
     assert (await drain(show, "edge-1", 300))["deadline_s"] == 300
-    assert (await drain(show, "origin-1", None, ("main",)))["deadline_s"] == 60  # what a first one has by default
+    first = await drain(show, "origin-1", None, ("main",))
+    assert first["deadline_s"] == 60, "what one without a deadline has, where no policy says more"
 
 
 async def test_a_death_that_could_not_be_written_is_found_at_the_next_look(show: Show) -> None:
