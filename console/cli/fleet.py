@@ -68,8 +68,6 @@ def add(
                 print(f"{effect} (not done)")
             return
         view = await client.fleet_add(wanted, region, over_budget=over_budget, over_policy=over_policy)
-        if beyond:
-            context.note(beyond)
         if wait:
             with _told_if_interrupted(f"{view.node} is still launched; `showcaller nodes` shows how it is"):
                 view = await _wait_in_service(client, view)

@@ -73,11 +73,11 @@ def drain_words(drain: DrainProgress) -> str:
 
 
 def beyond_max(groups: Iterable[GroupView], role: Role, region: str | None = None) -> str:
-    """What its policy will do with one more of a role; empty where it has room for one, or there is none."""
+    """That its policy allows no more of a role; empty where it does, or there is none."""
     for group in groups:
         meant = group.role is role and region in (None, group.region)
         if meant and group.most is not None and group.desired >= group.most:
-            return f"the policy of {group.id} has {group.most:,} at most, and drains one again"
+            return f"the policy of {group.id} has {group.most:,} at most"
     return ""
 
 

@@ -47,7 +47,9 @@ def add_lines(view: View, role: Role, warning: str) -> list[Line]:
         if now.per_month is not None:
             lines.append([("Spent: ", ""), *costs.spent(now)])
     if beyond := beyond_max(view.state.groups.values(), role):
-        lines.append([(f"▲ {beyond[:1].upper()}{beyond[1:]}.", "bold $warn")])
+        words = f"▲ {beyond[:1].upper()}{beyond[1:]}: one more is refused. "
+        force = f"`showcaller fleet add {role} --over-policy` adds it all the same."
+        lines.append([(words, "bold $warn"), (force, "")])
     if warning:
         lines.append([("▲ ", "bold $warn"), (warning, "bold $warn")])
         over = "It can be added all the same: the budget is then exceeded, and the journal says by whom."

@@ -109,7 +109,9 @@ def test_a_word_that_is_no_channel_on_air_is_not_passed_over(ask: Any) -> None:
 
 def test_one_more_than_the_policy_has_is_said_before_it_is_added(ask: Any) -> None:
     _, out, _ = ask(Manager(TWO, most=2), "fleet", "add", "edge", "--dry-run")
-    assert "; the policy of edge@local has 2 at most, and drains one again (not done)" in out
+    assert "; the policy of edge@local has 2 at most: it is refused without --over-policy (not done)" in out
+    _, out, _ = ask(Manager(TWO, most=2), "fleet", "add", "edge", "--dry-run", "--over-policy")
+    assert out.endswith("; the policy of edge@local has 2 at most (not done)\n")
 
 
 def test_a_node_without_a_name_is_named_so(ask: Any) -> None:

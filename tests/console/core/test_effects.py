@@ -81,7 +81,7 @@ def test_one_more_than_the_policy_has_is_said() -> None:
         id="edge@local", role=Role.EDGE, region="local", desired=2, in_service=2, connections=0,
         capacity=800, egress_bps=None, most=2,
     )  # fmt: skip
-    words = "the policy of edge@local has 2 at most, and drains one again"
+    words = "the policy of edge@local has 2 at most"
     assert beyond_max([group], Role.EDGE) == beyond_max([group], Role.EDGE, "local") == words
     assert beyond_max([group], Role.EDGE, "elsewhere") == beyond_max([group], Role.ORIGIN) == ""
     assert beyond_max([group.model_copy(update={"desired": 1})], Role.EDGE) == ""

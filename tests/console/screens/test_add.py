@@ -88,3 +88,12 @@ async def test_without_prices_only_the_effect_is_said(stand: OpenStand, added: l
         await it.press("plus")
         text = await it.until_shown("one more edge: 3 -> 4 edges")
         assert "$" not in text
+
+
+async def test_a_policy_that_allows_no_more_is_said_beforehand(stand: OpenStand) -> None:
+    first = quiet()
+    groups = [it.model_copy(update={"id": f"{it.role}@local", "most": it.desired}) for it in first.groups]
+    async with stand(first.model_copy(update={"groups": groups}), size=(120, 40), page="2") as it:
+        await it.press("plus")
+        text = await it.until_shown("▲ The policy of edge@local has 1 at most: one more is refused.")
+        assert "showcaller fleet add edge --over-policy" in text

@@ -50,14 +50,6 @@ async def test_a_policy_is_looked_at_without_being_set(show: Show) -> None:
     assert len([it for it in await show.get("/journal") if it["kind"] == "fleet.policy"]) == 1
 
 
-async def test_one_more_than_the_policy_has_is_told_by_the_journal(show: Show) -> None:
-    await set_policy(show, **(TEN | {"max": 1}))
-    added = await show.http.post("/api/v1/fleet", headers=AS_OPERATOR, json={"role": "edge"})
-    assert added.status_code in (200, 201, 202), added.text
-    (entry,) = [it for it in await show.get("/journal") if it["kind"] == "fleet.add"]
-    assert entry["message"].endswith("; its policy has 1 at most, and drains one again.")
-
-
 async def test_the_first_viewer_above_the_alarm_brings_a_node_and_the_journal_says_why(show: Show) -> None:
     await show.on_air()
     await set_policy(show, **TEN)
