@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from textual import events, work
 from textual.binding import Binding
+from textual.driver import Driver
 from textual.filter import ANSIToTruecolor, LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
@@ -238,13 +239,20 @@ class ConsoleApp(
             filters.append(Ascii())
         return filters
 
+    def get_driver_class(self) -> type[Driver]:
+        if sys.platform == "win32":
+            return super().get_driver_class()
+        from console.terminal import TerminalDriver
+
+        return TerminalDriver
+
     # --- from the start to the feed
 
     def on_mount(self) -> None:
-        if sys.platform != "win32":
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, self.exit, 0)  # leave the terminal as it was found
+        if sys.platform != "win32" and not self.is_headless:
+            from console.terminal import leave_on_signals
+
+            leave_on_signals(self.exit)  # leaves the terminal as it was found
         heading = "Showcaller: a remote stage" if self.options.api else "Showcaller: bringing the stage up"
         self.push_screen(StartScreen(heading, "connect"))
         # In the app's own turn: a timer calls whenever its time has come, also while all is taken down.
@@ -392,6 +400,9 @@ class ConsoleApp(
             self._marks = self._marks.reset(stream, self.look().now)
 
     def _tick(self) -> None:
+        if getattr(self._driver, "gone", False):  # and nobody has told us
+            signal.raise_signal(signal.SIGHUP)
+            return
         self.say_what_waits()
         page = self.page
         if (

@@ -176,6 +176,7 @@ ROOMS = {
     "console.messages":        Room("", "textual", "console.core controlplane.wire"),
     "console.commands":        Room("", "textual", "console.actions console.messages"),
     "console.glyphs":          Room("os sys", "rich textual"),
+    "console.terminal":        Room("asyncio logging os select signal", "textual"),
     "console.screens":         Room(
         "asyncio logging os pathlib time",
         "pydantic rich textual",
@@ -191,7 +192,7 @@ ROOMS = {
         "asyncio logging pathlib signal sys time",
         "textual",
         "console.actions console.commands console.core console.glyphs console.handlers console.messages "
-        "console.screens controlplane.wire themes",
+        "console.screens console.terminal controlplane.wire themes",
     ),
 }
 # fmt: on
