@@ -230,9 +230,10 @@ def evaluate(
         None,
         "--with",
         metavar="JSON",
-        help="Other figures than the real ones, one a node: '[{\"connections\": 240}]'. A node may have "
-        "connections, reserved (seats), relays, mbps (as the policy counts), state (in_service) and node (a "
-        "name); what is left out is 0.",
+        help="Other figures than the real ones, one a node: '[{\"connections\": 240}]'. Its fields: "
+        "connections, reserved (seats), relays (streams x edges that an origin feeds), mbps, state "
+        "(in_service), node (its name). What the unit is counted from has to be said: connections or "
+        "reserved, for publishers relays too; for mbps mbps.",
     ),
     waiting: int | None = typer.Option(
         None, "--waiting", metavar="N", min=0, max=10_000_000, help="People without a seat."

@@ -27,7 +27,14 @@ def _option(name: str, metavar: str, text: str) -> Any:
 
 
 Unit = Annotated[str | None, _option("unit", "UNIT", "connections, publishers or mbps: what is counted.")]
-Capacity = Annotated[int | None, _option("capacity", "N", "What one node carries, in the unit.")]
+Capacity = Annotated[
+    int | None,
+    _option(
+        "capacity",
+        "N",
+        "Of one node, in the unit: what the policy plans with. A node's own limit bounds placement.",
+    ),
+]
 Alarm = Annotated[
     str | None, _option("alarm", "SHARE", "Of the capacity: nodes are added above it. 0.6, or 60%.")
 ]
@@ -200,7 +207,10 @@ def set_(
         unit, capacity, alarm, in_fraction, least, most, increment, up_periods, down_periods, up_cooldown,
         down_cooldown, launches, drain_deadline, spend_cap, prestage, prestage_events, schedule, file,
     ) or Policy()  # fmt: skip
-    _print(context.call(api, token_file, lambda client: client.set_policy(group, wanted)), as_json=json)
+    view = context.call(api, token_file, lambda client: client.set_policy(group, wanted))
+    _print(view, as_json=json)
+    if words := _other_limit(view):
+        context.note(words)
 
 
 @app.command()
@@ -299,6 +309,14 @@ def _policy(said: dict[str, Any], wrong: "Mapping[str, UsageError | str]") -> "P
     return policy
 
 
+def _other_limit(view: "PolicyView") -> str:
+    """What a node takes, where the policy plans with something else; empty where it does not."""
+    policy, takes = view.policy, view.node_takes
+    if takes is None or policy.unit == "mbps" or policy.capacity == takes:
+        return ""
+    return f"one node takes {takes:,}; the policy plans with {policy.capacity:,}"
+
+
 def _print(view: "PolicyView", *, as_json: bool) -> None:
     from console.core.units import show_duration
 
@@ -311,7 +329,7 @@ def _print(view: "PolicyView", *, as_json: bool) -> None:
         return show_duration(seconds) if seconds else "none"
 
     rows = [
-        ("load", f"in {policy.unit}; {policy.capacity:,} a node"),
+        ("load", f"in {policy.unit}; {_other_limit(view) or f'{policy.capacity:,} a node'}"),
         ("grows", f"above {_percent(policy.alarm)}, by {policy.increment}, in {policy.up_periods} periods"),
         ("", f"cooldown {lasting(policy.up_cooldown_s)}, at most {policy.launches} launches at once"),
         ("shrinks", f"at {_percent(policy.in_fraction)} of one less, in {policy.down_periods} periods"),

@@ -430,8 +430,9 @@ class Client:
         *,
         changes: bool = True,
     ) -> httpx.Response:
-        # Of a policy null has a meaning (no cap), and what is not said stays as it is.
-        said = isinstance(body, Policy | WhatIf)
+        # Of a policy null has a meaning (no cap), and what is not said stays as it is; of a node that is
+        # supposed, what is not said is not known.
+        said = isinstance(body, Policy | WhatIf | Question)
         content = None
         if body is not None:
             content = body.model_dump_json(exclude_none=not said, exclude_unset=said).encode()

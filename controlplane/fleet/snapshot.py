@@ -107,7 +107,7 @@ def snapshot(
     called: str,
 ) -> Snapshot:
     """Of the nodes of a group that are not gone."""
-    load_of, waiting_of = COUNTING[unit]
+    load_of, waiting_of, _ = COUNTING[unit]
     nodes = list(nodes)
     states = Counter(it.state for it in nodes)
     carrying = [it for it in nodes if it.state in REPORTING]

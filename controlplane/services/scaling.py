@@ -22,10 +22,11 @@ from controlplane.domain.fleet.policy import faults
 from controlplane.domain.fleet.prestage import floor, nodes_for
 from controlplane.domain.nodes.model import Group, Node
 from controlplane.domain.nodes.moving import largest_party
-from controlplane.domain.nodes.states import LAUNCHING
+from controlplane.domain.nodes.states import LAUNCHING, REPORTING
 from controlplane.errors import BadRequest, NotFound
 from controlplane.fleet.figures import Figures
 from controlplane.fleet.planner import Decision, plan, word
+from controlplane.fleet.policies import COUNTING
 from controlplane.fleet.snapshot import Around, Past, Snapshot, snapshot
 from controlplane.ports.store import StoreBusy
 from controlplane.services.board import Board
@@ -92,7 +93,9 @@ class Scaling:
         """With `usual`, where the group has none, what one begins with; else NotFound."""
         group = self.group(group_id)
         if group.policy is None and usual:
-            return PolicyView(group=group.id, policy=self.usual(group), usual=True)
+            return PolicyView(
+                group=group.id, policy=self.usual(group), usual=True, node_takes=self._capacity(group)
+            )
         if group.policy is None:
             raise NotFound(
                 f"{group.id} has no policy: its nodes are added and ended by hand. "
@@ -100,7 +103,7 @@ class Scaling:
                 code="no_policy",
                 title="The group has no policy",
             )
-        return PolicyView(group=group.id, policy=group.policy)
+        return PolicyView(group=group.id, policy=group.policy, node_takes=self._capacity(group))
 
     async def set_policy(self, group_id: str, changes: Policy, actor: str) -> PolicyView:
         """What of `changes` was said (its fields that are set) is changed, the rest stays, or is as usual.
@@ -125,7 +128,8 @@ class Scaling:
                 "fleet.policy", group.id, f"{actor} set the policy of {group.id}: {what}.", actor=actor,
                 data=policy.model_dump(mode="json"),
             )  # fmt: skip
-            return change.answer(PolicyView(group=group.id, policy=policy))
+            view = PolicyView(group=group.id, policy=policy, node_takes=self._capacity(group))
+            return change.answer(view)
 
         view = await self._books.change(work)
         self._past.pop(group.id, None)
@@ -138,7 +142,7 @@ class Scaling:
         self._provisioning.check_launches()
         policy = merged(group.policy or self.usual(group), changes)
         self.check(group, policy)
-        return PolicyView(group=group.id, policy=policy)
+        return PolicyView(group=group.id, policy=policy, node_takes=self._capacity(group))
 
     async def clear_policy(self, group_id: str, actor: str) -> None:
         """From now on its nodes are added and ended by hand."""
@@ -208,9 +212,21 @@ class Scaling:
     # questions
 
     def evaluate(self, group_id: str, question: Question) -> Evaluation:
-        """What the policy would do now, or would do with other figures."""
+        """What the policy would do now, or would do with other figures.
+
+        Raises BadRequest that names with its place what the policy's unit is counted from, and one of the
+        supposed nodes does not have: what is not known is no load of zero.
+        """
         group = self.group(group_id)
         policy = self._followed(group, self.policy(group.id).policy)
+        if found := _unknown(question, Unit(policy.unit)):
+            raise BadRequest(
+                "; ".join(f"{fault.place}: {fault.text}" for fault in found),
+                code="figures_missing",
+                title="The load of these nodes is not known",
+                status=422,
+                faults=found,
+            )
         if question.nodes is None:
             figures: Sequence[Figures] = self.figures(group)
         else:
@@ -437,6 +453,22 @@ class Scaling:
     async def expected_during(self, group: Group, policy: Policy, start: float, end: float) -> list[Expected]:
         """What they brought to it in a time that has passed, in the policy's unit. Raises StoreBusy."""
         return await self._expecting.during(group, policy, start, end)
+
+
+def _unknown(question: Question, unit: Unit) -> list[FaultView]:
+    """What of the supposed nodes that carry something has to be known, and is not said."""
+    found = []
+    for place, node in enumerate(question.nodes or ()):
+        if node.state not in REPORTING:
+            continue
+        needs = list(COUNTING[unit].needs)
+        if unit is Unit.MBPS and (node.reserved or question.waiting):  # they will take what connections do
+            needs.append("connections")
+        for need in needs:
+            if node.model_fields_set.isdisjoint(names := need.split(" or ")):
+                text = f"it is not said, and the policy counts in {unit} (of a node: {', '.join(needs)})"
+                found.append(FaultView(place=f"nodes.{place}.{names[0]}", text=text))
+    return found
 
 
 def merged(before: Policy, changes: Policy) -> Policy:

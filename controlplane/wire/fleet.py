@@ -85,10 +85,12 @@ class PolicyView(Message):
     group: str
     policy: Policy
     usual: bool = False  # True: the group has none, and this is what one begins with
+    node_takes: int | None = None  # connections that a node launched here takes; None: it is not told
 
 
 class SuppliedNode(Request):
-    """A node's figures, as somebody supposes them."""
+    """A node's figures, as somebody supposes them. One that carries something says what the unit of the
+    policy is counted from: see `Scaling.evaluate`."""
 
     connections: Count = Field(default=0, ge=0, le=10_000_000)
     reserved: Count = Field(default=0, ge=0, le=10_000_000)

@@ -20,6 +20,11 @@ POLICY = [
 def test_an_edge_comes_with_the_crowd_and_goes_with_it(stage: Stage) -> None:
     stage.publish_test("main", "--bitrate", "500k", "--size", "640x360")
     assert "has no policy" in stage.run("fleet", "policy", "show", "edge", check=False).stderr
+    shown = stage.run("fleet", "policy", "set", "edge", "--capacity", "10")
+    assert "one node takes 400; the policy plans with 10" in shown.stderr
+    done = stage.run("fleet", "evaluate", "edge", "--with", '[{"connections": 3}, {}]', check=False)
+    assert (done.returncode, "nodes.1.connections" in done.stderr) == (1, True), done.stderr
+    stage.run("fleet", "policy", "clear", "edge")
 
     policy = stage.json("fleet", "policy", "set", "edge", *POLICY)
     assert (policy["capacity"], policy["alarm"], policy["drain_deadline_s"]) == (10, 0.6, 2.0)

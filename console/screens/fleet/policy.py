@@ -35,7 +35,7 @@ from controlplane.wire.money import money
 
 LABELS = {
     "unit": ("Unit", "what load and capacity are counted in"),
-    "capacity": ("Capacity", "what one node carries, in the unit"),
+    "capacity": ("Capacity", "what is planned with of one node, in the unit"),
     "spend_cap": ("Spend cap", "dollars an hour for the group's nodes, or none"),
     "alarm": ("Alarm", "share of the capacity above which nodes are added: 0.6 or 60%"),
     "in_fraction": ("In fraction", "one is drained when the others are filled to no more than this"),

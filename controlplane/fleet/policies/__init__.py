@@ -12,10 +12,11 @@ from controlplane.wire.fleet import Unit
 class Counting(NamedTuple):
     load: Callable[[Figures], Decimal]
     waiting: Callable[[int, Sequence[Figures]], Decimal]
+    needs: tuple[str, ...]  # what has to be known of a node; the one or the other where "or" stands between
 
 
 COUNTING = {
-    Unit.CONNECTIONS: Counting(connections.load, connections.waiting),
-    Unit.PUBLISHERS: Counting(publishers.load, publishers.waiting),
-    Unit.MBPS: Counting(mbps.load, mbps.waiting),
+    Unit.CONNECTIONS: Counting(connections.load, connections.waiting, connections.NEEDS),
+    Unit.PUBLISHERS: Counting(publishers.load, publishers.waiting, publishers.NEEDS),
+    Unit.MBPS: Counting(mbps.load, mbps.waiting, mbps.NEEDS),
 }

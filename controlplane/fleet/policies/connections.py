@@ -5,6 +5,8 @@ from decimal import Decimal
 
 from controlplane.fleet.figures import Figures
 
+NEEDS = ("connections or reserved",)
+
 
 def load(figures: Figures) -> Decimal:
     return Decimal(figures.seats)

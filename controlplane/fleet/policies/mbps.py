@@ -5,6 +5,8 @@ from decimal import Decimal
 
 from controlplane.fleet.figures import Figures
 
+NEEDS = ("mbps",)
+
 
 def load(figures: Figures) -> Decimal:
     sent = Decimal(str(figures.mbps))

@@ -11,6 +11,7 @@ from decimal import Decimal
 from controlplane.fleet.figures import Figures
 
 EDGES_A_PUBLISHER = 8
+NEEDS = ("connections or reserved", "relays")
 
 
 def load(figures: Figures) -> Decimal:

@@ -145,6 +145,46 @@ async def test_asking_changes_nothing(show: Show) -> None:
     assert response.status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("unit", "node", "missing"),
+    [
+        ("connections", {}, ["connections"]),
+        ("connections", {"mbps": 50}, ["connections"]),
+        ("mbps", {"connections": 240}, ["mbps"]),
+        ("mbps", {"mbps": 50, "reserved": 10}, ["connections"]),
+        ("publishers", {"connections": 5}, ["relays"]),
+        ("publishers", {}, ["connections", "relays"]),
+        ("connections", {"reserved": 5}, []),
+        ("mbps", {"mbps": 50}, []),
+        ("publishers", {"connections": 0, "relays": 24}, []),
+        ("mbps", {"state": "booting"}, []),  # it carries nothing yet
+    ],
+)
+async def test_a_supposed_node_says_what_its_load_is_counted_from(
+    show: Show, unit: str, node: dict[str, Any], missing: list[str]
+) -> None:
+    """What is not said is not known, and never zero."""
+    await set_policy(show, unit=unit, capacity=100)
+    body = {"nodes": [{"connections": 1, "relays": 0, "mbps": 1}, node]}
+    response = await show.http.post("/api/v1/groups/edge/evaluate", headers=AS_OPERATOR, json=body)
+    assert [it["place"] for it in response.json().get("faults") or []] == [f"nodes.1.{it}" for it in missing]
+    assert response.status_code == (422 if missing else 200)
+
+
+async def test_people_who_wait_take_what_connections_do_so_these_have_to_be_known(show: Show) -> None:
+    await set_policy(show, unit="mbps", capacity=100)
+    body = {"nodes": [{"mbps": 40}], "waiting": 10}
+    response = await show.http.post("/api/v1/groups/edge/evaluate", headers=AS_OPERATOR, json=body)
+    assert response.json()["detail"].startswith("nodes.0.connections: ")
+    assert (await evaluate(show, [{"mbps": 40, "connections": 10}], waiting=10))["actions"], "80 of 100"
+
+
+async def test_a_policy_is_shown_with_what_a_node_takes(show: Show) -> None:
+    view = await set_policy(show, capacity=10)
+    assert (view["policy"]["capacity"], view["node_takes"]) == (10, 400)
+    assert sum(it.capacity for it in show.board.nodes.values() if it.role == "edge") == 400
+
+
 async def test_a_policy_with_faults_is_refused_whole(show: Show) -> None:
     await set_policy(show, capacity=50)
     problem = await refused(show, min=9, max=8, alarm=2, unit="x")
