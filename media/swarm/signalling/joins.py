@@ -60,9 +60,11 @@ class Asked:
     away: int = 0  # did not answer, and the next one was asked
     ms: "array[float]" = field(default_factory=lambda: array("d"))  # from when it was to come to its answer
 
-    def spread(self) -> dict[str, float | None]:
+    def spread(self, since: int = 0) -> dict[str, float | None]:
+        """Of those that were seated after the first so many."""
         points = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
-        found = {name: percentile(self.ms, percent) for name, percent in points.items()}
+        ordered = sorted(self.ms[since:])
+        found = {name: percentile(ordered, percent) for name, percent in points.items()}
         return {name: None if value is None else round(value, 1) for name, value in found.items()}
 
 

@@ -24,6 +24,7 @@ class Display:
             auto_refresh=False,
         )
         self._joins = joins
+        self._shown = 0
         self._task = self._progress.add_task("seated", total=joins, words="")
 
     def __enter__(self) -> Self:
@@ -39,8 +40,9 @@ class Display:
         self._console.print(line)
 
     def __call__(self, joining: Joining, rate: float) -> None:
-        """`rate`: of the last second, answers a second."""
-        now, spread = joining.all, joining.all.spread()
+        """`rate`: of the last second, answers a second; so are the times."""
+        now, spread = joining.all, joining.all.spread(self._shown)
+        self._shown = len(now.ms)  # all of them each second would be a pause that viewers see
         words = f"{rate:.0f} a second  p50 {_ms(spread['p50'])}  p99 {_ms(spread['p99'])}"
         words += f"  {now.refused} refused  {joining.lost} lost"
         if self._console.is_terminal:
