@@ -12,10 +12,11 @@ from console.cli import context, cost, history, output, policy, whatif
 from console.cli.context import Api, DryRun, Json, TokenFile, Yes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from console.core.client import Client
     from controlplane.wire.api import DrainView, NodeDetail
+    from controlplane.wire.events import EventView
     from controlplane.wire.fleet import Question
     from controlplane.wire.nodes import NodeState, Role
 
@@ -81,9 +82,9 @@ def drain(
     node: str = typer.Argument(help="The node, e.g. edge-2.", metavar="NODE"),
     channels: list[str] | None = typer.Argument(
         None,
-        help="With --yes, where it is the last edge, or the last origin: what is on air and will have none, "
-        "as in --yes main.",
-        metavar="[CHANNEL]...",
+        help="With --yes, where it is the last edge, or the last origin: the event that is on and will have "
+        "none, or the channel, as in --yes ev-7 or --yes main.",
+        metavar="[EVENT or CHANNEL]...",
     ),
     deadline: str | None = typer.Option(
         None,
@@ -117,26 +118,30 @@ def drain(
         effect = f"{effect_of_drain(nodes, node, await cost.prices(client))}; {ends_by(until)}"
         streams = await client.streams()
         to_name = channels_without(nodes, streams, node)
-        strange = set(channels or []) - {it.channel for it in streams}
+        events = await _events_on(client) if to_name or channels else {}
+        of_event = {it.id: it.channel for it in events.values()}
+        named = [of_event.get(word, word) for word in channels or []]
+        strange = set(named) - {it.channel for it in streams}
         if strange:
             raise UsageError(
                 f"{' and '.join(sorted(strange))} is not on air",
                 "One node is drained at a time; behind it stand the channels that will have none",
             )
         if to_name:
-            effect += f"; {' and '.join(to_name)} will have no {found.role}"
+            shown = [f"{it} ({events[it].title})" if it in events else it for it in to_name]
+            effect += f"; {' and '.join(shown)} will have no {found.role}"
         if dry_run:
             view = DrainView(node=node, state=found.state, viewers=found.connections or 0, deadline_s=until)
             if json:
                 output.print_json({**view.model_dump(mode="json"), "effect": effect, "to_name": to_name})
             else:
-                asked = f"; that is to be named: --yes {' '.join(to_name)}" if to_name else ""
+                words = " ".join(_name(it, events) for it in to_name)
+                asked = f"; that is to be named: --yes {words}" if to_name else ""
                 print(f"{effect}{asked} (not done)")
             return 0
-        named = list(channels or [])
         unnamed = [it for it in to_name if it not in named]
         if unnamed:
-            sure = output.confirm_by_name(effect, unnamed)
+            sure = output.confirm_by_name(effect, [_name(it, events) for it in unnamed])
             named += unnamed
         else:
             sure = output.confirm(effect, f"Drain {node}?", yes=yes)
@@ -151,6 +156,18 @@ def drain(
         return 0
 
     return context.call(api, token_file, main)
+
+
+async def _events_on(client: "Client") -> "dict[str, EventView]":
+    """Those that are on now, by channel."""
+    from controlplane.wire.events import EventState
+
+    return {it.channel: it for it in await client.events() if it.state is EventState.ON}
+
+
+def _name(channel: str, events: "Mapping[str, EventView]") -> str:
+    """What is typed for a channel: the event that is on there, if there is one."""
+    return events[channel].id if channel in events else channel
 
 
 @app.command()

@@ -22,6 +22,7 @@ from controlplane.services.rehoming import give_back
 from controlplane.services.tokens import new_secret
 from controlplane.services.words import counted, spoken
 from controlplane.wire.api import DRAIN_S, DrainView, EnrolmentView
+from controlplane.wire.events import EventState
 from controlplane.wire.nodes import NodeState, Role
 
 
@@ -142,7 +143,7 @@ class Fleet:
         """
 
         async def work(change: Change) -> tuple[Node, DrainView]:
-            self._check_last(await self._existing(change, node_id), named)
+            await self._check_last(change, await self._existing(change, node_id), named)
             node = await self.begin_drain(change, node_id, deadline_s, actor)
             waits = None
             if node.state is NodeState.DRAINING and node.drain_deadline is not None:
@@ -155,9 +156,9 @@ class Fleet:
         await self.drain_has_begun(node)
         return view
 
-    def _check_last(self, node: Node, named: Collection[str]) -> None:
+    async def _check_last(self, change: Change, node: Node, named: Collection[str]) -> None:
         """Raises Conflict where what is on air could not be watched, or published, any more, and whoever
-        drains has not said that he knows."""
+        drains has not said that he knows: by its channel, or the name of the event that is on there."""
         if node.state not in (NodeState.IN_SERVICE, NodeState.SUSPECT):
             return
         others = (it for it in self._board.nodes.values() if it.role is node.role and it.id != node.id)
@@ -166,12 +167,18 @@ class Fleet:
             for stream in self._board.streams.values()
             if node.role is Role.EDGE or stream.origin == node.id
         }
-        unnamed = sorted(channels - set(named))
-        if unnamed and not any(it.state in COUNTED for it in others):
+        if not channels - set(named) or any(it.state in COUNTED for it in others):
+            return
+        due = await change.tx.events(change.now)
+        events = {it.channel: it for it in due if it.state(change.now) is EventState.ON}
+        known = channels & set(named) | {it.channel for it in events.values() if it.name in named}
+        if unnamed := sorted(channels - known):
+            words = {it: events[it].name if it in events else it for it in channels}
+            shown = [f"{it} ({events[it].title})" if it in events else it for it in unnamed]
             raise Conflict(
-                f"{node.id} is the last {node.role}, and {' and '.join(unnamed)} would have none. Add one "
+                f"{node.id} is the last {node.role}, and {' and '.join(shown)} would have none. Add one "
                 f"first (showcaller fleet add {node.role}), or name what is on air: showcaller fleet drain "
-                f"{node.id} --yes {' '.join(sorted(channels))}",
+                f"{node.id} --yes {' '.join(words[it] for it in sorted(channels))}",
                 code=f"last_{node.role}",
                 title=f"It is the last {node.role} of a live stream",
             )

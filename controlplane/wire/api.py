@@ -141,7 +141,8 @@ class DrainRequest(Request):
     """`POST /api/v1/nodes/{id}/drain`. Without a deadline: the policy's, 60 s where there is none;
     and a drain that runs keeps its own.
 
-    `channels` are those that would have no edge, or no origin, left: whoever drains the last one names them.
+    `channels` are those that would have no edge, or no origin, left, or the events that are on there (ev-7):
+    whoever drains the last one names them.
     """
 
     deadline_s: float | None = Field(default=None, ge=0, le=86_400)

@@ -16,6 +16,7 @@ from console.cli import chart, context, cost, fleet, main
 from console.core.client import Client
 from console.core.errors import Rejected, UsageError
 from controlplane.wire.api import DrainView, GroupView, NodeDetail
+from controlplane.wire.events import EventState, EventView
 from controlplane.wire.fleet import MomentView, Policy, PolicyView, WhatIfView
 from controlplane.wire.history import HistoryLine, header, written
 from controlplane.wire.money import PricesView
@@ -30,6 +31,7 @@ class Manager:
     def __init__(self, found: list[NodeDetail], *, drain_s: float = 60.0, most: int | None = None) -> None:
         self.found, self.drain_s, self.most = found, drain_s, most
         self.drained: list[tuple[Any, ...]] = []
+        self.planned: list[EventView] = []
 
     async def nodes(self) -> list[NodeDetail]:
         return self.found
@@ -51,6 +53,9 @@ class Manager:
             currency="$", node_hour=Decimal("0.21"), egress_gb=Decimal("0.01"), egress_free_gb=0
         )
         return SimpleNamespace(prices=prices)
+
+    async def events(self) -> list[EventView]:
+        return self.planned
 
     async def drain(self, *said: Any) -> DrainView:
         self.drained.append(said)
@@ -98,6 +103,33 @@ def test_the_dry_run_of_the_last_one_says_which_name_will_be_asked(ask: Any, las
     code, out, _ = ask(manager, "fleet", "drain", last, "--yes", "main")
     assert (code, manager.drained) == (0, [(last, None, ["main"])])
     assert ("1 viewer" in out) == (last == "edge-1")
+
+
+def planned(number: int, state: EventState, channel: str = "main") -> EventView:
+    return EventView(
+        id=f"ev-{number}", title=f"The show {number}", state=state, start="", end="", zone="UTC",
+        starts_at=0.0, ends_at=1.0, channel=channel, expected=9, registered=0, crowd=9, created_at=0.0,
+    )  # fmt: skip
+
+
+def test_where_an_event_is_on_its_name_is_asked_for(ask: Any) -> None:
+    manager = Manager(TWO[:2])
+    manager.planned = [
+        planned(2, EventState.ON),
+        planned(3, EventState.COMING),
+        planned(4, EventState.ON, "b"),
+    ]
+    _, out, _ = ask(manager, "fleet", "drain", "edge-1", "--dry-run")
+    assert "main (The show 2) will have no edge; that is to be named: --yes ev-2 (not done)" in out
+    code, _, err = ask(manager, "fleet", "drain", "edge-1", "--yes")
+    assert (code, manager.drained) == (2, [])
+    assert "Add: --yes ev-2" in err
+    code, _, err = ask(manager, "fleet", "drain", "edge-1", "--yes", "ev-3")
+    assert (code, manager.drained) == (2, [])
+    assert "ev-3 is not on air" in err
+    for word in ("ev-2", "main"):
+        code, _, _ = ask(manager, "fleet", "drain", "edge-1", "--yes", word)
+        assert (code, manager.drained.pop()) == (0, ("edge-1", None, ["main"]))
 
 
 def test_a_word_that_is_no_channel_on_air_is_not_passed_over(ask: Any) -> None:

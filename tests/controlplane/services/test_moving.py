@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +430,27 @@ async def test_the_last_edge_of_what_is_on_air_is_drained_only_by_name(show: Sho
     assert (await show.node_states())["edge-1"] == "in_service"
     assert (await drain(show, "edge-1", channels=["main", "side"])).json()["state"] == "draining"
     assert (await drain(show, "edge-1", 600)).status_code == 200  # its deadline may be moved without a name
+
+
+async def test_where_an_event_is_on_its_name_is_asked_for(show: Show) -> None:
+    await show.on_air("main")
+    now = datetime.now(UTC)
+    event = {
+        "title": "The show",
+        "start": now.isoformat(),
+        "end": (now + timedelta(hours=1)).isoformat(),
+        "zone": "UTC",
+        "channel": "main",
+        "expected": 10,
+    }
+    for changes in ({}, {"channel": "side"}):
+        added = await show.http.post("/api/v1/events", headers=AS_OPERATOR, json=event | changes)
+        assert added.status_code == 201, added.text
+    detail = (await drain(show, "edge-1")).json()["detail"]
+    assert "main (The show) would have none" in detail
+    assert detail.endswith("showcaller fleet drain edge-1 --yes ev-1")
+    assert (await drain(show, "edge-1", channels=["ev-2"])).json()["code"] == "last_edge"
+    assert (await drain(show, "edge-1", channels=["ev-1"])).json()["state"] == "draining"
 
 
 async def test_the_last_origin_with_a_broadcast_is_drained_only_by_name(show: Show) -> None:
