@@ -72,7 +72,7 @@ def test_a_budget_that_is_spent_is_told_and_an_edge_is_added_all_the_same(home: 
         assert "Traceback" not in done.stderr
         assert (
             "there is no edge, and nothing more is launched: 1 node and the egress are $0.031 an hour, and "
-            "one more would be over the budget of $0.04. Raise [budget] in the manager's" in done.stderr
+            f"one more would be over the budget of $0.04. Raise [budget] in {settings}, " in done.stderr
         )
         assert "showcaller fleet add ROLE --over-budget" in done.stderr
         home.run("fleet", "add", "edge", "--over-budget")

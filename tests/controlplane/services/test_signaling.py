@@ -8,6 +8,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from controlplane.ports.provisioner import Instance, LaunchSpec
 from controlplane.services.tokens import sha256
 from controlplane.wire.nodes import Role
 from tests.controlplane.fake_node import OFFER
@@ -444,12 +445,22 @@ async def test_a_broadcast_stopped_while_its_origin_answers_stays_stopped(show: 
     assert (await show.whip(token=token)).json()["code"] == "token_revoked"
 
 
-async def test_a_dead_edge_is_noticed_by_the_join_it_refuses(show: Show) -> None:
+async def test_a_dead_edge_is_noticed_by_the_join_it_refuses(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch, may_launch = show.provisioner.launch, asyncio.Event()
+
+    async def held(spec: LaunchSpec) -> Instance:
+        await may_launch.wait()
+        return await launch(spec)
+
+    monkeypatch.setattr(show.provisioner, "launch", held)  # or another edge is there before it is given up
     await show.on_air()
     await show.vanish("edge-1")  # its control port is closed; the provisioner has not said a word
     response = await show.whep()
     assert response.status_code == 503
     assert response.headers["Retry-After"]
+    may_launch.set()
     await show.until({"edge-2": "in_service"})
     assert (await show.whep()).status_code == 201
 
