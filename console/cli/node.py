@@ -83,7 +83,7 @@ def node(
         return 0
     if role is None:
         raise UsageError("Missing option '--role'", "See `showcaller node --help`")
-    from console.core.client import check_api_url
+    from console.core.calls import check_api_url
     from console.core.node import check_control, trust
     from console.core.stage.start import check_announce, require_linux
     from controlplane.wire.nodes import Role

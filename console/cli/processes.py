@@ -95,7 +95,7 @@ def swarm(
 
 def _whep(what: str, api: context.Apis, token_file: Path | None) -> str:
     """The WHEP address of a channel, or the one that was given."""
-    from console.core.client import check_api_url
+    from console.core.calls import check_api_url
     from console.core.target import addresses
     from console.core.units import parse_channel
 

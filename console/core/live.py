@@ -33,7 +33,8 @@ from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from console.core.client import (
+from console.core.calls import (
+    MOST_APIS,
     check_api_url,
     check_token_transport,
     is_loopback,
@@ -47,7 +48,6 @@ SILENCE_S = 5.0
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 OPEN_S = 2.0  # for a connection, where there is another one to try
-MOST_APIS = 16
 MAX_MESSAGE_BYTES = 64 * 2**20  # a snapshot of hundreds of nodes and a long history
 
 

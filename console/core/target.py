@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from console.core.client import Client, check_api_url
+from console.core.calls import check_api_url
+from console.core.client import Client
 from console.core.errors import Unreachable, UsageError
 from console.core.live import LiveSource
 from console.core.stage.model import StageOptions, locate

@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from console.core.client import Client, check_api_url, check_token_transport, is_loopback
+from console.core.calls import check_api_url, check_token_transport, is_loopback
+from console.core.client import Client
 from console.core.errors import InsecureError, Rejected, TimedOut, Unreachable, UsageError
 from console.core.target import addresses
 from controlplane.wire.fleet import Question
